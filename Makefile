@@ -1,0 +1,39 @@
+# The front door: `make run` and `make test` are all that a fresh machine needs.
+
+CHECK = .venv/bin/python scripts/check.py
+
+.PHONY: help run test check bench docs venv dev clean
+
+help:
+	@echo 'make run    start a Tabby gateway on 127.0.0.1:9000 with a token kept in .state/; Ctrl-C ends it'
+	@echo 'make test   install what the tests need, then run every check and every test'
+	@echo 'make check  lint, types, unit tests and documentation; needs no other programs'
+	@echo 'make bench  measure ours beside its peers; results in bench/results/'
+	@echo 'make docs   build the documentation in docs/_build/html/'
+	@echo 'make dev    bring .venv/ up to date with everything that a developer needs'
+	@echo 'make clean  remove all that the other commands made, except .state/'
+
+run: venv
+	@.venv/bin/gateway tabby --quickstart .state
+
+test: dev
+	@$(CHECK) --all
+
+check: dev
+	@$(CHECK) ruff mypy unit docs api
+
+bench: dev
+	@.venv/bin/python -m bench.tabby
+
+docs: dev
+	@$(CHECK) docs api
+
+venv:
+	@scripts/venv .venv
+
+dev:
+	@scripts/venv .venv test,lint,docs
+
+clean:
+	rm -rf .venv .venv-* .peers .mypy_cache .ruff_cache .hypothesis _trial_temp* build dist docs/_build *.egg-info
+	find gateway tests bench scripts twisted tac \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
