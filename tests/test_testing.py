@@ -29,7 +29,6 @@ from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClie
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.trial.util import suppress
 from zope.interface import implementer
 
 from gateway.testing import FlowEndpoint, FlowLink, FlowTransport, TLSFlowTransport, flowPair
@@ -750,8 +749,6 @@ class UNIXTests(RealConnections, TCPManners, TestCase):
     """UNIX sockets, which cannot reset: an abort looks like a clean end, unless the one who aborts had unread bytes."""
 
     abortedPeerSees = ConnectionDone
-    # Twisted compares paths with both bytes and text, which python -b reports.
-    suppress = [suppress(category=BytesWarning)]
 
     def open(self, serverFactory: Factory[Any], clientFactory: ClientFactory[Any]) -> Any:
         """Listen and connect."""
