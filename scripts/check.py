@@ -177,7 +177,8 @@ def runStep(step: Step) -> Counts:
         counts = Counts(failed=1) if status else Counts(passed=1)
     print(f"{counts} ({time.monotonic() - started:.0f} s)")
     if counts.failed or step.name == "prepare":
-        print(output, end="")
+        _, details, failures = output.partition("\n" + "=" * 79 + "\n")  # in a trial run, after the list of tests
+        print(f"{details}{failures}" if failures else output)
     else:
         for reason in skipReasons(output):
             print(f"{'':12} skipped: {reason}")
