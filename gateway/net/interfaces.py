@@ -1,0 +1,104 @@
+"""
+The interfaces between the transports of this floor and those who use them.
+
+Everything that moves bytes here is a plain Twisted transport or protocol; what Twisted has no interface for
+is a WebSocket, whose connection carries messages first and a byte stream afterwards.
+"""
+
+__all__ = ["IStreamTransport", "IWebSocketChannel", "IWebSocketGate", "IWebSocketReceiver"]
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.python.failure import Failure
+from zope.interface import Attribute, Interface
+
+from gateway.wire.http1 import RequestHead, Response
+
+
+class IStreamTransport(ITransport, IConsumer, IPushProducer):
+    """
+    What a relay needs of a transport, and all of Twisted's stream transports have. One that can end its writing alone
+    provides L{twisted.internet.interfaces.IHalfCloseableDescriptor} besides.
+    """
+
+    def abortConnection() -> None:
+        """Cut the connection off at once; the peer can tell that it was."""
+
+    def loseWriteConnection() -> None:
+        """End writing after what was written; only where C{IHalfCloseableDescriptor} is provided."""
+
+
+class IWebSocketReceiver(Interface):
+    """Who is told what happens on an L{IWebSocketChannel}."""
+
+    def opened(channel: "IWebSocketChannel") -> None:
+        """The opening handshake is done. Called once, before anything else."""
+
+    def gotMessage(payload: bytes, isBinary: bool) -> None:
+        """
+        A whole message came.
+
+        @param payload: at most as long as the channel's limit; valid UTF-8 when it is text.
+        """
+
+    def lost(reason: Failure) -> None:
+        """
+        The connection is gone. Called once, last.
+
+        @param reason: L{twisted.internet.error.ConnectionDone} after a closing handshake, and nothing else then.
+        """
+
+
+class IWebSocketChannel(IStreamTransport):
+    """
+    An open WebSocket. As a transport, what is written goes out in binary frames, C{loseConnection} makes
+    the closing handshake after all that was written, and there is no half-close (C{IHalfCloseableDescriptor} is not
+    provided).
+    """
+
+    sentData = Attribute("Whether any binary frame was sent.")
+
+    def sendText(text: str) -> None:
+        """Send a text message; nothing happens once the channel is closing."""
+
+    def stream(gotData: Callable[[bytes], None]) -> None:
+        """
+        From here on hand binary payload over piece by piece as it arrives, whatever the frames' size, instead of
+        whole messages. Text stays with the receiver.
+        """
+
+    def ping(answered: Callable[[], None]) -> None:
+        """
+        Send a ping.
+
+        @param answered: called when the pong comes, which proves that the peer's WebSocket stack has taken
+            everything that was written before; never called when the channel is lost first.
+        """
+
+    def close(code: int, reason: str = "") -> None:
+        """
+        Make the closing handshake after what was written; a peer that does not take part is cut off.
+
+        @param code: a close code (RFC 6455, section 7.4).
+        @param reason: at most 123 bytes of it are sent.
+        """
+
+
+class IWebSocketGate(Interface):
+    """Decides about one HTTP connection that may become a WebSocket."""
+
+    def accept(head: RequestHead, channel: IWebSocketChannel) -> IWebSocketReceiver:
+        """
+        The client wants to upgrade.
+
+        @param channel: not open yet: nothing can be sent before L{IWebSocketReceiver.opened}.
+        @return: whom to tell about the channel.
+        @raise gateway.net.websocket.Denied: with the answer to give instead.
+        """
+
+    def plain(head: RequestHead) -> Response:
+        """The client wants something else: answer it."""
+
+    def failed(reason: Failure) -> None:
+        """The connection ended before it asked for anything, or without a proper request."""

@@ -1,0 +1,117 @@
+"""
+Look at a connection's first bytes, then become the protocol that they call for.
+
+One port may serve several protocols (TLS or not, HTTP or not): the first bytes tell. L{Peek} collects them
+within a limit and a deadline, asks, and hands over everything that it has read, in order::
+
+    def decide(data: bytes) -> IProtocol | None:
+        return tls.buildProtocol(address) if data[0] == 0x16 else plain.buildProtocol(address)
+
+    Peek(decide, clock=reactor, timeout=10.0)
+
+After the hand-over nothing of L{Peek} is left in the way: its entry points I{are} the chosen protocol's.
+"""
+
+__all__ = ["TLS_HANDSHAKE", "Peek", "PeekFailed"]
+
+from collections.abc import Callable
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides, providedBy
+
+from gateway.wire.errors import RemoteProtocolError
+
+TLS_HANDSHAKE = 0x16
+"""The first byte of a TLS connection: a record of the type handshake (RFC 8446, section 5.1)."""
+
+
+class PeekFailed(Exception):
+    """The first bytes did not come, or not in time, or were too many. Its text says which."""
+
+
+class Peek(Protocol):
+    """
+    The protocol of a connection about which nothing is known yet.
+
+    @param decide: takes all bytes so far, never empty; returns the protocol to become, or L{None} for more bytes;
+        raises L{RemoteProtocolError} when nothing fits.
+    @param failed: told why the connection was dropped: a L{RemoteProtocolError} or a L{PeekFailed}. A connection
+        that leaves without a byte (a port scan, a health check) is dropped in silence.
+    @param limit: bytes that may be looked at.
+    @param timeout: seconds until the decision must be made.
+    @param lost: called last of all when the connection is gone, whatever it became.
+    """
+
+    def __init__(
+        self,
+        decide: Callable[[bytes], IProtocol | None],
+        failed: Callable[[Exception], None],
+        *,
+        clock: IReactorTime,
+        limit: int = 16 * 1024,
+        timeout: float = 10.0,
+        lost: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._decide = decide
+        self._failed = failed
+        self._clock = clock
+        self._limit = limit
+        self._timeout = timeout
+        self._lost = lost
+        self._data = b""
+        self._chosen: IProtocol | None = None
+        self._deadline: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        self._deadline = self._clock.callLater(self._timeout, self._expired)
+
+    def _expired(self) -> None:
+        self._deadline = None
+        self._drop(PeekFailed(f"undecided after {self._timeout:g} seconds"))
+
+    def _stopClock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _drop(self, why: Exception) -> None:
+        self._stopClock()
+        self._failed(why)
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        try:
+            chosen = self._decide(self._data)
+        except RemoteProtocolError as e:
+            self._drop(e)
+            return
+        if chosen is not None:
+            self._become(chosen)
+        elif len(self._data) >= self._limit:
+            self._drop(PeekFailed(f"undecided after {self._limit} bytes"))
+
+    def _become(self, chosen: IProtocol) -> None:
+        self._stopClock()
+        self._chosen = chosen
+        data, self._data = self._data, b""
+        # The transport goes on calling this object, so its interfaces and entry points become the chosen one's:
+        # half-close is decided by what the protocol provides, and no byte passes through a second frame.
+        directlyProvides(self, providedBy(chosen))
+        for name in ("dataReceived", "readConnectionLost", "writeConnectionLost"):
+            if hasattr(chosen, name):
+                setattr(self, name, getattr(chosen, name))
+        assert self.transport is not None
+        chosen.makeConnection(self.transport)
+        chosen.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stopClock()
+        if self._chosen is not None:
+            self._chosen.connectionLost(reason)
+        elif self._data and reason.check(ConnectionDone):
+            self._failed(PeekFailed("left before it was clear what it wants"))
+        self._lost()

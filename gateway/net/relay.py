@@ -1,0 +1,448 @@
+"""
+The relay: the one place in this project where payload moves from one byte stream to another.
+
+A door gives it the near side, a visitor's transport, and a client endpoint; the relay dials, joins both and
+reports once how it ended::
+
+    relay = Relay(clock, ended=report)
+    relay.near.makeConnection(visitorTransport)     # or return relay.near from buildProtocol
+    relay.connect(endpoint)                         # a Deferred: the far side is there, or a DialFailed
+
+What holds, whatever the two transports are:
+
+  1. What the near side sends before the far side exists is kept, up to C{pending} bytes, then the near side is paused.
+     (Reading a little, rather than nothing, is what tells us that it left, and so cancels the dial.)
+  2. Each L{Half} is the other's streaming producer, so one stalled reader stops its own source and nothing else.
+     The I{half} is registered, not its transport: a half may have more than one reason to stay paused.
+  3. An end of reading becomes C{loseWriteConnection} on the other side where that truly half-closes. TLS claims
+     that it does, but cuts the connection below TLS; there, and on a WebSocket, we flush and close both.
+  4. A reset is told from an end: an aborted side aborts the other, so that truncation never looks like success.
+  5. A producer is unregistered before C{loseConnection}: a TLS transport that has one never finishes closing.
+  6. Bytes held for a stalled reader count against a L{StallBudget} shared by all relays.
+
+A door that must say something before it closes overrides L{Half.finish}.
+"""
+
+__all__ = [
+    "Cause",
+    "Half",
+    "Outcome",
+    "Relay",
+    "RelaySettings",
+    "canHalfClose",
+]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableDescriptor,
+    IHalfCloseableProtocol,
+    IProtocol,
+    IPushProducer,
+    IReactorTime,
+    ISSLTransport,
+    IStreamClientEndpoint,
+    ITransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.net.budget import IStalls, StallBudget
+from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.interfaces import IStreamTransport
+
+
+class Cause(StrEnum):
+    """Why a relay ended. Doors may end one for reasons of their own; these are the relay's."""
+
+    NEAR_CLOSED = "near-closed"
+    FAR_CLOSED = "far-closed"
+    NEAR_RESET = "near-reset"
+    FAR_RESET = "far-reset"
+    DIAL_FAILED = "dial-failed"
+    IDLE = "idle-timeout"
+    MEMORY = "memory-budget"
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """
+    The limits of a relay.
+
+    @ivar dialTimeout: seconds for the far side to come into being.
+    @ivar idleTimeout: seconds without a byte in either direction, or L{None} for no limit. Noticed at most a
+        quarter later.
+    @ivar closeTimeout: seconds that a side has to take what was written to it before it closes; then it is cut off.
+    @ivar pending: bytes that the near side may send before the far side exists.
+    """
+
+    dialTimeout: float = 20.0
+    idleTimeout: float | None = None
+    closeTimeout: float = 60.0
+    pending: int = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    How a relay ended.
+
+    @ivar cause: a L{Cause}, or the word that a door ended it with.
+    @ivar up: bytes read from the near side.
+    @ivar down: bytes read from the far side.
+    @ivar seconds: from the relay's making to its end.
+    """
+
+    cause: str
+    up: int
+    down: int
+    seconds: float
+
+
+def canHalfClose(transport: ITransport) -> bool:
+    """Whether one direction of a transport can end without the other: true of TCP, UNIX sockets and streams."""
+    return IHalfCloseableDescriptor.providedBy(transport) and not ISSLTransport.providedBy(transport)
+
+
+class _Pending:
+    """Stands in for a side that does not exist yet."""
+
+    def __init__(self, half: "Half", limit: int) -> None:
+        self._half = half
+        self._limit = limit
+        self._size = 0
+        self.chunks: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.chunks.append(data)
+        self._size += len(data)
+        if self._size >= self._limit:
+            self._half.pause(Half.NOT_JOINED)
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer, IStalls)
+class Half(Protocol):
+    """
+    One side of a relay: the protocol on one transport, and the producer of the other.
+
+    @ivar received: bytes read from this side.
+    @ivar write: where they go.
+    """
+
+    # The reasons for which reading from this side may be paused; it resumes when none is left.
+    NOT_JOINED = 1
+    CONSUMER = 2
+    RATE = 4
+
+    transport: IStreamTransport | None
+
+    def __init__(self, relay: "Relay") -> None:
+        self.relay = relay
+        self.received = 0
+        self.readEnded = False
+        self.lost = False
+        self._paused = 0
+        self._pending: _Pending | None = _Pending(self, relay.settings.pending)
+        self.write: Callable[[bytes], object] = self._pending.write
+
+    def connectionMade(self) -> None:
+        self.relay.sideMade(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
+        self.write(data)
+
+    def readConnectionLost(self) -> None:
+        if not self.readEnded:
+            self.readEnded = True
+            self.relay.readingEnded(self)
+
+    def writeConnectionLost(self) -> None:
+        """Our own doing; what is still to come from this side comes."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = True
+        self.write = _discard
+        self.relay.sideLost(self, clean=reason.check(ConnectionDone) is not None)
+
+    def joined(self, other: "Half") -> None:
+        """
+        Both sides exist: what came so far goes on, in order, and the other side's pace is ours from now on.
+        """
+        assert self._pending is not None and other.transport is not None
+        chunks, self._pending = self._pending.chunks, None
+        self.write = self.relay.metered(self, other.transport.write)
+        other.transport.registerProducer(self, True)
+        for chunk in chunks:
+            self.write(chunk)
+        self.resume(self.NOT_JOINED)
+
+    # -- IPushProducer: for the other side's transport
+
+    def pauseProducing(self) -> None:
+        self.relay.budget.stalled(self)
+        self.pause(self.CONSUMER)
+
+    def resumeProducing(self) -> None:
+        self.relay.budget.flows(self)
+        self.resume(self.CONSUMER)
+
+    def outOfMemory(self) -> None:
+        """L{IStalls}: what this side sent has been waiting longest."""
+        self.relay.end(Cause.MEMORY)
+
+    def stopProducing(self) -> None:
+        """The other side's transport is gone, which its own half tells the relay."""
+
+    def pause(self, reason: int) -> None:
+        """Stop reading from this side until L{resume} was called for every reason."""
+        if not self._paused and not self.lost and self.transport is not None:
+            self.transport.pauseProducing()
+        self._paused |= reason
+
+    def resume(self, reason: int) -> None:
+        """One reason not to read from this side is gone."""
+        if self._paused:
+            self._paused &= ~reason
+            if not self._paused and not self.lost and self.transport is not None:
+                self.transport.resumeProducing()
+
+    def release(self) -> None:
+        """
+        The relay is over: this side's output waits for nobody, and what it still reads, its end above all, is only
+        looked at.
+        """
+        self.write = _discard
+        self.relay.budget.flows(self)
+        if not self.lost and self.transport is not None:
+            if self._pending is None:
+                self.transport.unregisterProducer()
+            self.resume(self._paused)
+
+    # -- Ending
+
+    def finish(self, cause: str) -> None:
+        """
+        Close this side after what was written to it. A door overrides this to say why, in its own protocol; it
+        must close the transport in the end.
+        """
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+    def abort(self, cause: str) -> None:
+        """
+        Cut this side off: what came through may not look whole.
+        """
+        assert self.transport is not None
+        self.transport.abortConnection()
+
+
+def _discard(data: bytes) -> None:
+    """Bytes for a side that is gone."""
+
+
+class Relay:
+    """
+    Two byte streams, joined. See the module's text for what holds.
+
+    @param clock: for the timeouts.
+    @param ended: called once, when both sides are gone (or the near one alone, when there never was a far one).
+    @param nearFactory: makes the near L{Half}; a door's own.
+    @param meter: for a limited rate: told the size of each piece, it returns the seconds to pause that direction.
+    @ivar near: the visitor's side; a protocol to give to its transport.
+    @ivar far: the destination's side.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        ended: Callable[[Outcome], None],
+        *,
+        settings: RelaySettings = RelaySettings(),  # frozen
+        budget: StallBudget | None = None,
+        nearFactory: Callable[["Relay"], Half] = Half,
+        meter: Callable[[Half, int], float] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.budget = StallBudget() if budget is None else budget
+        self.cause: str | None = None
+        self._clock = clock
+        self._ended: Callable[[Outcome], None] | None = ended
+        self._meter = meter
+        self._started = clock.seconds()
+        self._dial: Deferred[IProtocol] | None = None
+        self._timer: IDelayedCall | None = None
+        self._seen = -1
+        self._quiet = 0
+        self.near = nearFactory(self)
+        self.far = Half(self)
+
+    # -- Beginning
+
+    def connect(self, endpoint: IStreamClientEndpoint) -> Deferred[None]:
+        """
+        Dial the far side and join it.
+
+        @return: fires when both sides are joined; fails with L{DialFailed}, and then the near side is still
+            open and the door's to answer and close. When the near side leaves meanwhile the dial is cancelled.
+        """
+        self._dial = dial = endpoint.connect(Factory.forProtocol(lambda: self.far))
+        dial.addTimeout(self.settings.dialTimeout, self._clock, onTimeoutCancel=_timedOut)
+        return dial.addCallbacks(self._dialled, self._dialFailed)
+
+    def _dialled(self, far: object) -> None:
+        self._dial = None
+        if self.cause is not None:
+            self.far.abort(self.cause)
+            raise DialFailed(DialFailure.CANCELLED, "The attempt was cancelled.")
+        self.join()
+
+    def _dialFailed(self, failure: Failure) -> None:
+        self._dial = None
+        error = DialFailed.fromFailure(failure)
+        if self.cause is None:
+            self.cause = Cause.DIAL_FAILED
+        raise error from None
+
+    def sideMade(self, half: Half) -> None:
+        """A side's transport is there."""
+        if half is self.far and self.cause is not None and half.transport is not None:
+            half.abort(self.cause)
+
+    def join(self) -> None:
+        """Both sides have transports by now: let bytes flow."""
+        self.near.joined(self.far)
+        self.far.joined(self.near)
+        if self.settings.idleTimeout is not None:
+            self._timer = self._clock.callLater(self.settings.idleTimeout / 4, self._checkIdle)
+        for half in (self.near, self.far):
+            if half.readEnded:
+                self.readingEnded(half)
+
+    def metered(self, half: Half, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        """The way from a half to the other side, at a limited rate where there is one."""
+        if self._meter is None:
+            return write
+        meter = self._meter
+
+        def limited(data: bytes) -> None:
+            write(data)
+            wait = meter(half, len(data))
+            if wait > 0:
+                half.pause(Half.RATE)
+                self._clock.callLater(wait, half.resume, Half.RATE)
+
+        return limited
+
+    def _checkIdle(self) -> None:
+        assert self.settings.idleTimeout is not None
+        moved = self.near.received + self.far.received
+        self._quiet = self._quiet + 1 if moved == self._seen else 0
+        self._seen = moved
+        self._timer = None
+        if self._quiet >= 4:
+            self.end(Cause.IDLE)
+        else:
+            self._timer = self._clock.callLater(self.settings.idleTimeout / 4, self._checkIdle)
+
+    # -- Ending
+
+    def _other(self, half: Half) -> Half:
+        return self.far if half is self.near else self.near
+
+    def readingEnded(self, half: Half) -> None:
+        """A side will send no more; it may still be written to."""
+        other = self._other(half)
+        if self.cause is not None:
+            return
+        if other.transport is None:
+            # Still dialling: a near side that only half-closed waits for its answer; one that cannot, left.
+            if half.transport is None or not canHalfClose(half.transport):
+                self.end(Cause.NEAR_CLOSED)
+        elif other.readEnded or not canHalfClose(other.transport):
+            self._close(Cause.NEAR_CLOSED if half is self.near else Cause.FAR_CLOSED)
+        else:
+            self.budget.flows(half)
+            other.transport.unregisterProducer()
+            other.transport.loseWriteConnection()
+
+    def sideLost(self, half: Half, *, clean: bool) -> None:
+        """A side's transport is gone."""
+        self.budget.flows(half)
+        if self.cause is None:
+            near = half is self.near
+            if clean:
+                self._close(Cause.NEAR_CLOSED if near else Cause.FAR_CLOSED)
+            else:
+                self.end(Cause.NEAR_RESET if near else Cause.FAR_RESET)
+        self._settle()
+
+    def end(self, cause: str) -> None:
+        """
+        End the relay for a reason that no side gave: the near side is told, the far side cut off.
+
+        @param cause: goes into the L{Outcome} and to L{Half.finish} of the near side.
+        """
+        if self.cause is None:
+            self._stop(cause)
+            if self._dial is not None:
+                self._dial.cancel()
+            if self._present(self.far):
+                self.far.abort(cause)
+            if self._present(self.near):
+                if cause == Cause.FAR_RESET:
+                    self.near.abort(cause)
+                else:
+                    self.near.finish(cause)
+            self._settle()
+
+    def _close(self, cause: str) -> None:
+        """Both directions are done, or cannot be told apart: flush and close both sides."""
+        self._stop(cause)
+        if self._dial is not None:
+            self._dial.cancel()
+        for half in (self.far, self.near):
+            if self._present(half):
+                half.finish(cause)
+
+    def _stop(self, cause: str) -> None:
+        self.cause = cause
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.callLater(self.settings.closeTimeout, self._cutOff)
+        self.near.release()
+        self.far.release()
+
+    def _present(self, half: Half) -> bool:
+        return half.transport is not None and not half.lost
+
+    def _cutOff(self) -> None:
+        self._timer = None
+        for half in (self.far, self.near):
+            if half.transport is not None and not half.lost:
+                half.transport.abortConnection()
+
+    def _settle(self) -> None:
+        if self._present(self.near) or self._present(self.far) or self._ended is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        ended, self._ended = self._ended, None
+        assert self.cause is not None
+        seconds = self._clock.seconds() - self._started
+        ended(Outcome(self.cause, self.near.received, self.far.received, seconds))
+
+
+def _timedOut(result: object, timeout: float) -> object:
+    if isinstance(result, Failure) and result.check(CancelledError):
+        raise DialFailed(DialFailure.TIMEOUT, f"The target did not answer within {timeout:g} seconds.")
+    return result
+
+

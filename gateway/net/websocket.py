@@ -1,0 +1,519 @@
+"""
+WebSocket, by autobahn: the only file that imports it.
+
+A WebSocket here is a plain Twisted transport once it is open (L{IWebSocketChannel}), so that the relay joins it to
+anything else. Who wants to serve some decides about each by an L{IWebSocketGate}::
+
+    factory = WebSocketServerFactory(lambda address: Gate(address), clock=reactor)
+    endpoint.listen(factory)
+
+What autobahn does: the opening and the closing handshake, control frames, every rule of RFC 6455 about what a
+peer may not send. What we do ourselves, and why:
+
+  - I{Time.} autobahn's timers run on the global reactor, one or two for each connection. Ours run on the
+    clock that was given; all connections of a factory share one timer that pings the silent ones.
+  - I{Binary payload in stream mode.} autobahn assembles whole messages; a terminal's or a tunnel's bytes should
+    move on as they arrive. C{_receiveStream} walks over the headers of ordinary binary frames and unmasks
+    their payload piece by piece with autobahn's own SIMD masker. Every frame that is not ordinary, valid or not, is
+    autobahn's to judge, so there is one set of rules.
+  - I{Sending.} A binary frame of a server is 2 to 4 bytes and the payload; autobahn would copy both into one
+    string and log it.
+  - I{Weight.} autobahn copies some thirty options into every connection and formats them for a log that nobody
+    reads. Here they are attributes of the class.
+"""
+
+__all__ = ["Denied", "WebSocketServerFactory", "WebSocketSettings"]
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from struct import Struct
+
+os.environ["AUTOBAHN_USE_NVX"] = "1"  # without its native code autobahn is fifty times slower: fail instead
+
+from autobahn.twisted.websocket import WebSocketServerFactory as _AutobahnServerFactory
+from autobahn.twisted.websocket import WebSocketServerProtocol as _AutobahnServerProtocol
+from autobahn.websocket.xormasker import create_xor_masker
+from twisted.internet.error import ConnectionDone, ConnectionLost, TimeoutError
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer, IProtocol, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocketReceiver
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.http1 import Response, parseRequestHead
+
+_SHORT_HEADER = Struct("!BB").pack
+_MEDIUM_HEADER = Struct("!BBH").pack
+_LONG_HEADER = Struct("!BBQ").pack
+_FINAL_BINARY = 0x82
+_UINT16 = Struct("!H").unpack_from
+_UINT64 = Struct("!Q").unpack_from
+_LARGEST_PAYLOAD = 0x7FFFFFFFFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketSettings:
+    """
+    The limits of one listener's WebSockets.
+
+    @ivar handshakeTimeout: seconds from the first byte of the connection to the end of the opening handshake.
+    @ivar pingInterval: seconds between pings; a peer from which nothing came in the interval after a ping is cut off,
+        so a dead one is found within two. Zero turns that off.
+    @ivar closeTimeout: seconds that a peer has for its part of the closing handshake.
+    @ivar maxMessage: bytes of the longest message outside stream mode; a longer one ends the connection with 1009.
+    @ivar maxHead: bytes of the longest request head.
+    @ivar frameSize: bytes of payload in the largest frame that we send. Chromium re-orders frames of 256 KiB, so
+        keep it at 64 KiB.
+    """
+
+    handshakeTimeout: float = 10.0
+    pingInterval: float = 20.0
+    closeTimeout: float = 10.0
+    maxMessage: int = 16 * 1024
+    maxHead: int = 16 * 1024
+    frameSize: int = 64 * 1024
+
+
+class Denied(Exception):
+    """
+    Raised by C{accept} to refuse the upgrade.
+
+    @ivar response: what the client is told instead.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
+class _Silence:
+    """Takes autobahn's log lines, which are many, and say nothing that our own do not."""
+
+    def debug(self, *args: object, **kwargs: object) -> None:
+        """Nothing."""
+
+    info = warn = error = failure = critical = debug
+
+
+def _discard(data: bytes) -> None:
+    """Payload that comes after we closed."""
+
+
+@implementer(IWebSocketChannel)
+class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn's classes are not typed
+    """
+    One connection of a L{WebSocketServerFactory}.
+    """
+
+    log = _Silence()
+
+    # autobahn's options, which it would otherwise copy into each instance. Its timers are all off.
+    CONFIG_ATTRS = ()
+    versions = _AutobahnServerProtocol.SUPPORTED_PROTOCOL_VERSIONS
+    logOctets = logFrames = trackTimings = serveFlashSocketPolicy = webStatus = False
+    utf8validateIncoming = requireMaskedClientFrames = applyMask = tcpNoDelay = True
+    maskServerFrames = failByDrop = echoCloseCodeReason = False
+    openHandshakeTimeout = closeHandshakeTimeout = autoPingInterval = autoPingTimeout = 0
+    autoPingRestartOnAnyTraffic = False
+    autoFragmentSize = maxConnections = trustXForwardedFor = maxFramePayloadSize = 0
+    allowedOriginsPatterns = (re.compile(""),)  # the origin is for the accept function to judge
+    flashSocketPolicy = ""
+    perMessageCompressionAccept = staticmethod(lambda offers: None)
+
+    allowNullOrigin = True
+
+    def __init__(self, factory: "WebSocketServerFactory", gate: IWebSocketGate) -> None:
+        super().__init__()
+        self.factory = factory
+        self._gate = gate
+        self.maxMessagePayloadSize = factory.settings.maxMessage
+        self.sentData = False
+        self._receiver: IWebSocketReceiver | None = None
+        self._gotData: Callable[[bytes], None] | None = None
+        self._pongs: list[tuple[bytes, Callable[[], None]]] = []
+        self._deadline: IDelayedCall | None = None
+        self._answered = False
+        self._heard = True
+        self._readingPaused = False
+        self._reason: Exception | None = None
+        # Stream mode: whether autobahn is within a message; payload bytes still to come of the frame under way, its
+        # masker, and whether a message goes on after it.
+        self.inside_message = False
+        self._rest = 0
+        self._masker: object = None
+        self._fragmented = False
+
+    # -- The connection's life
+
+    def connectionMade(self) -> None:
+        self.peer = ""  # autobahn only logs it
+        self._connectionMade()
+        if hasattr(self.transport, "setTcpNoDelay"):
+            self.transport.setTcpNoDelay(True)
+        self._setDeadline(self.factory.settings.handshakeTimeout)
+
+    def _setDeadline(self, seconds: float) -> None:
+        self._stopDeadline()
+        self._deadline = self.factory.clock.callLater(seconds, self._expired)
+
+    def _stopDeadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expired(self) -> None:
+        self._deadline = None
+        self._cutOff("the peer took too long over a handshake")
+
+    def _cutOff(self, why: str) -> None:
+        self._reason = TimeoutError(None, why)
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stopDeadline()
+        self.factory.forget(self)
+        self.state = self.STATE_CLOSED
+        self._gotData = None
+        self._pongs.clear()
+        receiver, self._receiver = self._receiver, None
+        if self._reason is not None:
+            reason = Failure(self._reason)
+        if receiver is None:
+            if not self._answered:
+                self._gate.failed(reason)
+        elif self.failedByMe:
+            receiver.lost(Failure(ConnectionLost(self.localCloseReason)))
+        elif self.wasClean:
+            receiver.lost(Failure(ConnectionDone()))
+        elif reason.check(ConnectionDone):
+            receiver.lost(Failure(ConnectionLost("the connection ended without a closing handshake")))
+        else:
+            receiver.lost(reason)
+
+    # -- The opening handshake
+
+    def processHandshake(self) -> None:
+        try:
+            head = parseRequestHead(self.data, self.factory.settings.maxHead)
+        except RemoteProtocolError as e:
+            self._answer(Response(431 if e.code == "head-too-large" else 400, f"{e.details}\n".encode()))
+            return
+        if head is None:
+            return
+        if not head.wantsWebSocket:
+            self._answer(self._gate.plain(head), withBody=head.method != "HEAD")
+            return
+        try:
+            self._receiver = self._gate.accept(head, self)
+        except Denied as e:
+            self._answer(e.response)
+            return
+        super().processHandshake()
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: object = None) -> None:
+        """autobahn found a fault in the upgrade request."""
+        headers = responseHeaders if isinstance(responseHeaders, list) else []
+        text = f"This WebSocket request cannot be answered: {reason}\n"
+        self._answer(Response(code, text.encode("utf-8", "replace"), headers=headers))
+
+    def _answer(self, response: Response, *, withBody: bool = True) -> None:
+        self.data = b""
+        self.state = self.STATE_CLOSED
+        self._answered = True
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:  # accepted, but autobahn found a fault
+            receiver.lost(Failure(ConnectionDone()))
+        self.transport.write(response.encode(withBody=withBody))
+        self.transport.loseConnection()
+        self._setDeadline(self.factory.settings.closeTimeout)
+
+    def _onOpen(self) -> None:
+        self._stopDeadline()
+        self.factory.remember(self)
+        # autobahn keeps the whole request for its own use; an idle connection should not.
+        self.http_headers = self.http_request_data = self.http_response_data = None
+        self.websocket_extensions = self.http_request_params = self._transport_details = None
+        assert self._receiver is not None
+        self._receiver.opened(self)
+
+    # -- Receiving
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard = True
+        if self._gotData is not None and self.current_frame is None:
+            self._receiveStream(data)
+        else:
+            self.data += data
+            self.consumeData()
+
+    def consumeData(self) -> None:
+        # As autobahn's, but the frame after a message that began the stream is not its own any more.
+        if self.state == self.STATE_CONNECTING:
+            self.processHandshake()
+            return
+        while self.state != self.STATE_CLOSED and self.processData():
+            if self._gotData is not None and self.current_frame is None:
+                self._receiveStream(b"")
+                return
+        if self.state == self.STATE_CLOSED:
+            self.data = b""
+
+    def _receiveStream(self, data: bytes) -> None:
+        """
+        Hand over the payload of binary frames piece by piece; leave every other frame to autobahn.
+        """
+        if self.data:
+            data = self.data + data
+            self.data = b""
+        end = len(data)
+        at = 0
+        view = memoryview(data)
+        while self.state != self.STATE_CLOSED:
+            if self._rest:
+                if at == end:
+                    return
+                piece = view[at : at + self._rest]
+                at += len(piece)
+                self._rest -= len(piece)
+                self._gotData(self._masker.process(piece))  # type: ignore[misc,attr-defined]
+                continue
+            if end - at < 2:
+                break
+            first, second = data[at], data[at + 1]
+            opcode = first & 0x7F
+            if (opcode != 0 if self._fragmented else opcode != 2) or self.inside_message or second < 0x80:
+                self._leaveToAutobahn(data[at:] if at else data)
+                return
+            length = second & 0x7F
+            start = at + 6
+            if length == 126:
+                start += 2
+                if end < start:
+                    break
+                (length,) = _UINT16(data, at + 2)
+                minimal = length > 125
+            elif length == 127:
+                start += 8
+                if end < start:
+                    break
+                (length,) = _UINT64(data, at + 2)
+                minimal = 0xFFFF < length <= _LARGEST_PAYLOAD
+            else:
+                if end < start:
+                    break
+                minimal = True
+            if not minimal:
+                self._leaveToAutobahn(data[at:] if at else data)
+                return
+            if length:
+                self._masker = create_xor_masker(data[start - 4 : start], length)
+                self._rest = length
+            self._fragmented = first < 0x80
+            at = start
+        if at < end and self.state != self.STATE_CLOSED:
+            self.data = data[at:] if at else data
+
+    def _leaveToAutobahn(self, data: bytes) -> None:
+        """
+        @param data: begins with a frame that autobahn should read or refuse.
+        """
+        # A control frame between the fragments of a binary message is none of the message's; anything else there is
+        # a violation, which autobahn sees only if it knows that a message is under way.
+        control = data[0] & 0x08
+        self.inside_message = self.inside_message or (self._fragmented and not control)
+        self.data = data
+        self.consumeData()
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        if self.state == self.STATE_OPEN:
+            super().onMessageFrameBegin(length)
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        if self.state == self.STATE_OPEN and not self.wasMaxMessagePayloadSizeExceeded:
+            super().onMessageFrameData(payload)
+
+    def onMessageFrameEnd(self) -> None:
+        if self.state == self.STATE_OPEN and not self.wasMaxMessagePayloadSizeExceeded:
+            super().onMessageFrameEnd()
+
+    def onMessageEnd(self) -> None:
+        if self.state == self.STATE_OPEN and not self.wasMaxMessagePayloadSizeExceeded:
+            super().onMessageEnd()
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self._receiver is not None:
+            self._receiver.gotMessage(payload, isBinary)
+
+    def onPong(self, payload: bytes) -> None:
+        for at, (expected, answered) in enumerate(self._pongs):
+            if payload == expected:
+                del self._pongs[: at + 1]
+                answered()
+                return
+
+    # -- IWebSocketChannel: sending
+
+    def sendText(self, text: str) -> None:
+        if self.state == self.STATE_OPEN:
+            self.sendFrame(opcode=1, payload=text.encode())
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """All that autobahn sends comes through here."""
+        self.transport.write(data)
+
+    def write(self, data: bytes) -> None:
+        if self.state != self.STATE_OPEN:
+            return
+        self.sentData = True
+        length = len(data)
+        if length <= 125:
+            header = _SHORT_HEADER(_FINAL_BINARY, length)
+        elif length < 0x10000 and length <= self.factory.settings.frameSize:
+            header = _MEDIUM_HEADER(_FINAL_BINARY, 126, length)
+        elif length <= self.factory.settings.frameSize:
+            header = _LONG_HEADER(_FINAL_BINARY, 127, length)
+        else:
+            size = self.factory.settings.frameSize
+            view = memoryview(data)
+            for at in range(0, length, size):
+                self.write(bytes(view[at : at + size]))
+            return
+        self.transport.writeSequence((header, data))
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def stream(self, gotData: Callable[[bytes], None]) -> None:
+        self._gotData = gotData
+
+    def ping(self, answered: Callable[[], None]) -> None:
+        payload = os.urandom(8)
+        self._pongs.append((payload, answered))
+        self.sendPing(payload)
+
+    def pingOrCutOff(self) -> None:
+        """
+        Called by the factory once an interval.
+        """
+        if self._readingPaused:
+            return  # a pong could not be heard
+        if self._heard:
+            self._heard = False
+            self.sendPing()
+        else:
+            self._cutOff("the peer does not answer pings")
+
+    # -- IWebSocketChannel: the transport
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        encoded = reason.encode()[:123].decode("utf-8", "ignore").encode()
+        if self.state == self.STATE_OPEN:
+            self.sendCloseFrame(code=code, reasonUtf8=encoded or None, isReply=False)
+
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        if self.state == self.STATE_OPEN:
+            # Nothing of the peer is payload any more, and it has this long to take what we wrote and to answer.
+            if self._gotData is not None:
+                self._gotData = _discard
+            self.transport.unregisterProducer()
+            self.resumeProducing()
+            self._setDeadline(self.factory.settings.closeTimeout)
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+
+    def loseConnection(self) -> None:
+        self.close(1000)
+
+    def loseWriteConnection(self) -> None:
+        """A WebSocket does not half-close."""
+        self.close(1000)
+
+    def abortConnection(self) -> None:
+        self.transport.abortConnection()
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        """autobahn is done with the connection. (It wants to abort it after a closing handshake: no need.)"""
+        self.transport.loseConnection()
+
+    def pauseProducing(self) -> None:
+        self._readingPaused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self._readingPaused:
+            self._readingPaused = False
+            self._heard = True
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.abortConnection()
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self.transport.unregisterProducer()
+
+    def getPeer(self) -> IAddress:
+        peer: IAddress = self.transport.getPeer()
+        return peer
+
+    def getHost(self) -> IAddress:
+        host: IAddress = self.transport.getHost()
+        return host
+
+
+class WebSocketServerFactory(_AutobahnServerFactory):  # type: ignore[misc]  # autobahn's classes are not typed
+    """
+    Serves WebSockets, and short pages to everybody else.
+
+    @param gateFor: makes the gate of one connection; L{None} to drop it.
+    @param clock: for every deadline and for the pings.
+    """
+
+    log = _Silence()
+    noisy = False
+
+    def __init__(
+        self,
+        gateFor: Callable[[IAddress | None], IWebSocketGate | None],
+        *,
+        clock: IReactorTime,
+        settings: WebSocketSettings = WebSocketSettings(),  # frozen
+    ) -> None:
+        super().__init__(reactor=clock, server="")
+        self._gateFor = gateFor
+        self.clock = clock
+        self.settings = settings
+        self._channels: set[_ServerChannel] = set()
+        self._pings = LoopingCall(self._pingAll)
+        self._pings.clock = clock
+
+    def buildProtocol(self, address: IAddress | None) -> IProtocol | None:
+        gate = self._gateFor(address)
+        return None if gate is None else self.protocolFor(gate)
+
+    def protocolFor(self, gate: IWebSocketGate) -> IProtocol:
+        """The protocol of a connection whose gate is there already."""
+        return _ServerChannel(self, gate)
+
+    def remember(self, channel: _ServerChannel) -> None:
+        """A channel is open: look after it."""
+        self._channels.add(channel)
+        if not self._pings.running and self.settings.pingInterval:
+            self._pings.start(self.settings.pingInterval, now=False)
+
+    def forget(self, channel: _ServerChannel) -> None:
+        """A channel is gone."""
+        self._channels.discard(channel)
+        if not self._channels and self._pings.running:
+            self._pings.stop()
+
+    def _pingAll(self) -> None:
+        for channel in tuple(self._channels):
+            channel.pingOrCutOff()

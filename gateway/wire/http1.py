@@ -1,0 +1,136 @@
+"""
+HTTP/1.1 heads: a request's head to a value, a small response to bytes (RFC 9112).
+
+The doors that speak WebSocket look at a request's head before they decide whether to upgrade it, and answer
+everything else with a short page. The grammar is llhttp's (by way of httptools), so that what we accept is what
+Node accepts, no more::
+
+    head = parseRequestHead(b"GET /healthz HTTP/1.1\\r\\nHost: gw\\r\\n\\r\\n")
+    assert head is not None and head.path == "/healthz" and head.get("host") == "gw"
+"""
+
+__all__ = ["RequestHead", "Response", "parseRequestHead"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httptools
+
+from gateway.wire.errors import RemoteProtocolError
+
+_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """
+    The head of one request.
+
+    @ivar method: as sent, e.g. C{"GET"}.
+    @ivar target: as sent, e.g. C{"/a?b"}.
+    @ivar version: C{"1.0"} or C{"1.1"}.
+    @ivar headers: name in lower case and value, in the order sent. Decoded as ISO 8859-1, which loses nothing.
+    """
+
+    method: str
+    target: str
+    version: str
+    headers: Sequence[tuple[str, str]]
+
+    @property
+    def path(self) -> str:
+        """The target up to its query."""
+        return self.target.partition("?")[0]
+
+    def get(self, name: str) -> str | None:
+        """
+        @param name: in lower case.
+        @return: the first value of a header, or L{None}.
+        """
+        return next((value for key, value in self.headers if key == name), None)
+
+    def tokens(self, name: str) -> set[str]:
+        """The members of a comma-separated header over all its lines, in lower case."""
+        return {
+            token.strip().lower() for key, value in self.headers if key == name for token in value.split(",")
+        }
+
+    @property
+    def wantsWebSocket(self) -> bool:
+        """Whether this asks for an upgrade to WebSocket (RFC 6455, section 4.2.1), well-formed or not."""
+        return "websocket" in self.tokens("upgrade")
+
+
+class _Collector:
+    """What httptools calls back."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[str, str]] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
+
+
+def parseRequestHead(data: bytes, limit: int = 16 * 1024) -> RequestHead | None:
+    """
+    Read a request's head from the beginning of what a client sent.
+
+    @param data: from the first byte on; may hold more than the head.
+    @param limit: the longest head, in bytes.
+    @return: the head, or L{None} when more bytes are needed.
+    @raise RemoteProtocolError: C{bad-request} or C{head-too-large}.
+    """
+    end = data.find(_END, 0, limit)
+    if end < 0:
+        if len(data) >= limit:
+            raise RemoteProtocolError("head-too-large", f"The request's head is longer than {limit} bytes.")
+        return None
+    collector = _Collector()
+    parser = httptools.HttpRequestParser(collector)
+    try:
+        parser.feed_data(data[: end + len(_END)])
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError:
+        raise RemoteProtocolError("bad-request", "This is not an HTTP request.") from None
+    return RequestHead(
+        parser.get_method().decode("latin-1"),
+        collector.target.decode("latin-1"),
+        parser.get_http_version(),
+        collector.headers,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """
+    A whole short response, after which the connection ends.
+
+    @ivar contentType: with its charset.
+    """
+
+    status: int
+    body: bytes
+    contentType: str = "text/plain; charset=utf-8"
+    headers: Sequence[tuple[str, str]] = ()
+
+    def encode(self, *, withBody: bool = True) -> bytes:
+        """
+        @param withBody: L{False} for the answer to a HEAD request.
+        """
+        lines = [
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
+            f"Content-Type: {self.contentType}",
+            f"Content-Length: {len(self.body)}",
+            "Cache-Control: no-store",
+            "X-Content-Type-Options: nosniff",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self.headers),
+        ]
+        head = "\r\n".join(lines).encode("latin-1") + _END
+        return head + self.body if withBody else head
