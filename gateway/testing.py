@@ -282,7 +282,6 @@ class FlowTransport:
         if self.disconnected or self.aborted:
             return
         self.aborted = True
-        self.readingPaused = True
         self.outgoing.clear()
 
     def getPeer(self) -> Any:
@@ -401,9 +400,8 @@ class FlowTransport:
         return True
 
     def _writeToNobody(self) -> bool:
-        """If the peer is gone, learn it from the failed write, but read first what it had sent."""
-        readable = not self.readingPaused and (self.incoming.bufferedBytes or self.incoming.eof)
-        if not self.outgoing.readerGone or self.outgoing.stalled or self.incoming.stalled or readable:
+        """If the peer is gone and the network is not, learn it from the failed write."""
+        if not self.outgoing.readerGone or self.outgoing.stalled or self.incoming.stalled:
             return False
         self._disconnect(ConnectionLost())
         return True
