@@ -14,7 +14,7 @@ An exception that a protocol raises is not turned into a lost connection, as a r
 the test. Not imitated: the kernel's own buffers (what is written stays in the writer's buffer until the peer
 reads it), the TLS handshake, and the delay of small TLS writes by one reactor turn.
 
-It is one module, though a long one, so that those who test with it have one thing to import.
+Length: one module, a third of it docstrings, so that those who test with it have one thing to import.
 """
 
 from __future__ import annotations
