@@ -1,1 +1,1 @@
-"""Tests."""
+"""The real Tabby app in a real browser, through the gateway."""
