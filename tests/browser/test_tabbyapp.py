@@ -113,7 +113,7 @@ class TabbyAppTests(TestCase):
         page = await self.openApp("--deny", f"{HERE}:{port}")
         await self.openSSH(page, port)
         text = await page.read(" X ")
-        self.assertIn(f"{HERE}:{port}", text)
+        self.assertIn(f"deny {HERE}:{port}", text)
 
     async def test_targetCloses(self) -> None:
         """A person whose target goes away in the middle of a session reads that it did."""
