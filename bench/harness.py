@@ -1,0 +1,197 @@
+"""
+What the benchmarks share: interleaved rounds, honest accounting of a process, tables and result files.
+
+A rate alone says little on a machine that other work shares, so that everything here is relative: contestants take
+turns within each round, a ratio is the median of the rounds' own ratios, and CPU seconds of the gateway stand beside
+every rate::
+
+    results = Results("tabby", baseline="original")
+    for _ in rounds(5):
+        for contestant in contestants:
+            results.add(contestant.name, measure(contestant))
+    results.write(sys.stdout)
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import signal
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+HERE = "127.0.0.1"
+MIB = 1024 * 1024
+
+_FOLDER = Path(__file__).resolve().parent / "results"
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> list[int]:
+    """Return C{pid} and all its descendants; some peers fork for each connection."""
+    members = [pid]
+    for member in members:
+        try:
+            children = Path(f"/proc/{member}/task/{member}/children").read_text()
+        except OSError:
+            continue
+        members += map(int, children.split())
+    return members
+
+
+def cpuSeconds(pid: int) -> float:
+    """Return the CPU seconds, user and system, that C{pid} and its family have used, the ended ones included."""
+    ticks = 0
+    for member in family(pid):
+        try:
+            stat = Path(f"/proc/{member}/stat").read_text()
+        except OSError:
+            continue
+        # The name, in parentheses, may hold spaces: count from behind it. utime stime cutime cstime, proc(5).
+        ticks += sum(map(int, stat.rpartition(")")[2].split()[11:15]))
+    return ticks / _TICKS
+
+
+def residentKiB(pid: int) -> float:
+    """
+    Return the resident memory of C{pid} and its family in KiB.
+
+    It is the proportional set size, so that pages which forks share are counted once; for one process that is its
+    RSS, but for libraries that it shares with others.
+    """
+    total = 0
+    for member in family(pid):
+        try:
+            rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total
+
+
+def allowDescriptors() -> None:
+    """Raise the soft limit of open descriptors to the hard one, for this process and what it starts."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextmanager
+def child(work: Callable[[socket.socket], None], seconds: int = 300) -> Iterator[tuple[int, int]]:
+    """
+    Run C{work} with a listening socket in a process of its own, for one C{with} block.
+
+    @param seconds: when the process ends even if nobody is left to end it.
+
+    @return: the port and the process id.
+    """
+    with socket.create_server((HERE, 0), backlog=1024) as listener:
+        process = multiprocessing.get_context("fork").Process(target=_run, args=(work, listener, seconds))
+        process.daemon = True
+        process.start()
+        port: int = listener.getsockname()[1]
+    assert process.pid is not None
+    try:
+        yield port, process.pid
+    finally:
+        process.kill()
+        process.join()
+
+
+def _run(work: Callable[[socket.socket], None], listener: socket.socket, seconds: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(seconds)
+    work(listener)
+
+
+def endsOnTerm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: through every C{finally}."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+
+
+Sample = Mapping[str, float]
+"""What one contestant measured in one round: by metric, whose name holds its unit."""
+
+
+@dataclass(slots=True)
+class Results:
+    """
+    The samples of one run.
+
+    @ivar name: of the benchmark, and so of its result file.
+    @ivar baseline: the contestant that ratios are against.
+    """
+
+    name: str
+    baseline: str
+    started: float = field(default_factory=time.time)
+    load: tuple[float, float, float] = field(default_factory=os.getloadavg)
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, contestant: str, sample: Sample) -> None:
+        """Add what C{contestant} measured in the present round."""
+        for metric, value in sample.items():
+            self.samples.setdefault(metric, {}).setdefault(contestant, []).append(value)
+
+    def ratio(self, metric: str, contestant: str) -> float | None:
+        """Return the median of the rounds' ratios to the baseline, if both were measured."""
+        ours, theirs = self.samples[metric].get(contestant), self.samples[metric].get(self.baseline)
+        if not ours or not theirs:
+            return None
+        ratios = [our / their for our, their in zip(ours, theirs, strict=False) if their]
+        return statistics.median(ratios) if ratios else None
+
+    def write(self, to: TextIO) -> None:
+        """Write a table for people."""
+        to.write(f"{platform.machine()}, {os.cpu_count()} CPUs, load {self.load[0]:.2f} at the start\n")
+        for metric, by in self.samples.items():
+            to.write(f"\n{metric:<38}{'median':>10}{'min':>10}{'max':>10}{'ratio':>8}\n")
+            for contestant, values in by.items():
+                figures = (statistics.median(values), min(values), max(values))
+                ratio = self.ratio(metric, contestant)
+                to.write(f"  {contestant:<36}" + "".join(f"{figure(value):>10}" for value in figures))
+                to.write(f"{'' if ratio is None else f'{ratio:.2f}':>8}\n")
+
+    def save(self) -> Path:
+        """Write everything as JSON and return where."""
+        _FOLDER.mkdir(exist_ok=True)
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(self.started))
+        path = _FOLDER / f"{self.name}-{stamp}.json"
+        whole = {
+            "benchmark": self.name,
+            "baseline": self.baseline,
+            "started": stamp,
+            "python": sys.version.split()[0],
+            "kernel": platform.release(),
+            "cpus": os.cpu_count(),
+            "load": self.load,
+            "samples": self.samples,
+        }
+        path.write_text(json.dumps(whole, indent=1) + "\n")
+        return path
+
+
+def figure(value: float) -> str:
+    """Return C{value} with about three digits."""
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def quantile(ordered: Sequence[float], part: float) -> float:
+    """Return the value below which C{part} of C{ordered} lies."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
