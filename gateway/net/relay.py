@@ -210,7 +210,8 @@ class Half(Protocol):
         """One reason not to read from this side is gone."""
         if self._paused:
             self._paused &= ~reason
-            if not self._paused and not self.lost and self.transport is not None:
+            # After its end a TCP transport would report that end again.
+            if not (self._paused or self.lost or self.readEnded) and self.transport is not None:
                 self.transport.resumeProducing()
 
     def release(self) -> None:

@@ -472,7 +472,7 @@ class WebSocketServerFactory(_AutobahnServerFactory):  # type: ignore[misc]  # a
     """
     Serves WebSockets, and short pages to everybody else.
 
-    @param gateFor: makes the gate of one connection; L{None} to drop it.
+    @param gateFor: makes the gate of each connection, C{None} to drop it; not needed where L{protocolFor} is used.
     @param clock: for every deadline and for the pings.
     """
 
@@ -481,7 +481,7 @@ class WebSocketServerFactory(_AutobahnServerFactory):  # type: ignore[misc]  # a
 
     def __init__(
         self,
-        gateFor: Callable[[IAddress | None], IWebSocketGate | None],
+        gateFor: Callable[[IAddress | None], IWebSocketGate | None] = lambda address: None,
         *,
         clock: IReactorTime,
         settings: WebSocketSettings = WebSocketSettings(),  # frozen

@@ -31,6 +31,7 @@ __all__ = [
     "Unknown",
     "decode",
     "encodeError",
+    "encodeNotice",
 ]
 
 from dataclasses import dataclass
@@ -190,6 +191,14 @@ def encodeError(code: str, details: str) -> str:
     @param details: a sentence for a person: it is all that the Tabby app shows.
     """
     return _encode(kind="error", code=code, details=details)
+
+
+def encodeNotice(kind: str, details: str) -> str:
+    """
+    A message that asks nothing of the client. The real ones log it and go on, as with every kind that they do not
+    know.
+    """
+    return _encode(kind=kind, details=details)
 
 
 _READY = _encode(kind="ready")

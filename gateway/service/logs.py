@@ -1,0 +1,131 @@
+"""
+Logs: lines for a person on a terminal, JSON lines for everything else.
+
+An event is a constant format and keyword facts; C{event} is its stable name, which
+C{docs/reference/logs.md} lists. The same event reads, on a terminal and in a file::
+
+    2026-01-31T12:00:00+0000 [tabby] session opened: alice to box:22 (192.0.2.7) from 198.51.100.4
+    {"time":"2026-01-31T12:00:00.000Z","level":"info","event":"tabby.opened","who":"alice","target":"box:22", ...}
+"""
+
+__all__ = ["RefusalLog", "chooseObserver", "jsonObserver", "textObserver"]
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import IO
+
+import msgspec
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    eventAsText,
+    formatEvent,
+)
+
+_FACTS_LEFT_OUT = {"format", "message", "isError", "system", "time", "trackback"}
+
+
+def _source(event: LogEvent) -> str:
+    namespace = str(event.get("log_namespace") or event.get("log_system") or "-")
+    return namespace.removeprefix("gateway.").removeprefix("service.").partition(".")[0]
+
+
+def _asText(event: LogEvent) -> str | None:
+    if event.get("log_format") is None and not event.get("log_failure"):
+        text = formatEvent(event)
+        if not text:
+            return None
+    return eventAsText({**event, "log_namespace": _source(event)}, includeSystem=True).replace("\n", "\n    ") + "\n"
+
+
+def _asJSON(event: LogEvent) -> str | None:
+    level = event.get("log_level")
+    record: dict[str, object] = {
+        "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
+        "level": level.name if level is not None else "info",
+        "event": event.get("event", "log"),
+        "source": _source(event),
+        "text": eventAsText(event, includeTimestamp=False, includeSystem=False),
+    }
+    for key, value in event.items():
+        if not key.startswith("log_") and key not in _FACTS_LEFT_OUT and key not in record:
+            record[key] = value if isinstance(value, int | float | bool | None) else str(value)
+    return msgspec.json.encode(record).decode() + "\n"
+
+
+def _observer(stream: IO[str], form: Callable[[LogEvent], str | None], level: LogLevel) -> ILogObserver:
+    predicate = LogLevelFilterPredicate(defaultLogLevel=level)
+    return FilteringLogObserver(FileLogObserver(stream, form), [predicate])
+
+
+def textObserver(stream: IO[str] | None = None, level: LogLevel = LogLevel.info) -> ILogObserver:
+    """Lines for a person, on standard output by default."""
+    return _observer(stream or sys.stdout, _asText, level)
+
+
+def jsonObserver(stream: IO[str] | None = None, level: LogLevel = LogLevel.info) -> ILogObserver:
+    """One JSON object a line, on standard output by default."""
+    return _observer(stream or sys.stdout, _asJSON, level)
+
+
+def chooseObserver(form: str = "auto") -> ILogObserver:
+    """
+    @param form: C{text}, C{json}, or C{auto}: text on a terminal and JSON otherwise.
+    """
+    if form == "auto":
+        form = "text" if sys.stdout.isatty() else "json"
+    return textObserver() if form == "text" else jsonObserver()
+
+
+class RefusalLog:
+    """
+    Says that connections are refused, without a line for each: the first of a kind at once, then one sum for every
+    ten seconds in which there were more.
+    """
+
+    _log = Logger()
+    INTERVAL = 10.0
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._counts: Counter[str] = Counter()
+        self._timer: IDelayedCall | None = None
+
+    def refused(self, reason: str, visitor: str) -> None:
+        """A connection from an address was refused."""
+        if self._timer is None:
+            self._timer = self._clock.callLater(self.INTERVAL, self._sum)
+        if reason not in self._counts:
+            self._counts[reason] = 0
+            self._log.warn(
+                "connection refused: {reason}, from {visitor}", event="gateway.refused", reason=reason, visitor=visitor
+            )
+        else:
+            self._counts[reason] += 1
+
+    def _sum(self) -> None:
+        self._timer = None
+        counts, self._counts = self._counts, Counter()
+        for reason, count in counts.items():
+            if count:
+                self._log.warn(
+                    "{count} more connections refused in {seconds:.0f} seconds: {reason}",
+                    event="gateway.refused-more",
+                    count=count,
+                    seconds=self.INTERVAL,
+                    reason=reason,
+                )
+
+    def stop(self) -> None:
+        """Say what is left to say."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._sum()

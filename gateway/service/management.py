@@ -1,0 +1,134 @@
+"""
+The management door: Tabby Web's own back end hands over one-shot tokens here, and Prometheus reads metrics.
+
+It is for machines that hold a client certificate; TLS has checked that before a byte comes here::
+
+    door = ManagementDoor(oneShotTokens, metrics)
+    factory = DoorFactory(door.arrive, WebSocketServerFactory(clock=reactor), clock=reactor, certificate=files)
+
+Tabby Web's back end sends its command without reading our greeting and starts the closing handshake at once; the
+token is taken when its frame is read, which is before the Close is.
+"""
+
+__all__ = ["ManagementDoor"]
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.domain.tokens import OneShotRefused, OneShotTokens
+from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
+from gateway.net.websocket import Denied
+from gateway.service.listening import IVisit, explain
+from gateway.service.metrics import Metrics
+from gateway.service.pages import errorPage
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.http1 import RequestHead, Response
+from gateway.wire.tabby import Code, ManagementConversation, encodeError
+
+
+class ManagementDoor:
+    """
+    @param tokens: where tokens go; C{None} for a door that only shows metrics.
+    @param timeout: seconds for a client to give its command.
+    """
+
+    def __init__(
+        self, tokens: OneShotTokens | None, metrics: Metrics, *, clock: IReactorTime, timeout: float = 10.0
+    ) -> None:
+        self.tokens = tokens
+        self.metrics = metrics
+        self.clock = clock
+        self.timeout = timeout
+
+    def arrive(self, host: str) -> "_ManagementVisit":
+        """A connection has come; whether it may was decided by TLS, or by where this door listens."""
+        self.metrics.connections.labels("management").inc()
+        return _ManagementVisit(self, host)
+
+
+@implementer(IVisit, IWebSocketReceiver)
+class _ManagementVisit:
+    _log = Logger()
+
+    def __init__(self, door: ManagementDoor, host: str) -> None:
+        self._door = door
+        self._host = host
+        self._channel: IWebSocketChannel | None = None
+        self._deadline: IDelayedCall | None = None
+
+    # -- IVisit
+
+    def accept(self, head: RequestHead, channel: IWebSocketChannel) -> IWebSocketReceiver:
+        if self._door.tokens is None:
+            raise Denied(errorPage(404, "There is no WebSocket here, only /metrics."))
+        return self
+
+    def plain(self, head: RequestHead) -> Response:
+        if head.method not in ("GET", "HEAD"):
+            return errorPage(405, "There is nothing to send to here.", (("Allow", "GET, HEAD"),))
+        if head.path == "/metrics":
+            return Response(200, self._door.metrics.render(), self._door.metrics.CONTENT_TYPE)
+        if head.path == "/healthz":
+            return Response(200, b"ok\n")
+        return errorPage(404, "This is the management side of a connection gateway: there are /metrics and /healthz.")
+
+    def failed(self, reason: Failure) -> None:
+        if (problem := explain(reason)) is not None:
+            self._log.info(
+                "no management session: {problem}, from {visitor}",
+                event="management.failed",
+                problem=problem,
+                visitor=self._host,
+            )
+
+    def left(self) -> None:
+        """Nothing is counted here."""
+
+    # -- IWebSocketReceiver
+
+    def opened(self, channel: IWebSocketChannel) -> None:
+        self._channel = channel
+        self._deadline = self._door.clock.callLater(self._door.timeout, self._late)
+        channel.sendText(ManagementConversation.GREETING)
+
+    def gotMessage(self, payload: bytes, isBinary: bool) -> None:
+        assert self._door.tokens is not None
+        if self._deadline is None:
+            return  # one command a connection, and it was given
+        try:
+            self._door.tokens.authorize(ManagementConversation.receive(payload))
+        except (RemoteProtocolError, OneShotRefused) as e:
+            self._refuse(e.code, e.details)
+        else:
+            self._log.info("one-shot token authorised by {visitor}", event="management.authorised", visitor=self._host)
+            self._finish(ManagementConversation.ACKNOWLEDGEMENT)
+
+    def _refuse(self, code: str, details: str) -> None:
+        self._log.info(
+            "management command refused: {code}: {details}, from {visitor}",
+            event="management.refused",
+            code=str(code),
+            details=details,
+            visitor=self._host,
+        )
+        self._finish(encodeError(code, details))
+
+    def _finish(self, answer: str) -> None:
+        self._stopClock()
+        if self._channel is not None:
+            self._channel.sendText(answer)
+            self._channel.close(1000)
+
+    def _late(self) -> None:
+        self._deadline = None
+        self._refuse(Code.HANDSHAKE_TIMEOUT, "No command came in time")
+
+    def _stopClock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def lost(self, reason: Failure) -> None:
+        self._stopClock()

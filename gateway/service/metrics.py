@@ -1,0 +1,48 @@
+"""
+What is counted, for Prometheus.
+
+Each service has a registry of its own, so two in one process do not mix, and nothing is counted per visitor or
+target, whose number has no bound::
+
+    metrics = Metrics()
+    metrics.refused.labels("banned").inc()
+    body = metrics.render()
+"""
+
+__all__ = ["Metrics"]
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+
+class Metrics:
+    """
+    The counters of one gateway. C{docs/reference/metrics.md} explains each.
+
+    @ivar CONTENT_TYPE: of what L{render} returns.
+    """
+
+    CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.connections = self._counter("connections", "Connections accepted.", "listener")
+        self.refused = self._counter("refused", "Connections refused before a handshake, by reason.", "reason")
+        self.errors = self._counter("errors", "Conversations ended with an error, by its code.", "code")
+        self.authenticated = self._counter("authenticated", "Visitors who proved an identity.")
+        self.opened = self._counter("sessions_opened", "Sessions connected to their target.")
+        self.closed = self._counter("sessions_closed", "Sessions ended, by cause.", "cause")
+        self.bytes = self._counter("bytes", "Payload bytes of ended sessions.", "direction")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"txgateway_{name}", text, labels, registry=self._registry)
+
+    def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Show a value that somebody else keeps."""
+        Gauge(f"txgateway_{name}", text, registry=self._registry).set_function(value)
+
+    def render(self) -> bytes:
+        """All of it in the Prometheus text format."""
+        return generate_latest(self._registry)
+

@@ -1,0 +1,238 @@
+"""
+The Tabby door: what all visitors of one gateway share, and what can be done to all of them at once.
+
+    door = TabbyDoor(reactor, authority, settings=TabbySettings(), policy=TargetPolicy())
+    factory = DoorFactory(door.arrive, WebSocketServerFactory(clock=reactor), clock=reactor)
+"""
+
+__all__ = ["TabbyDoor", "TabbySettings"]
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.logger import Logger
+
+from gateway.domain.addresses import IPNetwork, parseAddress
+from gateway.domain.identity import Identity
+from gateway.domain.limits import Admission, Bans, Counts, Ticket
+from gateway.domain.targets import Target
+from gateway.domain.tokens import TokenAuthority
+from gateway.net.budget import StallBudget
+from gateway.net.relay import RelaySettings
+from gateway.service.logs import RefusalLog
+from gateway.service.metrics import Metrics
+from gateway.service.pages import errorPage, statusPage, webSocketURL
+from gateway.service.tabby import SessionCause, TabbyVisit
+from gateway.wire.http1 import RequestHead, Response
+
+
+@dataclass(frozen=True, slots=True)
+class TabbySettings:
+    """
+    What one Tabby door is told.
+
+    @ivar handshakeTimeout: seconds for the client to greet, and again to name its target.
+    @ivar relay: limits of each session's relay.
+    @ivar origins: the web origins whose pages may connect, in lower case without a trailing slash; C{*} for any. Empty:
+        only the page of the gateway's own host.
+    @ivar hosts: the names under which the gateway may be addressed, in lower case; addresses always may. C{None}: any.
+    @ivar trustedProxies: networks whose C{X-Forwarded-For} and C{X-Forwarded-Proto} are believed.
+    @ivar publicURL: what to paste into Tabby Web; C{None}: what the request shows.
+    @ivar secure: whether the door's own port speaks TLS.
+    @ivar closeTimeout: seconds for the last good-byes once the drain is over.
+    """
+
+    handshakeTimeout: float = 10.0
+    relay: RelaySettings = field(default_factory=RelaySettings)
+    origins: frozenset[str] = frozenset({"*"})
+    hosts: frozenset[str] | None = None
+    trustedProxies: Sequence[IPNetwork] = ()
+    publicURL: str | None = None
+    secure: bool = False
+    closeTimeout: float = 7.0
+
+
+class TabbyDoor:
+    """
+    Decides for its visitors, and keeps them all.
+
+    @param endpointFor: where a target that an identity asks for is dialled; the policy is behind it.
+    @param wallClock: POSIX seconds, for the expiry of tokens.
+    @ivar visits: everybody who is in, whatever the state.
+    @ivar sessions: how many each identity has open.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        authority: TokenAuthority,
+        endpointFor: Callable[[Target, Identity], IStreamClientEndpoint],
+        *,
+        settings: TabbySettings,
+        admission: Admission,
+        bans: Bans,
+        budget: StallBudget,
+        metrics: Metrics,
+        wallClock: Callable[[], float] = time.time,
+    ) -> None:
+        self.clock = clock
+        self.authority = authority
+        self.endpointFor = endpointFor
+        self.settings = settings
+        self.admission = admission
+        self.bans = bans
+        self.budget = budget
+        self.metrics = metrics
+        self.wallClock = wallClock
+        self.visits: set[TabbyVisit] = set()
+        self.sessions = Counts()
+        self.draining = False
+        self._refusals = RefusalLog(clock)
+        self._empty: Deferred[None] | None = None
+        metrics.gauge("connections_open", "Client connections.", lambda: admission.connections)
+        metrics.gauge("connections_unauthenticated", "Those not yet authenticated.", lambda: admission.unauthenticated)
+        metrics.gauge("sessions", "Visitors past the opening handshake.", lambda: len(self.visits))
+        metrics.gauge("stalled_bytes", "Bytes held for stalled readers, at most.", lambda: budget.used)
+
+    # -- Decisions
+
+    def _isProxy(self, host: str) -> bool:
+        address = parseAddress(host)
+        return address is not None and any(address in network for network in self.settings.trustedProxies)
+
+    def arrive(self, host: str) -> TabbyVisit | None:
+        """
+        A connection has come.
+
+        @return: C{None} to drop it.
+        """
+        if self._isProxy(host):
+            return TabbyVisit(self, host, None)  # admitted when the proxy has said for whom
+        ticket = self.admit(host)
+        return None if ticket is None else TabbyVisit(self, host, ticket)
+
+    def admit(self, host: str) -> Ticket | None:
+        """Count a connection from an address, if there is room for it."""
+        answer = self.admission.admit(host, self.clock.seconds())
+        if isinstance(answer, Ticket):
+            self.metrics.connections.labels("client").inc()
+            return answer
+        self.metrics.refused.labels(answer.value).inc()
+        self._refusals.refused(answer.value, host)
+        return None
+
+    def clientAddress(self, head: RequestHead, host: str) -> str:
+        """Who is behind a trusted proxy: the last forwarded address that is not itself one."""
+        if not self._isProxy(host):
+            return host
+        forwarded = ",".join(value for name, value in head.headers if name == "x-forwarded-for")
+        for each in reversed([entry.strip() for entry in forwarded.split(",")]):
+            try:
+                host = str(ip_address(each))
+            except ValueError:
+                break
+            if not self._isProxy(host):
+                break
+        return host
+
+    def upgradeProblem(self, head: RequestHead) -> str | None:
+        """
+        Why a page may not connect, or C{None}.
+
+        The Host check is what holds against DNS rebinding, where a page's own name suddenly means this gateway.
+        """
+        host = head.get("host") or ""
+        name = urlsplit(f"//{host}").hostname if _isAuthority(host) else None
+        if self.settings.hosts is not None and (
+            name is None or (parseAddress(name) is None and name not in self.settings.hosts)
+        ):
+            return f"This gateway does not go by the name {host!a:.80}"
+        origin = head.get("origin")
+        if origin is None or "*" in self.settings.origins or origin.lower() in self.settings.origins:
+            return None
+        if not self.settings.origins and origin.lower().partition("://")[2] == host.lower():
+            return None
+        return f"Pages of the origin {origin!a:.80} may not connect to this gateway"
+
+    def page(self, head: RequestHead, host: str) -> Response:
+        """Answer somebody who did not ask for a WebSocket."""
+        if head.method not in ("GET", "HEAD"):
+            return errorPage(405, "This is a WebSocket gateway; nothing can be sent to it.", (("Allow", "GET, HEAD"),))
+        if head.path == "/healthz":
+            return Response(503, b"draining\n") if self.draining else Response(200, b"ok\n")
+        if head.path in ("/metrics", "/favicon.ico", "/robots.txt"):
+            return errorPage(404, "There is no such page here.")
+        if head.get("sec-websocket-key") is not None:
+            self._log.info(
+                "a proxy in front removed the Upgrade header of a WebSocket request, from {visitor}",
+                event="tabby.upgrade-lost",
+                visitor=host,
+            )
+            return errorPage(
+                426,
+                "A proxy in front of this gateway removed the Upgrade header of a WebSocket request. "
+                "It must pass on the headers Upgrade and Connection, and speak HTTP/1.1.",
+                (("Upgrade", "websocket"), ("Connection", "Upgrade")),
+            )
+        secure = self.settings.secure or (self._isProxy(host) and head.get("x-forwarded-proto") in ("https", "wss"))
+        return statusPage(self.settings.publicURL or webSocketURL(head, secure=secure))
+
+    # -- All visitors at once
+
+    def endRevoked(self) -> None:
+        """Tokens have changed: end the sessions of those that are not good any more."""
+        now = self.wallClock()
+        for visit in tuple(self.visits):
+            if visit.identity is not None and not self.authority.isStillValid(visit.identity, now):
+                visit.end(SessionCause.REVOKED)
+
+    async def drain(self, seconds: float) -> None:
+        """
+        Send everybody home: who has no session yet at once, the others when they are done or time is up.
+
+        The caller has stopped listening.
+        """
+        self.draining = True
+        for visit in tuple(self.visits):
+            visit.announceShutdown(seconds)
+        await self._emptyWithin(seconds)
+        for visit in tuple(self.visits):
+            visit.end(SessionCause.SHUTDOWN)
+        await self._emptyWithin(self.settings.closeTimeout)
+        for visit in tuple(self.visits):
+            visit.abort()
+        self._refusals.stop()
+
+    async def _emptyWithin(self, seconds: float) -> None:
+        if not self.visits:
+            return
+        if seconds <= 0:
+            return
+        self._empty = Deferred()
+        timer = self.clock.callLater(seconds, self._wake)
+        await self._empty
+        if timer.active():
+            timer.cancel()
+
+    def _wake(self) -> None:
+        empty, self._empty = self._empty, None
+        if empty is not None:
+            empty.callback(None)
+
+    def visitOver(self, visit: TabbyVisit) -> None:
+        """A visitor is gone."""
+        self.visits.discard(visit)
+        if not self.visits:
+            self._wake()
+
+
+def _isAuthority(host: str) -> bool:
+    """Whether a Host header can be one at all: urlsplit takes almost anything."""
+    return 0 < len(host) <= 255 and not set(host) & set(" /\\@?#,\t")

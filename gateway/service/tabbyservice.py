@@ -1,0 +1,295 @@
+"""
+The Tabby gateway as one service: options to doors, ports, signals.
+
+    options = TabbyOptions()
+    options.parseOptions(["--no-auth"])
+    TabbyService(reactor, options).setServiceParent(application)
+"""
+
+__all__ = ["TabbyService"]
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+from twisted.python import usage
+
+from gateway.domain.addresses import IPAddress, parseAddress
+from gateway.domain.identity import Identity
+from gateway.domain.limits import Admission, Bans
+from gateway.domain.targets import Target, TargetPolicy
+from gateway.domain.tokens import OneShotTokens, TokenAuthority, generateToken
+from gateway.domain.tokensfile import TokensFile, TokensFileError, parseTokensFile
+from gateway.net.budget import StallBudget
+from gateway.net.dial import IReactorDial
+from gateway.net.relay import RelaySettings
+from gateway.net.tls import CertificateError, CertificateFiles
+from gateway.net.websocket import WebSocketServerFactory, WebSocketSettings
+from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
+from gateway.service.management import ManagementDoor
+from gateway.service.metrics import Metrics
+from gateway.service.tabbydoor import TabbyDoor, TabbySettings
+from gateway.service.tabbyoptions import TabbyOptions
+from gateway.service.target import TargetEndpoint, policyFor
+
+
+class IReactor(IReactorDial, IReactorFromThreads):
+    """What the service needs of a reactor."""
+
+
+class TabbyService(MultiService):
+    """
+    A Tabby gateway, with its client listeners and, where asked for, its management and metrics listeners.
+
+    @raise usage.UsageError: when a file or endpoint that the options name cannot be used; it names the option.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactor, options: TabbyOptions) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._options = options
+        self._strict = bool(options["no-auth"])
+        self._metrics = Metrics()
+        self._certificates: list[CertificateFiles] = []
+        self._clientListeners: list[ListenerService] = []
+        self._listeners: list[ListenerService] = []
+
+        file = self._readTokens()
+        oneShot = None
+        if options["admin-port"] is not None:
+            oneShot = OneShotTokens(reactor.seconds, options["one-shot-ttl"], options["one-shot-limit"])
+        self._quickToken = None if options["state"] is None else _keptToken(Path(options["state"]))
+        authority = TokenAuthority(
+            environmentToken=options.environmentToken or self._quickToken,
+            file=file,
+            oneShot=oneShot,
+            anonymous=self._strict,
+        )
+        self._policy = self._policyOf(file)
+        bans = Bans(options["ban-after"] or sys.maxsize, duration=options["ban-seconds"])
+        self.door = TabbyDoor(
+            reactor,
+            authority,
+            self._endpointFor,
+            settings=self._settings(),
+            admission=Admission(
+                reactor.seconds(),
+                unauthenticated=options["max-unauthenticated"] or None,
+                unauthenticatedPerAddress=options["max-per-address"] or None,
+                perAddress=options["max-per-address"] or None,
+                newPerSecond=options["new-per-second"] or None,
+                newPerSecondPerAddress=options["new-per-second-per-address"] or None,
+                bans=bans,
+            ),
+            bans=bans,
+            budget=StallBudget(options["stall-memory"] * 1024 * 1024),
+            metrics=self._metrics,
+        )
+        self._listenForClients()
+        self._listenForManagement(oneShot)
+
+    # -- What the options say
+
+    def _settings(self) -> TabbySettings:
+        options = self._options
+        origins, hosts = set(options.origins), set(options.hosts)
+        if self._strict:
+            hosts |= {"localhost", options["host"].lower()}
+            if options["public-url"]:
+                hosts.add((urlsplit(options["public-url"]).hostname or "").lower())
+        elif not origins:
+            origins = {"*"}
+        return TabbySettings(
+            handshakeTimeout=options["handshake-timeout"],
+            relay=RelaySettings(
+                dialTimeout=options["connect-timeout"], idleTimeout=options["idle-timeout"] or None
+            ),
+            origins=frozenset(origins),
+            hosts=frozenset(hosts) if hosts else None,
+            trustedProxies=tuple(options.trustedProxies),
+            publicURL=options["public-url"],
+            secure=self._isSecure,
+        )
+
+    @property
+    def _isSecure(self) -> bool:
+        listen = self._options.listen
+        return self._options["certificate"] is not None or (bool(listen) and listen[0].startswith("ssl:"))
+
+    def _readTokens(self) -> TokensFile:
+        path = self._options["tokens"]
+        if path is None:
+            return TokensFile()
+        try:
+            return parseTokensFile(Path(path).read_bytes(), path)
+        except OSError as e:
+            raise usage.UsageError(f"--tokens: {path}: {e.strerror}") from None
+        except TokensFileError as e:
+            raise usage.UsageError(f"--tokens: {e}") from None
+
+    def _policyOf(self, file: TokensFile) -> TargetPolicy:
+        rules = (*file.rules, *self._options.rules)
+        return TargetPolicy(rules, strict=self._strict, ownListener=self._isOwnListener)
+
+    def _isOwnListener(self, address: IPAddress, port: int) -> bool:
+        return any(listener.reaches(address, port) for listener in self._listeners)
+
+    def _endpointFor(self, target: Target, identity: Identity) -> TargetEndpoint:
+        return TargetEndpoint(self._reactor, target, policyFor(identity, self._policy))
+
+    # -- Ports
+
+    def _certificate(self, prefix: str = "") -> CertificateFiles | None:
+        certificate, key, ca = (self._options[f"{prefix}{name}"] for name in ("certificate", "private-key", "ca"))
+        if certificate is None:
+            return None
+        try:
+            files = CertificateFiles(certificate, key, ca, clock=self._reactor)
+        except CertificateError as e:
+            raise usage.UsageError(f"--{prefix}certificate: {e}") from None
+        self._certificates.append(files)
+        return files
+
+    def _listenForClients(self) -> None:
+        options, door = self._options, self.door
+        websockets = WebSocketServerFactory(
+            clock=self._reactor,
+            settings=WebSocketSettings(
+                handshakeTimeout=options["handshake-timeout"], pingInterval=options["ping-interval"]
+            ),
+        )
+        factory = DoorFactory(
+            door.arrive,
+            websockets,
+            clock=self._reactor,
+            certificate=self._certificate(),
+            timeout=options["handshake-timeout"],
+        )
+        for description in options.listen:
+            self._add(description, factory, "tabby", self._clientListeners)
+        if not options.listen:
+            self._addPort(options["host"], options["port"], factory, "tabby", self._clientListeners)
+
+    def _listenForManagement(self, oneShot: OneShotTokens | None) -> None:
+        options = self._options
+        if oneShot is not None:
+            factory = self._managementFactory(oneShot, self._certificate("admin-"))
+            self._addPort(options["admin-host"], options["admin-port"], factory, "tabby management", [])
+        if options["metrics-listen"] is not None:
+            self._add(options["metrics-listen"], self._managementFactory(None, None), "tabby metrics", [])
+
+    def _managementFactory(self, oneShot: OneShotTokens | None, certificate: CertificateFiles | None) -> DoorFactory:
+        door = ManagementDoor(oneShot, self._metrics, clock=self._reactor)
+        websockets = WebSocketServerFactory(clock=self._reactor)
+        return DoorFactory(door.arrive, websockets, clock=self._reactor, certificate=certificate)
+
+    def _add(self, description: str, factory: DoorFactory, label: str, group: list[ListenerService]) -> None:
+        try:
+            endpoint = describedEndpoint(self._reactor, description)
+        except ValueError as e:
+            raise usage.UsageError(str(e)) from None
+        self._keep(ListenerService(endpoint, factory, label, description), group)
+
+    def _addPort(self, host: str, port: int, factory: DoorFactory, label: str, group: list[ListenerService]) -> None:
+        endpoint = serverEndpoint(self._reactor, host, port)
+        self._keep(ListenerService(endpoint, factory, label, f"{host or '*'}:{port}"), group)
+
+    def _keep(self, listener: ListenerService, group: list[ListenerService]) -> None:
+        listener.setServiceParent(self)
+        self._listeners.append(listener)
+        group.append(listener)
+
+    # -- Life
+
+    def startService(self) -> None:
+        super().startService()
+        signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
+        url = self.url
+        self._log.info("the gateway URL for Tabby Web is {url}", event="tabby.url", url=url)
+        if self._strict and self._options["host"] not in ("127.0.0.1", "localhost", "::1"):
+            self._log.warn("no token is asked for: whoever reaches this port can use it", event="tabby.open")
+        if self._quickToken is not None:
+            # Not on sys.stdout, which twistd makes part of the log by now: a token is for the person, not for a log.
+            text = f"\n  Connection gateway URL:  {url}\n  Token:                   {self._quickToken}\n"
+            print(text, file=sys.__stdout__, flush=True)
+
+    @property
+    def url(self) -> str:
+        """What to paste into Tabby Web."""
+        if self._options["public-url"]:
+            return str(self._options["public-url"])
+        port = self._clientListeners[0].port
+        address = port.getHost() if port is not None else None
+        host = getattr(address, "host", self._options["host"])
+        number = getattr(address, "port", self._options["port"])
+        parsed = parseAddress(host)
+        if parsed is None or parsed.is_unspecified:
+            host = socket.gethostname()
+        elif parsed.version == 6:
+            host = f"[{host}]"
+        scheme, usual = ("wss", 443) if self._isSecure else ("ws", 80)
+        return f"{scheme}://{host}" + ("" if number == usual else f":{number}")
+
+    def reload(self) -> None:
+        """Read tokens, rules and certificates again; what cannot be used leaves everything as it was."""
+        try:
+            file = self._readTokens()
+        except usage.UsageError as e:
+            self._log.error("not reloaded: {problem}", event="tabby.reload-failed", problem=str(e))
+            return
+        self.door.authority.replaceFile(file)
+        self._policy = self._policyOf(file)
+        for certificate in self._certificates:
+            certificate.refresh()
+        self.door.endRevoked()
+        self._log.info("reloaded: {tokens} tokens, {rules} rules in the tokens file", event="tabby.reloaded",
+                       tokens=len(file.tokens), rules=len(file.rules))  # fmt: skip
+
+    def stopService(self) -> Deferred[None]:
+        """Stop accepting, drain, then stop the rest."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for listener in self._clientListeners:
+            await listener.stopListening()
+        self._log.info(
+            "stopping: {count} visitors have {seconds} s",
+            event="tabby.stopping",
+            count=len(self.door.visits),
+            seconds=self._options["drain"],
+        )
+        await self.door.drain(self._options["drain"])
+        await super().stopService()
+        self._log.info("stopped", event="tabby.stopped")
+
+
+def _keptToken(directory: Path) -> str:
+    """
+    The token kept in a directory, generated when there is none yet; readable by its owner alone.
+
+    @raise usage.UsageError: when it cannot be kept there.
+    """
+    path = directory / "token"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            if token := path.read_text().strip():
+                return token
+            raise usage.UsageError(f"--state: {path} is empty: remove it for a new token") from None
+        token = generateToken()
+        with open(descriptor, "w") as file:
+            file.write(token + "\n")
+        return token
+    except OSError as e:
+        raise usage.UsageError(f"--state: {e.filename}: {e.strerror}") from None

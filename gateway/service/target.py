@@ -1,0 +1,69 @@
+"""
+A target that a visitor asks for, as an endpoint: resolve it, check it, dial the addresses that passed.
+
+Every door that lets its visitors name a host goes through here, so there is one place where a name becomes
+a connection::
+
+    endpoint = TargetEndpoint(reactor, parseTarget("box.example.com:22"), policy)
+    relay.connect(endpoint)
+"""
+
+__all__ = ["TargetEndpoint", "TargetRefused", "policyFor"]
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from zope.interface import implementer
+
+from gateway.domain.identity import Identity
+from gateway.domain.targets import AllOf, ITargetPolicy, Refusal, Target, TargetPolicy, parseRule
+from gateway.net.dial import AddressesEndpoint, DialFailed, DialFailure, IReactorDial, resolve
+
+
+class TargetRefused(DialFailed):
+    """
+    The policy refuses the target.
+
+    @ivar refusal: why; its C{details} are meant for the visitor.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(DialFailure.DENIED, refusal.details)
+        self.refusal = refusal
+
+
+def policyFor(identity: Identity, policy: ITargetPolicy) -> ITargetPolicy:
+    """
+    @param policy: the gateway's own, which what the identity brings can only narrow.
+    """
+    if identity.targets is None:
+        return policy
+    # An empty list of rules allows everything, but a token that lists no targets was given none.
+    return AllOf(policy, TargetPolicy(identity.targets or [parseRule("deny", "*")], builtIns=False))
+
+
+@implementer(IStreamClientEndpoint)
+class TargetEndpoint:
+    """
+    Connects to a target by TCP if the policy allows it.
+    """
+
+    def __init__(self, reactor: IReactorDial, target: Target, policy: ITargetPolicy) -> None:
+        self._reactor = reactor
+        self._target = target
+        self._policy = policy
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        @return: may be cancelled; fails with L{TargetRefused}, another L{DialFailed} or what TCP fails with.
+        """
+        return Deferred.fromCoroutine(self._connect(factory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        host, port = self._target.host, self._target.port
+        if (refusal := self._policy.checkName(host, port)) is not None:
+            raise TargetRefused(refusal)
+        addresses = await resolve(self._reactor, host)
+        allowed, refusal = self._policy.filter(host, addresses, port)
+        if refusal is not None:
+            raise TargetRefused(refusal)
+        return await AddressesEndpoint(self._reactor, allowed, port).connect(factory)

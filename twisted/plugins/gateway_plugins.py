@@ -1,0 +1,10 @@
+"""The twistd commands of txgateway: names and module paths only."""
+
+from twisted.application.service import ServiceMaker
+
+tabbyGateway = ServiceMaker(
+    "Tabby connection gateway",
+    "gateway.service.tabby_tap",
+    "A gateway through which Tabby Web, a terminal in the browser, reaches ssh and telnet hosts",
+    "tabby-gateway",
+)
