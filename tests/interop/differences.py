@@ -35,7 +35,8 @@ def _lines() -> Iterator[str]:
     for heading, transcripts in TRANSCRIPTS.items():
         yield from ("", f"## {heading}", "", "| this gateway | the original |", "|---|---|")
         yield from map(_row, transcripts)
-    yield from ("", "## Command line", "", "| this gateway | the original |", "|---|---|")
+    yield from ("", "## Command line", "", "Refused is: exit status 2, and a message that names the options.")
+    yield from ("", "| this gateway | the original |", "|---|---|")
     for line in COMMAND_LINES:
         yield f"| {line.promise} | the same |"
 

@@ -111,7 +111,7 @@ def start(
     @param admin: choose a port for the management listener too.
     @param seconds: how long it may take to come up.
 
-    @raise RuntimeError: it ended or did not come up in time; the message holds what it wrote.
+    @raise RuntimeError: it ended or did not come up in time; the message holds the end of what it wrote.
     """
     address = (HERE, freePort())
     adminAddress = (HERE, freePort()) if admin else None
@@ -159,7 +159,7 @@ def _awaitListener(gateway: Gateway, door: tuple[str, int], deadline: float) -> 
             return
         except OSError:
             if gateway.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{gateway.program.name} did not come up:\n{gateway.log()}") from None
+                raise RuntimeError(f"{gateway.program.name} did not come up:\n{gateway.log()[-2000:]}") from None
             time.sleep(0.02)
 
 

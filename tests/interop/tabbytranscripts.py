@@ -172,13 +172,13 @@ _CONVERSATION = (
 _CONVERSATION_ERRORS = (
     Transcript(
         "expectedHello",
-        "Anything but hello first is answered expected-hello.",
+        "Anything but hello first is answered `expected-hello`.",
         TOKEN,
         (*GREETED, connects(), hearsError("expected-hello"), notDialled),
     ),
     Transcript(
         "expectedAuthToken",
-        "A hello without a token is answered expected-auth-token.",
+        "A hello without a token is answered `expected-auth-token`.",
         TOKEN,
         (*GREETED, says("hello", version=1), hearsError("expected-auth-token")),
     ),
@@ -196,30 +196,36 @@ _CONVERSATION_ERRORS = (
     ),
     Transcript(
         "incorrectAuthToken",
-        "A wrong token is answered incorrect-auth-token.",
+        "A wrong token is answered `incorrect-auth-token`.",
         TOKEN,
         (*_presents("wrong"), hearsError("incorrect-auth-token")),
     ),
     Transcript(
         "expectedConnect",
-        "Anything but connect after hello is answered expected-connect.",
+        "Anything but connect after hello is answered `expected-connect`.",
         TOKEN,
         (*READY, HELLO, hearsError("expected-connect")),
     ),
     Transcript(
         "connectionFailed",
-        "A target that refuses is answered connection-failed, and why.",
+        "A target that refuses is answered `connection-failed`, and why.",
         TOKEN,
         (*READY, refusesDials, connects(), hearsError("connection-failed", details=True)),
     ),
+    Transcript(
+        "connectWithoutTarget",
+        "A connect with neither host nor port, as Tabby Web's telnet sends, is answered `connection-failed`, and why.",
+        TOKEN,
+        (*READY, says("connect"), hearsError("connection-failed", details=True)),
+    ),
 )
 
-_NO_DETAILS = "Sends the bare code: the person sees a red cross without a word."
+_NO_DETAILS = "Sends the bare code, which the Tabby app does not show."
 
 _DETAILS = tuple(
     Transcript(
         name,
-        f"The error {code} says in words what went wrong.",
+        f"The error `{code}` says in words what went wrong.",
         TOKEN,
         (*steps, hearsError(code, details=True)),
         Divergence(_NO_DETAILS, (f"awaiting details of {code}: none",)),
@@ -241,7 +247,7 @@ _GARBAGE = (
     *(
         Transcript(
             name,
-            f"{what} for hello is answered invalid-message.",
+            f"{what} for hello is answered `invalid-message`.",
             TOKEN,
             (*GREETED, step, hearsError("invalid-message", details=True)),
             _dies("invalid-message"),
@@ -257,14 +263,14 @@ _GARBAGE = (
     ),
     Transcript(
         "connectNotJson",
-        "Text that is not JSON for connect is answered invalid-message.",
+        "Text that is not JSON for connect is answered `invalid-message`.",
         TOKEN,
         (*READY, sendsText("connect?"), hearsError("invalid-message", details=True)),
         _dies("invalid-message"),
     ),
     Transcript(
         "nonAsciiToken",
-        "A wrong token may have any characters: incorrect-auth-token.",
+        "A wrong token may have any characters: `incorrect-auth-token`.",
         TOKEN,
         (*_presents("t\u00f6k\u00e9n \u2603"), hearsError("incorrect-auth-token")),
         _dies("incorrect-auth-token"),
@@ -272,10 +278,10 @@ _GARBAGE = (
     *(
         Transcript(
             name,
-            f"{what} is answered invalid-message.",
+            f"{what} is answered `invalid-message`.",
             TOKEN,
             (*READY, connects(port=port), hearsError("invalid-message", details=True)),
-            Divergence("Says connection-failed.", ("awaiting error invalid-message: error connection-failed",)),
+            Divergence("Says `connection-failed`.", ("awaiting error invalid-message: error connection-failed",)),
         )
         for name, what, port in (
             ("portTooLarge", "A port over 65535", 65536),
@@ -287,7 +293,7 @@ _GARBAGE = (
     ),
     Transcript(
         "hostMissing",
-        "A connect without host is answered invalid-message and dials nothing.",
+        "A connect without host is answered `invalid-message` and dials nothing.",
         TOKEN,
         (*READY, connects(host=ABSENT), hearsError("invalid-message", details=True), notDialled),
         Divergence(
@@ -382,7 +388,7 @@ _DATA = (
 _ENDINGS = (
     Transcript(
         "targetEnds",
-        "The target's end is told: connection-closed, then Close 1000.",
+        "The target's end is told: `connection-closed`, then Close 1000.",
         TOKEN,
         _afterConnecting(*ECHO, targetEnds, hearsError("connection-closed", details=True)),
         Divergence("Says nothing: the session hangs.", ("awaiting error connection-closed: nothing",)),
@@ -413,7 +419,7 @@ _ENDINGS = (
     ),
     Transcript(
         "targetResets",
-        "The target's reset is told: connection-reset, then Close 1000.",
+        "The target's reset is told: `connection-reset`, then Close 1000.",
         TOKEN,
         _afterConnecting(*ECHO, targetResets, hearsError("connection-reset", details=True)),
         Divergence("Dies with a traceback; Close 1011.", ("awaiting error connection-reset: close 1011",)),
@@ -515,7 +521,7 @@ _MANAGEMENT = (
     ),
     Transcript(
         "unexpectedCommand",
-        "Another command is answered unexpected-command.",
+        "Another command is answered `unexpected-command`.",
         MANAGED,
         (
             opensTls(certificate="client", admin=True),
@@ -526,7 +532,7 @@ _MANAGEMENT = (
     ),
     Transcript(
         "commandNotJson",
-        "A command that is not JSON is answered invalid-message.",
+        "A command that is not JSON is answered `invalid-message`.",
         MANAGED,
         (
             opensTls(certificate="client", admin=True),
@@ -538,7 +544,7 @@ _MANAGEMENT = (
     ),
     Transcript(
         "expectedToken",
-        "authorize-client without token is answered expected-token.",
+        "`authorize-client` without token is answered `expected-token`.",
         POISONED,
         (
             opensTls(certificate="client", admin=True),
@@ -550,7 +556,7 @@ _MANAGEMENT = (
     ),
     Transcript(
         "missingTokenHarmsNobody",
-        "authorize-client without token changes nothing for other clients.",
+        "`authorize-client` without token changes nothing for other clients.",
         POISONED,
         inTurn(
             (
@@ -580,7 +586,7 @@ _MANAGEMENT = (
     ),
     Transcript(
         "environmentTokenNeedsOption",
-        "TABBY_AUTH_TOKEN counts with --token-auth only.",
+        "`TABBY_AUTH_TOKEN` counts with `--token-auth` only.",
         MANAGED_WITH_TOKEN,
         (*_presents(TOKEN_TEXT), hearsError("incorrect-auth-token")),
         Divergence(
@@ -605,7 +611,7 @@ _MANAGEMENT = (
 _LISTENERS = (
     Transcript(
         "tls",
-        "--certificate and --private-key turn on TLS.",
+        "`--certificate` and `--private-key` turn on TLS.",
         TLS,
         inTurn(
             (opensTls(certificate=None), hears("hello", auth_required=False)),
@@ -615,13 +621,13 @@ _LISTENERS = (
     ),
     Transcript(
         "clientCertificate",
-        "--ca lets in who shows a certificate of that authority.",
+        "`--ca` lets in who shows a certificate of that authority.",
         MUTUAL_TLS,
         (opensTls(certificate="client"), hears("hello")),
     ),
     Transcript(
         "clientCertificateIsNeeded",
-        "--ca keeps out who shows none.",
+        "`--ca` keeps out who shows none.",
         MUTUAL_TLS,
         (isRefused(opensTls(certificate=None)),),
     ),
@@ -634,7 +640,7 @@ _LISTENERS = (
     ),
     Transcript(
         "healthz",
-        "/healthz answers 200.",
+        "`/healthz` answers 200.",
         TOKEN,
         (gets("/healthz", 200),),
         Divergence("Says 426.", ("awaiting status 200: status 426",)),
@@ -699,55 +705,55 @@ class CommandLine:
     """
     A command line that is refused.
 
-    @ivar says: a part of what is written to standard error.
+    @ivar names: words that the message on standard error must hold. The rest of the wording is each gateway's own.
     """
 
     name: str
     promise: str
     options: tuple[str, ...]
-    says: str
+    names: tuple[str, ...]
     status: int = 2
 
-
-_NEEDED_BY_ADMIN = "--admin-ca, --admin-certificate and --admin-private-key"
 
 COMMAND_LINES = (
     CommandLine(
         "certificateNeedsKey",
-        "--certificate without --private-key is refused.",
+        "`--certificate` without `--private-key` is refused.",
         ("--no-auth", "--certificate", "server.pem"),
-        "--private-key is required",
+        ("--certificate", "--private-key"),
     ),
     CommandLine(
         "tokenAuthNeedsToken",
-        "--token-auth without TABBY_AUTH_TOKEN is refused.",
+        "`--token-auth` without `TABBY_AUTH_TOKEN` is refused.",
         ("--token-auth",),
-        "TABBY_AUTH_TOKEN must be provided",
+        ("--token-auth", "TABBY_AUTH_TOKEN"),
     ),
     CommandLine(
         "someAuthIsNeeded",
-        "None of --no-auth, --token-auth and --admin-port is refused.",
+        "None of `--no-auth`, `--token-auth` and `--admin-port` is refused.",
         (),
-        "--no-auth, --token-auth or --admin-port must be provided",
+        ("--no-auth", "--token-auth", "--admin-port"),
     ),
     CommandLine(
         "adminNeedsFiles",
-        "--admin-port without its three files is refused.",
+        "`--admin-port` without its three files is refused.",
         ("--admin-port", "9001"),
-        _NEEDED_BY_ADMIN,
+        ("--admin-port", "--admin-certificate"),
     ),
     CommandLine(
         "adminNeedsEveryFile",
-        "--admin-port with two of its three files is refused.",
+        "`--admin-port` with two of its three files is refused.",
         ("--admin-port", "9001", "--admin-certificate", "a", "--admin-private-key", "b"),
-        _NEEDED_BY_ADMIN,
+        ("--admin-port", "--admin-ca"),
     ),
     CommandLine(
         "adminNeedsFilesWithAuthToo",
-        "--admin-port needs its files beside --no-auth too.",
+        "`--admin-port` needs its files beside `--no-auth` too.",
         ("--no-auth", "--admin-port", "9001"),
-        _NEEDED_BY_ADMIN,
+        ("--admin-port", "--admin-certificate"),
     ),
-    CommandLine("portIsNumber", "A port that is not a number is refused.", ("--no-auth", "--port", "http"), "--port"),
-    CommandLine("unknownOption", "An option that is not known is refused.", ("--no-auth", "--nonsense"), "nonsense"),
+    CommandLine(
+        "portIsNumber", "A port that is not a number is refused.", ("--no-auth", "--port", "http"), ("port", "http")
+    ),
+    CommandLine("unknownOption", "An option that is not known is refused.", ("--no-auth", "--nonsense"), ("nonsense",)),
 )
