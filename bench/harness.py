@@ -66,16 +66,18 @@ def residentKiB(pid: int) -> float:
     """
     Return the resident memory of C{pid} and its family in KiB.
 
-    It is the proportional set size, so that pages which forks share are counted once; for one process that is its
-    RSS, but for libraries that it shares with others.
+    For one process that is its RSS. For several it is the sum of their proportional set sizes, so that the pages that
+    forks share are counted once.
     """
+    members = family(pid)
+    kind = "Rss:" if len(members) == 1 else "Pss:"
     total = 0
-    for member in family(pid):
+    for member in members:
         try:
             rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(kind))
     return total
 
 

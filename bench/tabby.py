@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.interop.gateways import ORIGINAL, OURS, WEBSOCKIFY, Program, freePort, startCommand
@@ -276,17 +276,19 @@ def main() -> int:
     allowDescriptors()
     endsOnTerm()
     results = Results("tabby", baseline="original")
-    status = 130
-    with suppress(KeyboardInterrupt):
+    status = 0
+    try:
         for number in range(options.rounds):
             for name in names:
                 for contestant in present:
                     gc.collect()
                     print(f"round {number + 1}: {name}, {contestant.name}", file=sys.stderr)
                     results.add(contestant.name, MEASURES[name](contestant, scale))
-        status = 0
-    results.write(sys.stdout)
-    print(f"\n{results.save()}")
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        results.write(sys.stdout)
+        print(f"\n{results.save()}")
     return status
 
 
