@@ -16,10 +16,10 @@ from zope.interface import Attribute, Interface
 from gateway.wire.http1 import RequestHead, Response
 
 
-class IStreamTransport(ITransport, IConsumer, IPushProducer):
+class IStreamTransport(ITransport, IConsumer, IPushProducer, Interface):
     """
     What a relay needs of a transport, and all of Twisted's stream transports have. One that can end its writing alone
-    provides L{twisted.internet.interfaces.IHalfCloseableDescriptor} besides.
+    provides C{IHalfCloseableDescriptor} besides.
     """
 
     def abortConnection() -> None:
@@ -46,7 +46,7 @@ class IWebSocketReceiver(Interface):
         """
         The connection is gone. Called once, last.
 
-        @param reason: L{twisted.internet.error.ConnectionDone} after a closing handshake, and nothing else then.
+        @param reason: C{ConnectionDone} after a closing handshake, and nothing else then.
         """
 
 

@@ -36,7 +36,7 @@ class Peek(Protocol):
     """
     The protocol of a connection about which nothing is known yet.
 
-    @param decide: takes all bytes so far, never empty; returns the protocol to become, or L{None} for more bytes;
+    @param decide: takes all bytes so far, never empty; returns the protocol to become, or C{None} for more bytes;
         raises L{RemoteProtocolError} when nothing fits.
     @param failed: told why the connection was dropped: a L{RemoteProtocolError} or a L{PeekFailed}. A connection
         that leaves without a byte (a port scan, a health check) is dropped in silence.

@@ -21,6 +21,8 @@ What holds, whatever the two transports are:
   6. Bytes held for a stalled reader count against a L{StallBudget} shared by all relays.
 
 A door that must say something before it closes overrides L{Half.finish}.
+
+Length: two classes that only make sense together, and the promises that they keep in the texts of their methods.
 """
 
 __all__ = [
@@ -76,7 +78,7 @@ class RelaySettings:
     The limits of a relay.
 
     @ivar dialTimeout: seconds for the far side to come into being.
-    @ivar idleTimeout: seconds without a byte in either direction, or L{None} for no limit. Noticed at most a
+    @ivar idleTimeout: seconds without a byte in either direction, or C{None} for no limit. Noticed at most a
         quarter later.
     @ivar closeTimeout: seconds that a side has to take what was written to it before it closes; then it is cut off.
     @ivar pending: bytes that the near side may send before the far side exists.

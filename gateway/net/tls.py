@@ -30,7 +30,7 @@ class CertificateError(Exception):
 
 def _context(certificate: str, privateKey: str, authority: str | None) -> SSL.Context:
     """
-    @param authority: a file with the CA certificates that clients must have theirs from; L{None}: clients need none.
+    @param authority: a file with the CA certificates that clients must have theirs from; C{None}: clients need none.
     @raise CertificateError: when a file is missing, unreadable, not PEM, or the key is not the certificate's.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -69,7 +69,7 @@ class CertificateFiles:
 
     When changed files cannot be used the old certificate stays in use and one error is logged for each change.
 
-    @param authority: PEM file of the CAs that client certificates must come from; L{None}: no client certificates.
+    @param authority: PEM file of the CAs that client certificates must come from; C{None}: no client certificates.
     @raise CertificateError: when the files cannot be used at the start.
     """
 

@@ -20,6 +20,8 @@ peer may not send. What we do ourselves, and why:
     string and log it.
   - I{Weight.} autobahn copies some thirty options into every connection and formats them for a log that nobody
     reads. Here they are attributes of the class.
+
+Length: one file, so that autobahn is known in one place; a third of it is the class that stands between.
 """
 
 __all__ = ["Denied", "WebSocketServerFactory", "WebSocketSettings"]

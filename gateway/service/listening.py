@@ -79,8 +79,8 @@ class DoorFactory(ServerFactory):
     """
     The protocol factory of one port.
 
-    @param arrive: makes the visit of a connection from an address; L{None} drops the connection.
-    @param certificate: for TLS; L{None} for a port without, or one whose endpoint does TLS itself.
+    @param arrive: makes the visit of a connection from an address; C{None} drops the connection.
+    @param certificate: for TLS; C{None} for a port without, or one whose endpoint does TLS itself.
     @param timeout: seconds until the first byte must come.
     """
 
@@ -129,7 +129,7 @@ class DoorFactory(ServerFactory):
 
 def explain(reason: Failure) -> str | None:
     """
-    Why a connection ended before it asked for anything, as a line for the log; L{None} for what is not worth one.
+    Why a connection ended before it asked for anything, as a line for the log; C{None} for what is not worth one.
     """
     error = reason.value
     if isinstance(error, RemoteProtocolError):

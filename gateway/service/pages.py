@@ -42,7 +42,7 @@ def _page(status: int, title: str, body: str, headers: tuple[tuple[str, str], ..
 
 
 def webSocketURL(head: RequestHead, *, secure: bool) -> str | None:
-    """The URL under which this client reached us, for a WebSocket; L{None} when it did not say."""
+    """The URL under which this client reached us, for a WebSocket; C{None} when it did not say."""
     host = head.get("host")
     return None if not host or len(host) > 255 else f"{'wss' if secure else 'ws'}://{host}"
 

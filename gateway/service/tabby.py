@@ -97,7 +97,7 @@ class TabbyVisit:
     One connection to the door.
 
     @param host: the address that it comes from, until a trusted proxy names another.
-    @param ticket: its place in the door's counts; L{None} while it is a proxy's.
+    @param ticket: its place in the door's counts; C{None} while it is a proxy's.
     """
 
     _log = Logger()

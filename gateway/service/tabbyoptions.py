@@ -148,20 +148,23 @@ class TabbyOptions(ServiceOptions):
         self.chooseLogger()
 
     def _checkCombinations(self) -> None:
+        # The words of the first four are the original's, for people who search for them.
         if (self["certificate"] is None) != (self["private-key"] is None):
-            raise usage.UsageError("--certificate and --private-key are needed together")
-        if self["ca"] is not None and self["certificate"] is None:
-            raise usage.UsageError("--ca needs --certificate and --private-key")
+            given, missing = ("certificate", "private-key") if self["certificate"] else ("private-key", "certificate")
+            raise usage.UsageError(f"--{missing} is required if --{given} is set")
         if self["token-auth"]:
             self.environmentToken = os.environ.get(ENVIRONMENT)
             if not self.environmentToken:
-                raise usage.UsageError(f"--token-auth needs the environment variable {ENVIRONMENT}")
-        ways = (self["token-auth"], self["no-auth"], self["admin-port"] is not None, self["tokens"], self["state"])
+                raise usage.UsageError(f"{ENVIRONMENT} must be provided when using --token-auth")
+        adminFiles = ("admin-ca", "admin-certificate", "admin-private-key")
+        if self["admin-port"] is not None and None in (self[name] for name in adminFiles):
+            raise usage.UsageError(
+                "--admin-ca, --admin-certificate and --admin-private-key are all required when --admin-port is set"
+            )
+        ways = (self["no-auth"], self["token-auth"], self["admin-port"] is not None, self["tokens"], self["state"])
         if not any(ways):
-            raise usage.UsageError("one of --token-auth, --tokens, --no-auth and --admin-port is needed")
+            raise usage.UsageError("either --no-auth, --token-auth or --admin-port must be provided, or --tokens")
+        if self["ca"] is not None and self["certificate"] is None:
+            raise usage.UsageError("--certificate and --private-key are required if --ca is set")
         if self["no-auth"] and self["token-auth"]:
             raise usage.UsageError("--no-auth and --token-auth contradict each other")
-        if self["admin-port"] is not None:
-            for name in ("admin-certificate", "admin-private-key", "admin-ca"):
-                if self[name] is None:
-                    raise usage.UsageError(f"--admin-port needs --{name}")

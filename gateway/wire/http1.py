@@ -46,7 +46,7 @@ class RequestHead:
     def get(self, name: str) -> str | None:
         """
         @param name: in lower case.
-        @return: the first value of a header, or L{None}.
+        @return: the first value of a header, or C{None}.
         """
         return next((value for key, value in self.headers if key == name), None)
 
@@ -82,7 +82,7 @@ def parseRequestHead(data: bytes, limit: int = 16 * 1024) -> RequestHead | None:
 
     @param data: from the first byte on; may hold more than the head.
     @param limit: the longest head, in bytes.
-    @return: the head, or L{None} when more bytes are needed.
+    @return: the head, or C{None} when more bytes are needed.
     @raise RemoteProtocolError: C{bad-request} or C{head-too-large}.
     """
     end = data.find(_END, 0, limit)
@@ -121,7 +121,7 @@ class Response:
 
     def encode(self, *, withBody: bool = True) -> bytes:
         """
-        @param withBody: L{False} for the answer to a HEAD request.
+        @param withBody: C{False} for the answer to a HEAD request.
         """
         lines = [
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",

@@ -82,7 +82,7 @@ class Hello:
     """
     The client's greeting.
 
-    @ivar authToken: the token presented; L{None} when it is missing, null or empty.
+    @ivar authToken: the token presented; C{None} when it is missing, null or empty.
     """
 
     authToken: str | None
@@ -96,9 +96,9 @@ class Connect:
     """
     The client's wish.
 
-    @ivar host: the target's name or address, not yet normalised; L{None} when the client leaves the choice to
+    @ivar host: the target's name or address, not yet normalised; C{None} when the client leaves the choice to
         the gateway, as Tabby Web's telnet does.
-    @ivar port: 1 to 65535; L{None} together with the host only.
+    @ivar port: 1 to 65535; C{None} together with the host only.
     """
 
     host: str | None
@@ -110,7 +110,7 @@ class AuthorizeClient:
     """
     The management client announces a one-shot token.
 
-    @ivar token: never empty; L{None} when it is missing, null or empty.
+    @ivar token: never empty; C{None} when it is missing, null or empty.
     """
 
     token: str | None
@@ -252,7 +252,7 @@ class ClientConversation:
         """
         Take a control message of the client.
 
-        @return: the L{Hello} or L{Connect} to act on; L{None} for a message that changes nothing: any control
+        @return: the L{Hello} or L{Connect} to act on; C{None} for a message that changes nothing: any control
             message once the client asked to be connected (the original dies of them).
         @raise RemoteProtocolError: when the message is malformed or out of turn. The conversation is not closed by
             that: answer with L{fail}.
