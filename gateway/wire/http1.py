@@ -20,6 +20,7 @@ import httptools
 from gateway.wire.errors import RemoteProtocolError
 
 _END = b"\r\n\r\n"
+_VERSIONS = ("1.0", "1.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class RequestHead:
     The head of one request.
 
     @ivar method: as sent, e.g. C{"GET"}.
-    @ivar target: as sent, e.g. C{"/a?b"}.
+    @ivar target: as sent, e.g. C{"/a?b"}; never empty.
     @ivar version: C{"1.0"} or C{"1.1"}.
     @ivar headers: name in lower case and value, in the order sent. Decoded as ISO 8859-1, which loses nothing.
     """
@@ -51,10 +52,9 @@ class RequestHead:
         return next((value for key, value in self.headers if key == name), None)
 
     def tokens(self, name: str) -> set[str]:
-        """The members of a comma-separated header over all its lines, in lower case."""
-        return {
-            token.strip().lower() for key, value in self.headers if key == name for token in value.split(",")
-        }
+        """The members of a comma-separated header over all its lines, in lower case (RFC 9110, section 5.6.1)."""
+        members = ",".join(value for key, value in self.headers if key == name).lower().split(",")
+        return {member for each in members if (member := each.strip(" \t"))}
 
     @property
     def wantsWebSocket(self) -> bool:
@@ -73,7 +73,7 @@ class _Collector:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
+        self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")))
 
 
 def parseRequestHead(data: bytes, limit: int = 16 * 1024) -> RequestHead | None:
@@ -97,12 +97,12 @@ def parseRequestHead(data: bytes, limit: int = 16 * 1024) -> RequestHead | None:
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
-        raise RemoteProtocolError("bad-request", "This is not an HTTP request.") from None
+        raise RemoteProtocolError("bad-request", "This is not an HTTP/1 request.") from None
+    version = parser.get_http_version()
+    if version not in _VERSIONS:  # empty lines alone count as version 0.0
+        raise RemoteProtocolError("bad-request", "This is not an HTTP/1 request.")
     return RequestHead(
-        parser.get_method().decode("latin-1"),
-        collector.target.decode("latin-1"),
-        parser.get_http_version(),
-        collector.headers,
+        parser.get_method().decode("latin-1"), collector.target.decode("latin-1"), version, collector.headers
     )
 
 

@@ -116,7 +116,7 @@ class AuthorizeClient:
     token: str | None
 
     def __repr__(self) -> str:
-        return "AuthorizeClient(token=...)"
+        return "AuthorizeClient(token=...)" if self.token else "AuthorizeClient(token=None)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _port(value: object) -> int | None:
     return value
 
 
-def decode(payload: bytes | str) -> Message:
+def decode(payload: bytes) -> Message:
     """
     Read one control message.
 
@@ -248,29 +248,30 @@ class ClientConversation:
         self._go(State.GREETING, State.HELLO)
         return _encode(kind="hello", version=VERSION, auth_required=self._authRequired)
 
-    def receive(self, payload: bytes | str) -> Hello | Connect | None:
+    def receive(self, payload: bytes) -> Hello | Connect | None:
         """
         Take a control message of the client.
 
         @return: the L{Hello} or L{Connect} to act on; C{None} for a message that changes nothing: any control
-            message once the client asked to be connected (the original dies of them).
+            message, well-formed or not, once the client asked to be connected (the original dies of them).
         @raise RemoteProtocolError: when the message is malformed or out of turn. The conversation is not closed by
             that: answer with L{fail}.
+        @raise LocalProtocolError: when it is the gateway's turn, to L{greet} or to say L{ready}.
         """
         if self.carriesData or self.state is State.CLOSED:
             return None
+        if self.state not in (State.HELLO, State.CONNECT):
+            raise LocalProtocolError(f"a message was read in the state {self.state}")
         message = decode(payload)
         if self.state is State.HELLO:
             if not isinstance(message, Hello):
                 raise RemoteProtocolError(Code.EXPECTED_HELLO, "The first message must be a hello.")
             self.state = State.AUTHENTICATING
             return message
-        if self.state is State.CONNECT:
-            if not isinstance(message, Connect):
-                raise RemoteProtocolError(Code.EXPECTED_CONNECT, "The message after hello must be a connect.")
-            self.state = State.DIALING
-            return message
-        raise LocalProtocolError(f"a message was read in the state {self.state}")
+        if not isinstance(message, Connect):
+            raise RemoteProtocolError(Code.EXPECTED_CONNECT, "The message after hello must be a connect.")
+        self.state = State.DIALING
+        return message
 
     def ready(self) -> str:
         """The client is who it says: tell it."""
@@ -304,7 +305,7 @@ class ManagementConversation:
     ACKNOWLEDGEMENT = _encode(kind="ok")
 
     @staticmethod
-    def receive(payload: bytes | str) -> str:
+    def receive(payload: bytes) -> str:
         """
         @return: the one-shot token to authorise, never empty.
         @raise RemoteProtocolError: C{invalid-message}, C{expected-token} or C{unexpected-command}.
