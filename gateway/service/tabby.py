@@ -102,6 +102,7 @@ class TabbyVisit:
 
     _log = Logger()
     __slots__ = (
+        "_address",
         "_channel",
         "_conversation",
         "_deadline",
@@ -127,6 +128,7 @@ class TabbyVisit:
         self._relay: Relay | None = None
         self._deadline: IDelayedCall | None = None
         self._opened = False
+        self._address = ""
 
     # -- IVisit
 
@@ -283,6 +285,7 @@ class TabbyVisit:
         """The target is there; bytes flow as soon as this returns."""
         assert self._identity is not None and far.transport is not None
         self._opened = True
+        self._address = str(getattr(far.transport.getPeer(), "host", ""))
         self.door.metrics.opened.inc()
         self._send(self._conversation.connected())
         if (seconds := self._secondsLeft(self._identity)) is not None:
@@ -290,13 +293,12 @@ class TabbyVisit:
         self._log.info(
             "session opened: {who} to {target} at {address} from {visitor}",
             event="tabby.opened",
-            address=str(getattr(far.transport.getPeer(), "host", "")),
             **self._facts(),
         )
 
     def _facts(self) -> dict[str, str]:
         who = self._identity.name if self._identity is not None else ""
-        return {"who": who, "target": str(self._target), "visitor": self.host}
+        return {"who": who, "target": str(self._target), "address": self._address, "visitor": self.host}
 
     def _secondsLeft(self, identity: Identity) -> float | None:
         ends = [] if identity.limits.seconds is None else [identity.limits.seconds]
