@@ -38,8 +38,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableDescriptor,
@@ -150,6 +150,7 @@ class Half(Protocol):
         self.readEnded = False
         self.lost = False
         self._paused = 0
+        self._rateTimer: IDelayedCall | None = None
         self._pending: _Pending | None = _Pending(self, relay.settings.pending)
         self.write: Callable[[bytes], object] = self._pending.write
 
@@ -188,16 +189,21 @@ class Half(Protocol):
     # -- IPushProducer: for the other side's transport
 
     def pauseProducing(self) -> None:
-        self.relay.budget.stalled(self)
         self.pause(self.CONSUMER)
+        self.relay.budget.stalled(self)  # last: it may end the relay
 
     def resumeProducing(self) -> None:
         self.relay.budget.flows(self)
         self.resume(self.CONSUMER)
 
     def outOfMemory(self) -> None:
-        """L{IStalls}: what this side sent has been waiting longest."""
+        """
+        L{IStalls}: what this side sent has been waiting longest. Who does not read it is cut off: flushing would
+        keep the memory.
+        """
         self.relay.end(Cause.MEMORY)
+        if self is self.relay.far:
+            self.relay.near.cutOff()
 
     def stopProducing(self) -> None:
         """The other side's transport is gone, which its own half tells the relay."""
@@ -216,6 +222,21 @@ class Half(Protocol):
             if not (self._paused or self.lost or self.readEnded) and self.transport is not None:
                 self.transport.resumeProducing()
 
+    def pauseForRate(self, clock: IReactorTime, seconds: float) -> None:
+        """Stop reading from this side for so long, from now on."""
+        self._stopRateTimer()
+        self.pause(self.RATE)
+        self._rateTimer = clock.callLater(seconds, self._ratePauseOver)
+
+    def _ratePauseOver(self) -> None:
+        self._rateTimer = None
+        self.resume(self.RATE)
+
+    def _stopRateTimer(self) -> None:
+        if self._rateTimer is not None:
+            self._rateTimer.cancel()
+            self._rateTimer = None
+
     def release(self) -> None:
         """
         The relay is over: this side's output waits for nobody, and what it still reads, its end above all, is only
@@ -223,6 +244,7 @@ class Half(Protocol):
         """
         self.write = _discard
         self.relay.budget.flows(self)
+        self._stopRateTimer()
         if not self.lost and self.transport is not None:
             if self._pending is None:
                 self.transport.unregisterProducer()
@@ -242,8 +264,12 @@ class Half(Protocol):
         """
         Cut this side off: what came through may not look whole.
         """
-        assert self.transport is not None
-        self.transport.abortConnection()
+        self.cutOff()
+
+    def cutOff(self) -> None:
+        """Break off whatever connection there is, without a word."""
+        if self.transport is not None and not self.lost:
+            self.transport.abortConnection()
 
 
 def _discard(data: bytes) -> None:
@@ -257,7 +283,8 @@ class Relay:
     @param clock: for the timeouts.
     @param ended: called once, when both sides are gone (or the near one alone, when there never was a far one).
     @param nearFactory: makes the near L{Half}; a door's own.
-    @param meter: for a limited rate: told the size of each piece, it returns the seconds to pause that direction.
+    @param meter: for a limited rate: told the size of each piece, it returns the seconds to pause that direction
+        from now on.
     @ivar near: the visitor's side; a protocol to give to its transport.
     @ivar far: the destination's side.
     """
@@ -295,6 +322,8 @@ class Relay:
         @return: fires when both sides are joined; fails with L{DialFailed}, and then the near side is still
             open and the door's to answer and close. When the near side leaves meanwhile the dial is cancelled.
         """
+        if self.cause is not None:
+            return fail(_cancelled())
         self._dial = dial = endpoint.connect(Factory.forProtocol(lambda: self.far))
         dial.addTimeout(self.settings.dialTimeout, self._clock, onTimeoutCancel=_timedOut)
         return dial.addCallbacks(self._dialled, self._dialFailed)
@@ -302,16 +331,15 @@ class Relay:
     def _dialled(self, far: object) -> None:
         self._dial = None
         if self.cause is not None:
-            self.far.abort(self.cause)
-            raise DialFailed(DialFailure.CANCELLED, "The attempt was cancelled.")
+            raise _cancelled()  # sideMade cut the far side off
         self.join()
 
     def _dialFailed(self, failure: Failure) -> None:
         self._dial = None
-        error = DialFailed.fromFailure(failure)
-        if self.cause is None:
-            self.cause = Cause.DIAL_FAILED
-        raise error from None
+        if self.cause is not None:
+            raise _cancelled() from None
+        self._stop(Cause.DIAL_FAILED)
+        raise DialFailed.fromFailure(failure) from None
 
     def sideMade(self, half: Half) -> None:
         """A side's transport is there."""
@@ -321,6 +349,8 @@ class Relay:
     def join(self) -> None:
         """Both sides have transports by now: let bytes flow."""
         self.near.joined(self.far)
+        if self.cause is not None:
+            return  # what was replayed used up the budget
         self.far.joined(self.near)
         if self.settings.idleTimeout is not None:
             self._timer = self._clock.callLater(self.settings.idleTimeout / 4, self._checkIdle)
@@ -337,9 +367,8 @@ class Relay:
         def limited(data: bytes) -> None:
             write(data)
             wait = meter(half, len(data))
-            if wait > 0:
-                half.pause(Half.RATE)
-                self._clock.callLater(wait, half.resume, Half.RATE)
+            if wait > 0 and self.cause is None:
+                half.pauseForRate(self._clock, wait)
 
         return limited
 
@@ -428,8 +457,7 @@ class Relay:
     def _cutOff(self) -> None:
         self._timer = None
         for half in (self.far, self.near):
-            if half.transport is not None and not half.lost:
-                half.transport.abortConnection()
+            half.cutOff()
 
     def _settle(self) -> None:
         if self._present(self.near) or self._present(self.far) or self._ended is None:
@@ -443,8 +471,12 @@ class Relay:
         ended(Outcome(self.cause, self.near.received, self.far.received, seconds))
 
 
+def _cancelled() -> DialFailed:
+    return DialFailed(DialFailure.CANCELLED, "The attempt was cancelled.")
+
+
 def _timedOut(result: object, timeout: float) -> object:
-    if isinstance(result, Failure) and result.check(CancelledError):
+    if isinstance(result, Failure) and result.check(CancelledError, ConnectingCancelledError):
         raise DialFailed(DialFailure.TIMEOUT, f"The target did not answer within {timeout:g} seconds.")
     return result
 
