@@ -133,6 +133,8 @@ class TabbyVisit:
     # -- IVisit
 
     def accept(self, head: RequestHead, channel: IWebSocketChannel) -> IWebSocketReceiver:
+        if self.door.draining:
+            raise Denied(Response(503, b"The gateway is shutting down.\n"))
         host = self.door.clientAddress(head, self.host)
         if self._ticket is None:
             self.host = host
@@ -205,9 +207,12 @@ class TabbyVisit:
 
     def _authenticate(self, token: str | None) -> None:
         door = self.door
+        if door.bans.isBanned(self.host, door.clock.seconds()):  # since this connection was admitted
+            self._fail(Code.RATE_LIMITED, "Too many wrong tokens came from this address, try again later")
+            return
         who = door.authority.authenticate(token, door.wallClock())
         if isinstance(who, Rejection):
-            if who.code == Code.INCORRECT_AUTH_TOKEN and door.bans.failed(self.host, door.clock.seconds()):
+            if who.code == Code.INCORRECT_AUTH_TOKEN and door.tokenRefused(self.host):
                 self._log.warn("banned for wrong tokens: {visitor}", event="tabby.banned", visitor=self.host)
             self._fail(who.code, who.details)
             return

@@ -1,7 +1,7 @@
 """
 The Tabby door: what all visitors of one gateway share, and what can be done to all of them at once.
 
-    door = TabbyDoor(reactor, authority, settings=TabbySettings(), policy=TargetPolicy())
+    door = TabbyDoor(reactor, authority, endpointFor, settings=TabbySettings(), ...)
     factory = DoorFactory(door.arrive, WebSocketServerFactory(clock=reactor), clock=reactor)
 """
 
@@ -105,6 +105,8 @@ class TabbyDoor:
 
     def _isProxy(self, host: str) -> bool:
         address = parseAddress(host)
+        # A socket for IPv6 and IPv4 sees IPv4 peers as mapped addresses.
+        address = getattr(address, "ipv4_mapped", None) or address
         return address is not None and any(address in network for network in self.settings.trustedProxies)
 
     def arrive(self, host: str) -> TabbyVisit | None:
@@ -149,7 +151,7 @@ class TabbyDoor:
         The Host check is what holds against DNS rebinding, where a page's own name suddenly means this gateway.
         """
         host = head.get("host") or ""
-        name = urlsplit(f"//{host}").hostname if _isAuthority(host) else None
+        name = _hostName(host)
         if self.settings.hosts is not None and (
             name is None or (parseAddress(name) is None and name not in self.settings.hosts)
         ):
@@ -160,6 +162,16 @@ class TabbyDoor:
         if not self.settings.origins and origin.lower().partition("://")[2] == host.lower():
             return None
         return f"Pages of the origin {origin!a:.80} may not connect to this gateway"
+
+    def tokenRefused(self, host: str) -> bool:
+        """
+        Count a wrong token. The address of a proxy or a UNIX socket is that of many people, and never banned.
+
+        @return: whether this starts a ban.
+        """
+        if parseAddress(host) is None or self._isProxy(host):
+            return False
+        return self.bans.failed(host, self.clock.seconds())
 
     def page(self, head: RequestHead, host: str) -> Response:
         """Answer somebody who did not ask for a WebSocket."""
@@ -233,6 +245,11 @@ class TabbyDoor:
             self._wake()
 
 
-def _isAuthority(host: str) -> bool:
-    """Whether a Host header can be one at all: urlsplit takes almost anything."""
-    return 0 < len(host) <= 255 and not set(host) & set(" /\\@?#,\t")
+def _hostName(host: str) -> str | None:
+    """The name in a Host header; C{None} when it cannot be one at all: urlsplit takes almost anything."""
+    if not 0 < len(host) <= 255 or set(host) & set(" /\\@?#,\t"):
+        return None
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

@@ -257,7 +257,7 @@ class TabbyFixture:
             asked.append((target, identity))
             return endpoint
 
-        bans = bans or Bans()
+        bans = Bans() if bans is None else bans  # an empty one is false
         metrics = Metrics()
         door = TabbyDoor(
             clock,
