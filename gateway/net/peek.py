@@ -37,9 +37,10 @@ class Peek(Protocol):
     The protocol of a connection about which nothing is known yet.
 
     @param decide: takes all bytes so far, never empty; returns the protocol to become, or C{None} for more bytes;
-        raises L{RemoteProtocolError} when nothing fits.
-    @param failed: told why the connection was dropped: a L{RemoteProtocolError} or a L{PeekFailed}. A connection
-        that leaves without a byte (a port scan, a health check) is dropped in silence.
+        raises L{RemoteProtocolError} when nothing fits. What it returns must not replace its own C{dataReceived}
+        later, so it cannot be another L{Peek} (but may be TLS with one inside).
+    @param failed: told why nothing became of the connection: a L{RemoteProtocolError} or a L{PeekFailed}. Not told of
+        one that leaves without a byte (a port scan, a health check) or is broken off.
     @param limit: bytes that may be looked at.
     @param timeout: seconds until the decision must be made.
     @param lost: called last of all when the connection is gone, whatever it became.
@@ -110,8 +111,10 @@ class Peek(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stopClock()
-        if self._chosen is not None:
-            self._chosen.connectionLost(reason)
-        elif self._data and reason.check(ConnectionDone):
-            self._failed(PeekFailed("left before it was clear what it wants"))
-        self._lost()
+        try:
+            if self._chosen is not None:
+                self._chosen.connectionLost(reason)
+            elif self._data and reason.check(ConnectionDone):
+                self._failed(PeekFailed("left before it was clear what it wants"))
+        finally:
+            self._lost()
