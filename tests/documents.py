@@ -1,0 +1,138 @@
+"""
+Write C{docs/reference/tabby-options.md} from the classes that read the command line, so that the page cannot lag behind
+them::
+
+    python -m tests.documents
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.python.usage import Options
+
+from gateway.service.tabbyoptions import TabbyOptions
+from gateway.service.tabbytoken import TokenOptions
+
+__all__ = ["DOCUMENT", "GROUPS", "TokenCommand", "generate", "optionNames", "tokenCommands"]
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs/reference/tabby-options.md"
+
+GROUPS: Mapping[str, Sequence[str]] = {
+    "Who may come in": ("token-auth", "tokens", "no-auth", "state"),
+    "Where to listen": ("host", "port", "listen", "public-url", "trusted-proxy"),
+    "TLS": ("certificate", "private-key", "ca"),
+    "Which targets": ("allow", "deny"),
+    "Which pages": ("origin", "allowed-host"),
+    "Management and metrics": (
+        "admin-host",
+        "admin-port",
+        "admin-certificate",
+        "admin-private-key",
+        "admin-ca",
+        "one-shot-ttl",
+        "one-shot-limit",
+        "metrics-listen",
+    ),
+    "Times": ("handshake-timeout", "connect-timeout", "idle-timeout", "ping-interval", "drain"),
+    "Limits": (
+        "max-unauthenticated",
+        "max-per-address",
+        "new-per-second",
+        "new-per-second-per-address",
+        "ban-after",
+        "ban-seconds",
+        "stall-memory",
+    ),
+    "The rest": ("log-format", "help", "version"),
+}
+"""Every option of C{gateway tabby}, in the order in which a person needs them."""
+
+_INTRODUCTION = """\
+# Options
+
+`gateway tabby OPTIONS` and `twistd -n tabby-gateway OPTIONS` take the same options, which are all on this page. An option
+that takes a value is written `--port 9000` or `--port=9000`.
+
+One of `--token-auth`, `--tokens`, `--no-auth`, `--admin-port` and `--state` is required: it says who may come in. A wrong
+command line, or a file that cannot be used, ends `gateway tabby` with one line on standard error and exit status 2.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_TOKENS = """
+## The command gateway tabby-token
+
+It makes, lists and revokes the named tokens in a [tokens file](tokens-file.md). A running gateway takes the changed file at
+SIGHUP; revoking a token then ends its sessions.
+"""
+
+
+def optionNames(options: Options) -> list[str]:
+    """The long names of a command's options, without dashes, in alphabetical order."""
+    return sorted(name.rstrip("=") for name in options.longOpt)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCommand:
+    """A word after C{gateway tabby-token}, as twisted's C{subCommands} has it."""
+
+    name: str
+    options: Callable[[], Options]
+    help: str
+
+
+def tokenCommands() -> list[TokenCommand]:
+    """All of them, in order."""
+    rows = cast(list[list[Any]], TokenOptions.subCommands)
+    return [TokenCommand(name, options, text) for name, _, options, text in rows]
+
+
+def generate() -> str:
+    """Return the whole document."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield _INTRODUCTION.rstrip("\n")
+    options: Options = TabbyOptions()
+    for heading, names in GROUPS.items():
+        yield from ("", f"## {heading}", *_table(options, names))
+    yield _TOKENS.rstrip("\n")
+    for command in tokenCommands():
+        name = "" if command.name == "list" else " NAME"
+        options = command.options()
+        names = [each for each in optionNames(options) if each not in ("help", "version")]
+        yield from (
+            "",
+            f"### gateway tabby-token {command.name}{name}",
+            "",
+            f"{command.help}.",
+            *_table(options, names),
+        )
+
+
+def _table(options: Options, names: Sequence[str]) -> Iterator[str]:
+    yield from ("", "| option | default | what it says |", "|---|---|---|")
+    for name in names:
+        text, _, own = " ".join(options.docs[name].split()).partition(" [default: ")
+        default = own.rstrip("]") or options.defaults.get(name)
+        shown = "" if default is None or name not in _withValue(options) else _markUp(str(default))
+        value = " VALUE" if name in _withValue(options) else ""
+        yield f"| `--{name}{value}` | {shown} | {_markUp(text)} |"
+
+
+def _withValue(options: Options) -> set[str]:
+    return {name.rstrip("=") for name in options.longOpt if name.endswith("=")}
+
+
+def _markUp(text: str) -> str:
+    """Names of options as code, or two hyphens would become a dash; nothing else is markup."""
+    escaped = re.sub(r"([*_<>|\[\]])", r"\\\1", text)
+    return re.sub(r"(?<![\w-])(--[a-z-]+[a-z])", r"`\1`", escaped)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(generate(), encoding="utf-8")
