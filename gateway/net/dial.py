@@ -6,7 +6,7 @@ between them: the address that was checked is the address that is connected to::
 
     addresses = await resolve(reactor, "db.internal")
     endpoint = AddressesEndpoint(reactor, allowed(addresses), 5432)
-    protocol = await endpoint.connect(factory)      # tries them as RFC 8305 says
+    protocol = await endpoint.connect(factory)      # in their order, each with a head start (RFC 8305)
 """
 
 __all__ = ["AddressesEndpoint", "DialFailed", "DialFailure", "IPAddress", "IReactorDial", "resolve"]
@@ -19,7 +19,14 @@ from twisted.internet.address import IPv4Address as TCP4Address
 from twisted.internet.address import IPv6Address as TCP6Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TCPTimedOutError,
+    TimeoutError,
+)
 from twisted.internet.interfaces import (
     IAddress,
     IHostResolution,
@@ -32,7 +39,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -76,9 +83,9 @@ class DialFailed(Exception):
             return cls(DialFailure.REFUSED, "The target refused the connection.")
         if isinstance(error, DNSLookupError):
             return cls(DialFailure.NAME, "The target's name could not be resolved.")
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | TCPTimedOutError):
             return cls(DialFailure.TIMEOUT, "The target did not answer in time.")
-        if isinstance(error, CancelledError):
+        if isinstance(error, CancelledError | ConnectingCancelledError):
             return cls(DialFailure.CANCELLED, "The attempt was cancelled.")
         if isinstance(error, ConnectError):
             reason = str(error.args[0] if error.args else "") or type(error).__name__
@@ -133,6 +140,8 @@ class _Checked:
     """
 
     def __init__(self, reactor: IReactorDial, addresses: Sequence[IPAddress]) -> None:
+        # Of a reactor that does not say so, HostnameEndpoint ignores the resolver and asks the system's.
+        directlyProvides(self, IReactorPluggableNameResolver)
         self._addresses = addresses
         self.nameResolver = self
         self.connectTCP = reactor.connectTCP
@@ -156,9 +165,9 @@ class _Checked:
 class AddressesEndpoint:
     """
     Connects to one of several addresses of one target by TCP, the next being tried while the one before still
-    hesitates (RFC 8305).
+    hesitates (RFC 8305, section 5).
 
-    @param addresses: at least one.
+    @param addresses: at least one, in the order in which to try them.
     @param timeout: seconds for each address.
     """
 

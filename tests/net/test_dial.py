@@ -1,0 +1,317 @@
+"""Tests for L{gateway.net.dial}."""
+
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.internet.address import IPv4Address as TCP4Address
+from twisted.internet.address import IPv6Address as TCP6Address
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoRouteError,
+    TCPTimedOutError,
+    TimeoutError,
+)
+from twisted.internet.interfaces import (
+    IHostnameResolver,
+    IHostResolution,
+    IProtocol,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from gateway.net.dial import AddressesEndpoint, DialFailed, DialFailure, IPAddress, resolve
+
+V4, OTHER_V4, V6 = (ip_address(text) for text in ("192.0.2.1", "192.0.2.2", "2001:db8::1"))
+
+HEAD_START = 0.3
+"""Seconds that an attempt has before the next one starts: C{HostnameEndpoint}'s, near RFC 8305's 250 ms."""
+
+
+@implementer(IHostnameResolver)
+class Resolver:
+    """
+    A resolver that is answered by the test.
+
+    @ivar asked: every name that was looked up, and who waits for it.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, IResolutionReceiver]] = []
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Any = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        resolution: Any = object()
+        resolutionReceiver.resolutionBegan(resolution)
+        self.asked.append((hostName, resolutionReceiver))
+        answer: IHostResolution = resolution
+        return answer
+
+
+@implementer(IReactorPluggableNameResolver)
+class DialReactor(MemoryReactorClock):
+    """A reactor in memory that resolves names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nameResolver = Resolver()
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
+        """Nobody does."""
+        raise NotImplementedError
+
+    @property
+    def dialled(self) -> list[tuple[str, int]]:
+        """The addresses that were dialled, in order."""
+        return [(host, port) for host, port, *_ in self.tcpClients]
+
+    def accept(self, attempt: int) -> None:
+        """Let an attempt succeed."""
+        protocol = self.tcpClients[attempt][2].buildProtocol(TCP4Address("TCP", "192.0.2.1", 22))
+        assert protocol is not None
+        protocol.makeConnection(StringTransport())
+
+    def refuse(self, attempt: int, reason: Exception | None = None) -> None:
+        """Let an attempt fail."""
+        factory = self.tcpClients[attempt][2]
+        factory.clientConnectionFailed(self.connectors[attempt], Failure(reason or ConnectionRefusedError()))
+
+
+class ResolveTests(SynchronousTestCase):
+    """L{resolve} turns a name into addresses."""
+
+    def setUp(self) -> None:
+        self.reactor: Any = DialReactor()
+
+    def answer(self, *addresses: Any) -> None:
+        """Complete the resolution that is under way."""
+        _, receiver = self.reactor.nameResolver.asked[-1]
+        for address in addresses:
+            receiver.addressResolved(address)
+        receiver.resolutionComplete()
+
+    def test_literals(self) -> None:
+        """An address is its own answer, at once, and nobody is asked."""
+        for text in ("192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "::1", "0.0.0.0"):
+            self.assertEqual(self.successResultOf(resolve(self.reactor, text)), [ip_address(text)])
+        self.assertEqual(self.reactor.nameResolver.asked, [])
+
+    def test_oddSpellings(self) -> None:
+        """What only the system takes for an address is left to the system."""
+        for text in ("127.1", "0x7f.0.0.1", "2130706433", "0177.0.0.1", "localhost"):
+            self.assertNoResult(resolve(self.reactor, text))
+        self.assertEqual(len(self.reactor.nameResolver.asked), 5)
+
+    def test_name(self) -> None:
+        """A name's addresses come in the resolver's order, v4 and v6, each once."""
+        resolving = resolve(self.reactor, "box.example")
+        self.assertNoResult(resolving)
+        self.assertEqual([name for name, _ in self.reactor.nameResolver.asked], ["box.example"])
+        self.answer(
+            TCP6Address("TCP", "2001:db8::1", 0),
+            TCP4Address("TCP", "192.0.2.2", 0),
+            TCP6Address("TCP", "2001:DB8:0::1", 0),
+            TCP4Address("TCP", "192.0.2.1", 0),
+            TCP4Address("TCP", "192.0.2.2", 0),
+        )
+        self.assertEqual(self.successResultOf(resolving), [V6, OTHER_V4, V4])
+
+    def test_zone(self) -> None:
+        """The zone that a resolver adds to an address is not part of it."""
+        resolving = resolve(self.reactor, "box.local")
+        self.answer(TCP6Address("TCP", "fe80::1%eth0", 0))
+        self.assertEqual(self.successResultOf(resolving), [ip_address("fe80::1")])
+
+    def test_otherAddresses(self) -> None:
+        """What is not an IP address is passed over."""
+        resolving = resolve(self.reactor, "box.example")
+        self.answer(UNIXAddress("/run/box"), TCP4Address("TCP", "192.0.2.1", 0))
+        self.assertEqual(self.successResultOf(resolving), [V4])
+
+    def test_notFound(self) -> None:
+        """A name without addresses does not exist, and the person is told which name."""
+        resolving = resolve(self.reactor, "nowhere.example")
+        self.answer()
+        error = self.failureResultOf(resolving, DialFailed).value
+        self.assertIs(error.kind, DialFailure.NAME)
+        self.assertEqual(error.details, "The name nowhere.example could not be resolved.")
+
+    def test_cancel(self) -> None:
+        """A resolution may be cancelled; an answer that comes all the same is nobody's."""
+        for late in ((), (TCP4Address("TCP", "192.0.2.1", 0),)):
+            resolving = resolve(self.reactor, "slow.example")
+            resolving.cancel()
+            failure = self.failureResultOf(resolving, CancelledError)
+            self.assertIs(DialFailed.fromFailure(failure).kind, DialFailure.CANCELLED)
+            self.answer(*late)
+
+
+class AddressesEndpointTests(SynchronousTestCase):
+    """L{AddressesEndpoint} connects to the addresses that it was given and to nothing else."""
+
+    def setUp(self) -> None:
+        self.reactor: Any = DialReactor()
+
+    def connect(self, *addresses: IPAddress, **options: float) -> Deferred[IProtocol]:
+        """Dial these addresses."""
+        endpoint = AddressesEndpoint(self.reactor, addresses, 22, **options)
+        return endpoint.connect(Factory.forProtocol(Protocol))
+
+    def assertNothingLeft(self) -> None:
+        """Assert that nothing is under way, and that no name was ever looked up."""
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.reactor.nameResolver.asked, [])
+        self.assertEqual(self.flushWarnings(), [])
+
+    def test_single(self) -> None:
+        """One address, of either family, is dialled as it is."""
+        for address in (V4, V6):
+            self.setUp()
+            connecting = self.connect(address)
+            self.assertEqual(self.reactor.dialled, [(str(address), 22)])
+            self.assertNoResult(connecting)
+            self.reactor.accept(0)
+            self.assertIsInstance(self.successResultOf(connecting), Protocol)
+            self.assertNothingLeft()
+
+    def test_singleFails(self) -> None:
+        """Why the only address failed is told."""
+        connecting = self.connect(V4)
+        self.reactor.refuse(0)
+        self.failureResultOf(connecting, ConnectionRefusedError)
+        self.assertNothingLeft()
+
+    def test_order(self) -> None:
+        """Several addresses are dialled in the order given, each with a head start over the next."""
+        connecting = self.connect(V6, V4, OTHER_V4)
+        expected = [(str(address), 22) for address in (V6, V4, OTHER_V4)]
+        for count in (1, 2, 3):
+            self.assertEqual(self.reactor.dialled, expected[:count])
+            self.reactor.advance(HEAD_START - 0.01)
+            self.assertEqual(self.reactor.dialled, expected[:count])
+            self.reactor.advance(0.01)
+        self.reactor.advance(60)
+        self.assertEqual(self.reactor.dialled, expected)
+        self.assertNoResult(connecting)
+        connecting.cancel()
+        self.failureResultOf(connecting)
+        self.assertNothingLeft()
+
+    def test_firstIsFast(self) -> None:
+        """When the first address answers at once, no other is dialled."""
+        connecting = self.connect(V6, V4)
+        self.reactor.accept(0)
+        self.assertIsInstance(self.successResultOf(connecting), Protocol)
+        self.reactor.advance(60)
+        self.assertEqual(len(self.reactor.dialled), 1)
+        self.assertNothingLeft()
+
+    def test_firstHesitates(self) -> None:
+        """The address that answers first wins, and the attempts that still hesitate are given up."""
+        connecting = self.connect(V6, V4, OTHER_V4)
+        self.reactor.advance(HEAD_START)
+        self.reactor.accept(1)
+        self.assertIsInstance(self.successResultOf(connecting), Protocol)
+        self.assertTrue(self.reactor.connectors[0].stoppedConnecting)
+        self.reactor.advance(60)
+        self.assertEqual(len(self.reactor.dialled), 2)
+        self.assertNothingLeft()
+
+    def test_firstFails(self) -> None:
+        """When one address fails, another may still do."""
+        connecting = self.connect(V6, V4)
+        self.reactor.refuse(0)
+        self.assertNoResult(connecting)
+        self.reactor.advance(HEAD_START)
+        self.reactor.accept(1)
+        self.assertIsInstance(self.successResultOf(connecting), Protocol)
+        self.assertNothingLeft()
+
+    def test_allFail(self) -> None:
+        """When all addresses fail, the last failure is told."""
+        connecting = self.connect(V6, V4)
+        self.reactor.refuse(0, NoRouteError())
+        self.reactor.advance(HEAD_START)
+        self.reactor.refuse(1)
+        self.reactor.advance(HEAD_START)
+        self.failureResultOf(connecting, ConnectionRefusedError)
+        self.assertNothingLeft()
+
+    def test_cancel(self) -> None:
+        """A dial that is cancelled gives up every attempt, and starts none."""
+        for addresses in ([V4], [V6, V4, OTHER_V4]):
+            self.setUp()
+            connecting = self.connect(*addresses)
+            self.reactor.advance(HEAD_START)
+            connecting.cancel()
+            failure = self.failureResultOf(connecting, ConnectingCancelledError)
+            self.assertIs(DialFailed.fromFailure(failure).kind, DialFailure.CANCELLED)
+            self.assertTrue(all(connector.stoppedConnecting for connector in self.reactor.connectors))
+            dialled = len(self.reactor.dialled)
+            self.reactor.advance(60)
+            self.assertEqual(len(self.reactor.dialled), dialled)
+            self.assertNothingLeft()
+
+    def test_timeout(self) -> None:
+        """Each attempt has its own time: the one given, or 20 seconds."""
+        for addresses in ([V4], [V6], [V4, V6]):
+            for options, seconds in (({}, 20.0), ({"timeout": 5.0}, 5.0)):
+                self.setUp()
+                connecting = self.connect(*addresses, **options)
+                self.reactor.advance(HEAD_START)
+                self.assertEqual([client[3] for client in self.reactor.tcpClients], [seconds] * len(addresses))
+                connecting.cancel()
+                self.failureResultOf(connecting)
+
+
+class DialFailedTests(SynchronousTestCase):
+    """L{DialFailed} says what a person can understand."""
+
+    def test_fromFailure(self) -> None:
+        """Every way in which a dial fails has its kind and its sentence."""
+        for error, kind, details in (
+            (ConnectionRefusedError(), DialFailure.REFUSED, "The target refused the connection."),
+            (DNSLookupError("x"), DialFailure.NAME, "The target's name could not be resolved."),
+            (TimeoutError(), DialFailure.TIMEOUT, "The target did not answer in time."),
+            (TCPTimedOutError(110, "Connection timed out"), DialFailure.TIMEOUT, "The target did not answer in time."),
+            (CancelledError(), DialFailure.CANCELLED, "The attempt was cancelled."),
+            (
+                ConnectingCancelledError(TCP4Address("TCP", "192.0.2.1", 22)),
+                DialFailure.CANCELLED,
+                "The attempt was cancelled.",
+            ),
+            (
+                NoRouteError(113, "No route to host"),
+                DialFailure.UNREACHABLE,
+                "The target cannot be reached: No route to host.",
+            ),
+            (NoRouteError(), DialFailure.UNREACHABLE, "The target cannot be reached: NoRouteError."),
+            (
+                ConnectError(101, "Network is unreachable"),
+                DialFailure.UNREACHABLE,
+                "The target cannot be reached: Network is unreachable.",
+            ),
+            (ValueError("secret"), DialFailure.OTHER, "The target cannot be reached (ValueError)."),
+        ):
+            failed = DialFailed.fromFailure(Failure(error))
+            self.assertEqual((failed.kind, failed.details), (kind, details), error)
+
+    def test_alreadyTranslated(self) -> None:
+        """What is a L{DialFailed} already stays as it is."""
+        failed = DialFailed(DialFailure.DENIED, "No.")
+        self.assertIs(DialFailed.fromFailure(Failure(failed)), failed)
