@@ -6,11 +6,20 @@ looks at the first byte, wraps TLS where the port has a certificate, tells peopl
 and sees to it that a visit is told when its connection is gone::
 
     factory = DoorFactory(door.arrive, websockets, clock=reactor, certificate=files)
-    ListenerService(endpoint, factory, "tabby").setServiceParent(application)
+    ListenerService(endpoint, factory, "tabby", "127.0.0.1:9000").setServiceParent(application)
 """
 
-__all__ = ["DoorFactory", "IVisit", "ListenerService", "isLocalAddress", "serverEndpoint"]
+__all__ = [
+    "DoorFactory",
+    "IVisit",
+    "ListenerService",
+    "describedEndpoint",
+    "explain",
+    "isLocalAddress",
+    "serverEndpoint",
+]
 
+import os
 import socket
 from collections.abc import Callable
 
@@ -147,6 +156,7 @@ class ListenerService(Service):
     One listening endpoint.
 
     @param label: for logs and errors.
+    @param where: how errors name the endpoint.
     @ivar port: while it listens.
     """
 
@@ -159,10 +169,17 @@ class ListenerService(Service):
         self._label = label
         self._where = where
         self._listening: Deferred[None] | None = None
+        self._failedToListen = False
 
     def privilegedStartService(self) -> None:
-        """Listen, while ports below 1024 may still be bound."""
+        """
+        Listen, while ports below 1024 may still be bound.
+
+        @raise SystemExit: it cannot, and the log says why; an endpoint that finds out later only logs it.
+        """
         self._listening = maybeDeferred(self._endpoint.listen, self._factory).addCallbacks(self._listens, self._failed)
+        if self._failedToListen:
+            raise SystemExit(1)  # not in _failed: a Deferred keeps every exception to itself
 
     def startService(self) -> None:
         super().startService()
@@ -178,7 +195,14 @@ class ListenerService(Service):
     def _failed(self, failure: Failure) -> None:
         error = failure.value
         problem = str(error.socketError) if isinstance(error, CannotListenError) else str(error)
-        raise SystemExit(f"{self._label}: cannot listen on {self._where}: {problem}")
+        self._failedToListen = True
+        self._log.critical(
+            "{label} cannot listen on {where}: {problem}",
+            event="gateway.not-listening",
+            label=self._label,
+            where=self._where,
+            problem=problem,
+        )
 
     def stopListening(self) -> Deferred[object]:
         """Take no more connections; those that stand are not touched."""
@@ -201,7 +225,8 @@ class ListenerService(Service):
 def _describe(address: IAddress) -> str:
     host, port = getattr(address, "host", None), getattr(address, "port", None)
     if host is None:
-        return str(getattr(address, "name", address))
+        name = getattr(address, "name", None)
+        return str(address) if name is None else os.fsdecode(name)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -436,7 +436,7 @@ class GatewayTestCase(SynchronousTestCase):
         """
         assert visitor.error is not None, f"no error, but {visitor.messages}"
         self.assertEqual(visitor.error[0], code)
-        self.assertRegex(visitor.error[1], r"\A[A-Z].{8,}")
+        self.assertRegex(visitor.error[1], r"\A[A-Z0-9].{8,}")
         self.assertEqual(visitor.closeCode, 1000)
         self.assertTrue(visitor.isGone)
         return visitor.error[1]

@@ -718,18 +718,28 @@ class LimitTests(TabbyTestCase):
         gateway.advance(4)
         self.assertEqual((visitor.data, target.received), (payload, payload))
 
-    def test_memory(self) -> None:
-        """When stalled readers use the budget up, the session that stalled longest is told, and only that."""
+    def test_memoryOfAClientThatDoesNotRead(self) -> None:
+        """When stalled readers use the budget up, the client that stalled longest is cut off, and only that."""
         self.gateway = TabbyFixture.make(environmentToken=TOKEN, budget=StallBudget(StallBudget.PER_HALF))
-        first, firstTarget = self.gateway.session()
-        second, secondTarget = self.gateway.session()
-        for visitor, target in ((first, firstTarget), (second, secondTarget)):
+        sessions = [self.gateway.session(), self.gateway.session()]
+        for visitor, target in sessions:
             visitor.link.bToA.stalled = True
             self.gateway.targetSends(target, bytes(500_000))
-        first.link.bToA.stalled = False
-        self.gateway.advance(LINGER_LIMIT)
-        self.assertError(first, "quota-exceeded")
-        self.assertFalse(second.isGone)
+        for visitor, _ in sessions:
+            visitor.link.bToA.stalled = False
+        self.gateway.pump()
+        self.assertEqual([visitor.isGone for visitor, _ in sessions], [True, False])
+        self.assertEqual([event["cause"] for event in self.logged("tabby.closed")], ["memory-budget"])
+
+    def test_memoryOfATargetThatDoesNotRead(self) -> None:
+        """When it is the target that does not read, its client is told."""
+        self.gateway = TabbyFixture.make(environmentToken=TOKEN, budget=StallBudget(StallBudget.PER_HALF))
+        sessions = [self.gateway.session(), self.gateway.session()]
+        for visitor, target in sessions:
+            target.link.aToB.stalled = True
+            visitor.send(bytes(500_000))
+        self.assertError(sessions[0][0], "quota-exceeded")
+        self.assertFalse(sessions[1][0].isGone)
 
 
 class LogTests(TabbyTestCase):
