@@ -14,7 +14,9 @@ __all__ = ["CertificateError", "CertificateFiles"]
 import os
 from collections.abc import Callable
 
-from OpenSSL import SSL
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -31,34 +33,38 @@ class CertificateError(Exception):
 def _context(certificate: str, privateKey: str, authority: str | None) -> SSL.Context:
     """
     @param authority: a file with the CA certificates that clients must have theirs from; C{None}: clients need none.
-    @raise CertificateError: when a file is missing, unreadable, not PEM, or the key is not the certificate's.
+    @raise CertificateError: when a file is missing, unreadable, not PEM, or the key has a passphrase or is not the
+        certificate's.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    # A session may be resumed only where its client's certificate was checked: in a context of the same identity.
+    # OpenSSL refuses to resume the session of a client that has a certificate in a context without this.
     context.set_session_id(b"txgateway")
 
-    def use(path: str, load: Callable[[], object]) -> None:
+    def use(path: str, load: Callable[[bytes], object]) -> None:
         try:
-            with open(path, "rb"):
-                load()
+            with open(path, "rb") as file:
+                load(file.read())
         except OSError as e:
             raise CertificateError(f"{path}: {e.strerror}") from None
         except SSL.Error as e:
             reasons = ", ".join(str(entry[-1]) for entry in (e.args[0] if e.args else ())) or "not usable"
             raise CertificateError(f"{path}: {reasons}") from None
+        except (TypeError, ValueError, UnsupportedAlgorithm):
+            raise CertificateError(f"{path}: not a PEM private key without a passphrase") from None
 
-    def check(connection: SSL.Connection, certificate: object, error: int, depth: int, ok: int) -> bool:
-        return bool(ok)
+    def useKey(pem: bytes) -> None:
+        # Not use_privatekey_file: of a key with a passphrase it asks at the terminal, and the reactor waits.
+        context.use_privatekey(crypto.PKey.from_cryptography_key(load_pem_private_key(pem, None)))  # type: ignore[arg-type]
+        context.check_privatekey()
 
-    use(certificate, lambda: context.use_certificate_chain_file(certificate))
-    use(privateKey, lambda: context.use_privatekey_file(privateKey))
-    use(privateKey, context.check_privatekey)
+    use(certificate, lambda _: context.use_certificate_chain_file(certificate))
+    use(privateKey, useKey)
     if authority is not None:
-        use(authority, lambda: context.load_verify_locations(authority))
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, check)
+        use(authority, lambda _: context.load_verify_locations(authority))
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
     return context
 
 
@@ -78,9 +84,10 @@ class CertificateFiles:
     def __init__(self, certificate: str, privateKey: str, authority: str | None = None, *, clock: IReactorTime) -> None:
         self._paths = (certificate, privateKey, authority)
         self._clock = clock
-        self._context = _context(*self._paths)
-        self._seen = self._look()
         self._checked = clock.seconds()
+        # First the look, then the reading: a change between the two is found by the next look.
+        self._seen = self._look()
+        self._context = _context(*self._paths)
 
     def _look(self) -> list[tuple[int, int, int] | None]:
         found: list[tuple[int, int, int] | None] = []

@@ -187,6 +187,14 @@ class PeekTests(SynchronousTestCase):
         self.assertEqual(self.events, ["gone"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_refusedAtTheDeadline(self) -> None:
+        """What was refused is not told of a second time when its deadline passes before the connection is gone."""
+        transport = self.connect(lambda data: None)
+        transport.incoming.put(b"x" * LIMIT)
+        transport.step()
+        self.clock.advance(TIMEOUT)
+        self.assertDropped(transport, "undecided after 8 bytes")
+
     def test_leavesInSilence(self) -> None:
         """Of a connection that leaves without a byte, in whatever way, nothing is told."""
         for leave in (FlowTransport.deliverEOF, FlowTransport.deliverReset):
