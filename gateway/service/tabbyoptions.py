@@ -16,6 +16,7 @@ from twisted.python import usage
 from gateway.domain.addresses import IPNetwork
 from gateway.domain.identity import ENVIRONMENT
 from gateway.domain.targets import Rule, parseRule
+from gateway.domain.tokens import MAX_TOKEN_LENGTH
 from gateway.service.options import ServiceOptions
 
 
@@ -109,10 +110,10 @@ class TabbyOptions(ServiceOptions):
     def opt_origin(self, origin: str) -> None:
         """Web origin whose pages may connect, e.g. https://app.tabby.sh, or *. May be repeated [default: any; with
         --no-auth: the gateway's own host]"""
-        parts = urlsplit(origin.rstrip("/"))
-        if origin != "*" and (not parts.scheme or not parts.netloc or parts.path):
+        text = origin.rstrip("/").lower()
+        if text != "*" and _site(text) != text:
             raise usage.UsageError(f"--origin: {origin!a} is not a web origin such as https://app.tabby.sh")
-        self.origins.add(origin.rstrip("/").lower())
+        self.origins.add(text)
 
     def opt_allowed_host(self, name: str) -> None:
         """Host name under which the gateway may be addressed, besides addresses; others are refused. May be repeated
@@ -144,6 +145,9 @@ class TabbyOptions(ServiceOptions):
             self.number(name, int, 0)
         for name in ("one-shot-limit", "stall-memory"):
             self.number(name, int, 1)
+        url = self["public-url"]
+        if url is not None and not (_site(url) or "").startswith(("ws://", "wss://")):
+            raise usage.UsageError(f"--public-url: {url!a} is not a WebSocket URL such as wss://gw.example.com")
         self._checkCombinations()
         self.chooseLogger()
 
@@ -156,6 +160,8 @@ class TabbyOptions(ServiceOptions):
             self.environmentToken = os.environ.get(ENVIRONMENT)
             if not self.environmentToken:
                 raise usage.UsageError(f"{ENVIRONMENT} must be provided when using --token-auth")
+            if len(self.environmentToken) > MAX_TOKEN_LENGTH:
+                raise usage.UsageError(f"{ENVIRONMENT} must have at most {MAX_TOKEN_LENGTH} characters")
         adminFiles = ("admin-ca", "admin-certificate", "admin-private-key")
         if self["admin-port"] is not None and None in (self[name] for name in adminFiles):
             raise usage.UsageError(
@@ -166,5 +172,15 @@ class TabbyOptions(ServiceOptions):
             raise usage.UsageError("either --no-auth, --token-auth or --admin-port must be provided, or --tokens")
         if self["ca"] is not None and self["certificate"] is None:
             raise usage.UsageError("--certificate and --private-key are required if --ca is set")
-        if self["no-auth"] and self["token-auth"]:
-            raise usage.UsageError("--no-auth and --token-auth contradict each other")
+        for one, other in (("no-auth", "token-auth"), ("state", "token-auth"), ("state", "no-auth")):
+            if self[one] and self[other]:
+                raise usage.UsageError(f"--{one} and --{other} contradict each other")
+
+
+def _site(url: str) -> str | None:
+    """A URL's scheme, host and port, as an origin is written; C{None} when it lacks one of the first two."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return f"{parts.scheme}://{parts.netloc}".lower() if parts.scheme and parts.hostname else None
