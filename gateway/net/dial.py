@@ -112,8 +112,7 @@ class _Collector:
                 self.addresses.append(found)
 
     def resolutionComplete(self) -> None:
-        if self.done.called:
-            return  # cancelled meanwhile
+        # When it was cancelled meanwhile, the Deferred takes no notice.
         if self.addresses:
             self.done.callback(self.addresses)
         else:

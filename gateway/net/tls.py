@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -43,27 +43,27 @@ def _context(certificate: str, privateKey: str, authority: str | None) -> SSL.Co
     # OpenSSL refuses to resume the session of a client that has a certificate in a context without this.
     context.set_session_id(b"txgateway")
 
-    def use(path: str, load: Callable[[bytes], object]) -> None:
+    def use(path: str, load: Callable[[bytes], object], problem: str) -> None:
         try:
             with open(path, "rb") as file:
                 load(file.read())
         except OSError as e:
             raise CertificateError(f"{path}: {e.strerror}") from None
         except SSL.Error as e:
-            reasons = ", ".join(str(entry[-1]) for entry in (e.args[0] if e.args else ())) or "not usable"
-            raise CertificateError(f"{path}: {reasons}") from None
+            reasons = ", ".join(str(entry[-1]) for entry in (e.args[0] if e.args else ()))
+            raise CertificateError(f"{path}: {problem} ({reasons})" if reasons else f"{path}: {problem}") from None
         except (TypeError, ValueError, UnsupportedAlgorithm):
-            raise CertificateError(f"{path}: not a PEM private key without a passphrase") from None
+            raise CertificateError(f"{path}: not a private key in PEM without a passphrase") from None
 
     def useKey(pem: bytes) -> None:
         # Not use_privatekey_file: of a key with a passphrase it asks at the terminal, and the reactor waits.
-        context.use_privatekey(crypto.PKey.from_cryptography_key(load_pem_private_key(pem, None)))  # type: ignore[arg-type]
+        context.use_privatekey(load_pem_private_key(pem, None))  # type: ignore[arg-type]  # more than TLS can use
         context.check_privatekey()
 
-    use(certificate, lambda _: context.use_certificate_chain_file(certificate))
-    use(privateKey, useKey)
+    use(certificate, lambda _: context.use_certificate_chain_file(certificate), "not certificates in PEM")
+    use(privateKey, useKey, f"not the key of {certificate}")
     if authority is not None:
-        use(authority, lambda _: context.load_verify_locations(authority))
+        use(authority, lambda _: context.load_verify_locations(authority), "not CA certificates in PEM")
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
     return context
 

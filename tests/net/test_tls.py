@@ -40,6 +40,11 @@ def put(path: str, pem: bytes) -> None:
     os.replace(new, path)
 
 
+def pemOf(certificate: crypto.X509) -> bytes:
+    """The certificate as a file holds it."""
+    return certificate.to_cryptography().public_bytes(serialization.Encoding.PEM)
+
+
 @implementer(IHandshakeListener)
 class Side(Protocol):
     """
@@ -59,7 +64,7 @@ class Side(Protocol):
         transport: Any = self.transport
         certificate = transport.getPeerCertificate()
         if certificate is not None:
-            self.certificate = crypto.dump_certificate(crypto.FILETYPE_PEM, certificate)
+            self.certificate = pemOf(certificate)
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
@@ -186,7 +191,7 @@ class HandshakeTests(Files):
         def look(connection: SSL.Connection, where: int, result: int) -> None:
             if where & SSL.SSL_CB_HANDSHAKE_DONE:
                 sent = connection.get_peer_cert_chain() or []
-                chain[:] = [crypto.dump_certificate(crypto.FILETYPE_PEM, each) for each in sent]
+                chain[:] = [pemOf(each) for each in sent]
 
         client = SSL.Context(SSL.TLS_CLIENT_METHOD)
         client.set_info_callback(look)
@@ -438,26 +443,26 @@ class StartTests(Files):
         """A file without PEM in it, or with the wrong kind."""
         for content in (b"", b"\x00\xff", b"secret words", self.credential.keyPEM):
             path = self.path("wrong.pem", content)
-            self.assertUnusable(path, "", path)
+            self.assertUnusable(path, "not CA certificates in PEM", path)
             certificatePath, self.certificatePath = self.certificatePath, path
-            self.assertUnusable(path, "")
+            self.assertUnusable(path, "not certificates in PEM")
             self.certificatePath = certificatePath
         for content in (b"", b"\x00\xff", b"secret words", self.credential.certificatePEM):
             self.keyPath = self.path("wrong.pem", content)
-            self.assertUnusable(self.keyPath, "not a PEM private key")
+            self.assertUnusable(self.keyPath, "not a private key in PEM")
 
     def test_otherKey(self) -> None:
         """A key that is not the certificate's, of the same kind or another."""
         others = self.authority.issue(NAME).keyPEM, encoded(rsa.generate_private_key(65537, 2048))
         for pem in others:
             put(self.keyPath, pem)
-            self.assertUnusable(self.keyPath, "")
+            self.assertUnusable(self.keyPath, f"not the key of {self.certificatePath} (")
 
     def test_passphrase(self) -> None:
         """A key with a passphrase, which nobody is asked for."""
         key = serialization.load_pem_private_key(self.credential.keyPEM, None)
         put(self.keyPath, encoded(key, serialization.BestAvailableEncryption(b"secret")))
-        self.assertUnusable(self.keyPath, "not a PEM private key without a passphrase")
+        self.assertUnusable(self.keyPath, "not a private key in PEM without a passphrase")
 
     def test_formsOfKeys(self) -> None:
         """Keys in the forms that tools write are taken: PKCS#8, traditional, after parameters, in one file with the chain."""
