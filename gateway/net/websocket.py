@@ -144,7 +144,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         self._reason: Exception | None = None
         # Stream mode: whether autobahn is within a message; payload bytes still to come of the frame under way, its
         # masker, and whether a message goes on after it.
-        self.inside_message = False
+        self.inside_message = self._isMessageCompressed = self.utf8validateIncomingCurrentMessage = False
         self._rest = 0
         self._masker: object = None
         self._fragmented = False
@@ -202,6 +202,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         try:
             head = parseRequestHead(self.data, self.factory.settings.maxHead)
         except RemoteProtocolError as e:
+            self._gate.failed(Failure(e))
             self._answer(Response(431 if e.code == "head-too-large" else 400, f"{e.details}\n".encode()))
             return
         if head is None:
@@ -228,7 +229,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         self._answered = True
         receiver, self._receiver = self._receiver, None
         if receiver is not None:  # accepted, but autobahn found a fault
-            receiver.lost(Failure(ConnectionDone()))
+            receiver.lost(Failure(ConnectionLost("the upgrade request could not be answered")))
         self.transport.write(response.encode(withBody=withBody))
         self.transport.loseConnection()
         self._setDeadline(self.factory.settings.closeTimeout)
@@ -246,38 +247,42 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = True
-        if self._gotData is not None and self.current_frame is None:
-            self._receiveStream(data)
-        else:
+        if self._gotData is None or self.current_frame is not None:
             self.data += data
+            self.consumeData()
+        elif self._receiveStream(data):
             self.consumeData()
 
     def consumeData(self) -> None:
-        # As autobahn's, but the frame after a message that began the stream is not its own any more.
+        # As autobahn's, but once the stream has begun most frames are not its own any more.
         if self.state == self.STATE_CONNECTING:
             self.processHandshake()
             return
-        while self.state != self.STATE_CLOSED and self.processData():
-            if self._gotData is not None and self.current_frame is None:
-                self._receiveStream(b"")
+        while self.state != self.STATE_CLOSED:
+            if self._gotData is not None and self.current_frame is None and not self._receiveStream(b""):
                 return
+            if not self.processData():
+                break
         if self.state == self.STATE_CLOSED:
             self.data = b""
 
-    def _receiveStream(self, data: bytes) -> None:
+    def _receiveStream(self, data: bytes) -> bool:
         """
-        Hand over the payload of binary frames piece by piece; leave every other frame to autobahn.
+        Hand over the payload of binary frames piece by piece.
+
+        @return: whether the rest begins with a frame that autobahn should read or refuse.
         """
         if self.data:
             data = self.data + data
             self.data = b""
         end = len(data)
         at = 0
+        ours = True
         view = memoryview(data)
         while self.state != self.STATE_CLOSED:
             if self._rest:
                 if at == end:
-                    return
+                    return False
                 piece = view[at : at + self._rest]
                 at += len(piece)
                 self._rest -= len(piece)
@@ -287,9 +292,9 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
                 break
             first, second = data[at], data[at + 1]
             opcode = first & 0x7F
-            if (opcode != 0 if self._fragmented else opcode != 2) or self.inside_message or second < 0x80:
-                self._leaveToAutobahn(data[at:] if at else data)
-                return
+            ours = opcode == (0 if self._fragmented else 2) and not self.inside_message and second >= 0x80
+            if not ours:
+                break
             length = second & 0x7F
             start = at + 6
             if length == 126:
@@ -309,26 +314,27 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
                     break
                 minimal = True
             if not minimal:
-                self._leaveToAutobahn(data[at:] if at else data)
-                return
+                ours = False
+                break
             if length:
                 self._masker = create_xor_masker(data[start - 4 : start], length)
                 self._rest = length
             self._fragmented = first < 0x80
             at = start
-        if at < end and self.state != self.STATE_CLOSED:
-            self.data = data[at:] if at else data
-
-    def _leaveToAutobahn(self, data: bytes) -> None:
-        """
-        @param data: begins with a frame that autobahn should read or refuse.
-        """
+        self.data = b"" if self.state == self.STATE_CLOSED else data[at:] if at else data
+        if ours:
+            return False
         # A control frame between the fragments of a binary message is none of the message's; anything else there is
         # a violation, which autobahn sees only if it knows that a message is under way.
-        control = data[0] & 0x08
-        self.inside_message = self.inside_message or (self._fragmented and not control)
-        self.data = data
-        self.consumeData()
+        self.inside_message = self.inside_message or (self._fragmented and not data[at] & 0x08)
+        return True
+
+    def onFrameData(self, payload: bytes) -> bool | None:
+        # Of a control frame that is too long, and was refused for it, autobahn would keep all that comes.
+        if self.current_frame.opcode & 0x08 and self.current_frame.length > 125:
+            return None
+        result: bool | None = super().onFrameData(payload)
+        return result
 
     def onMessageFrameBegin(self, length: int) -> None:
         if self.state == self.STATE_OPEN:
@@ -347,7 +353,9 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
             super().onMessageEnd()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        if self._receiver is not None:
+        if isBinary and self._gotData is not None:
+            self._gotData(payload)  # it began before the stream did
+        elif self._receiver is not None:
             self._receiver.gotMessage(payload, isBinary)
 
     def onPong(self, payload: bytes) -> None:

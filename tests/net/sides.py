@@ -91,6 +91,10 @@ class Side(Protocol):
         """C{"clean"} or C{"reset"} once the peer knows that nothing more comes."""
 
     @property
+    def gone(self) -> bool:
+        """Whether the relay's transport is disconnected."""
+
+    @property
     def held(self) -> int:
         """The most bytes that ever waited for the peer."""
 
@@ -150,6 +154,10 @@ class FlowSide:
         if self.peer.reason is not None and not self.peer.reason.check(ConnectionDone):
             return "reset"
         return "clean" if self.peer.ended or self.peer.reason is not None else None
+
+    @property
+    def gone(self) -> bool:
+        return self.ours.disconnected
 
     @property
     def held(self) -> int:

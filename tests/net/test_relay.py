@@ -1,7 +1,8 @@
 """
 Tests for L{gateway.net.relay}.
 
-L{RelayPromises} are kept on TCP's manners, on TLS's and on both mixed. The machine at the end does everything to a
+L{RelayPromises} are kept on TCP's manners, on TLS's and on both mixed; L{tests.net.test_websocket} adds WebSockets. The
+machine at the end does everything to a
 relay in any order.
 """
 
@@ -22,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.net.relay import RelaySettings, canHalfClose
 from tests.net.relaypromises import BOUND, RelayPromises
 from tests.net.sides import KIB, TCP, TLS, Crossing, Kind, Side, pattern
+from tests.net.websocketside import WEBSOCKET
 
 
 class PlainTests(RelayPromises, SynchronousTestCase):
@@ -63,7 +65,7 @@ class RelayMachine(RuleBasedStateMachine):
     other sent; where the other finished and this side was told of a clean end, all of it; and one outcome was reported.
     """
 
-    @initialize(near=st.sampled_from((TCP, TLS)), far=st.sampled_from((TCP, TLS)))
+    @initialize(near=st.sampled_from((TCP, TLS, WEBSOCKET)), far=st.sampled_from((TCP, TLS)))
     def begin(self, near: Kind, far: Kind) -> None:
         """Dial."""
         self.crossing = Crossing(near, far, settings=RelaySettings(pending=8 * KIB, idleTimeout=30))
