@@ -26,6 +26,7 @@ __all__ = [
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import idna
@@ -88,6 +89,11 @@ _CLASSES = (
 )
 
 
+_REMEMBERED = 4096
+"""Addresses whose parsing and classification are remembered: the same few hosts are asked for again and again."""
+
+
+@lru_cache(_REMEMBERED)
 def classify(address: IPAddress) -> AddressClass | None:
     """
     Name the class of an address, taken as it is: see L{readings} for what it may lead to.
@@ -113,6 +119,7 @@ _EMBEDDINGS = (
 _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215
 
 
+@lru_cache(_REMEMBERED)
 def readings(address: IPAddress) -> tuple[IPAddress, ...]:
     """
     List every address that a connection to this one may lead to, zone ids dropped.
@@ -238,6 +245,7 @@ def _parseIPv6(text: str, shown: str) -> IPAddress:
     return address.ipv4_mapped or address
 
 
+@lru_cache(_REMEMBERED)
 def parseAddress(host: str) -> IPAddress | None:
     """
     Tell an address from a name.

@@ -11,24 +11,26 @@ between them: the address that was checked is the address that is connected to::
 
 __all__ = ["AddressesEndpoint", "DialFailed", "DialFailure", "IPAddress", "IReactorDial", "resolve"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from twisted.internet.address import IPv4Address as TCP4Address
 from twisted.internet.address import IPv6Address as TCP6Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
     ConnectionRefusedError,
     DNSLookupError,
+    NoProtocol,
     TCPTimedOutError,
     TimeoutError,
 )
 from twisted.internet.interfaces import (
     IAddress,
+    IConnector,
+    IDelayedCall,
     IHostResolution,
     IProtocol,
     IProtocolFactory,
@@ -37,11 +39,18 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IResolutionReceiver,
     IStreamClientEndpoint,
+    ITransport,
 )
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementer
+from zope.interface import implementer
+
+from gateway.net.peek import become
 
 IPAddress = IPv4Address | IPv6Address
+
+HEAD_START = 0.25
+"""Seconds for which an address is tried alone (RFC 8305, section 8)."""
 
 
 class IReactorDial(IReactorTCP, IReactorTime, IReactorPluggableNameResolver):
@@ -133,31 +142,110 @@ def resolve(reactor: IReactorDial, host: str) -> Deferred[list[IPAddress]]:
     return collector.done
 
 
-class _Checked:
+class _Arrival(Protocol):
     """
-    A reactor's dialling, with a resolver that knows one answer: the addresses that were checked.
+    Is on a connection when it is made, and becomes the protocol that the connection is for.
     """
 
-    def __init__(self, reactor: IReactorDial, addresses: Sequence[IPAddress]) -> None:
-        # Of a reactor that does not say so, HostnameEndpoint ignores the resolver and asks the system's.
-        directlyProvides(self, IReactorPluggableNameResolver)
-        self._addresses = addresses
-        self.nameResolver = self
-        self.connectTCP = reactor.connectTCP
-        self.callLater = reactor.callLater
-        self.seconds = reactor.seconds
+    def __init__(self, protocol: IProtocol, made: Callable[[IProtocol], None]) -> None:
+        self._protocol = protocol
+        self._made = made
 
-    def resolveHostName(
-        self, receiver: IResolutionReceiver, hostName: str, portNumber: int, *args: object, **kwargs: object
+    def makeConnection(self, transport: ITransport) -> None:
+        become(self, self._protocol)
+        self._protocol.makeConnection(transport)
+        self._made(self._protocol)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._protocol.connectionLost(reason)
+
+
+class _Attempt(ClientFactory):
+    """One address of a race."""
+
+    noisy = False
+
+    def __init__(self, race: "_Race") -> None:
+        self._race = race
+        self._connector: IConnector | None = None
+
+    def startedConnecting(self, connector: IConnector) -> None:
+        self._connector = connector
+
+    def stop(self) -> None:
+        """Give up."""
+        if self._connector is not None:
+            self._connector.stopConnecting()
+
+    def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
+        return self._race.arrived(self, address)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        self._race.failed(self, reason)
+
+
+class _Race:
+    """
+    One target's addresses, of which the first that connects wins.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorDial,
+        addresses: Sequence[IPAddress],
+        port: int,
+        factory: IProtocolFactory,
+        timeout: float | None,
     ) -> None:
-        """What L{HostnameEndpoint} calls."""
-        receiver.resolutionBegan(None)  # type: ignore[arg-type]  # nothing is under way that could be cancelled
-        for address in self._addresses:
-            if isinstance(address, IPv4Address):
-                receiver.addressResolved(TCP4Address("TCP", str(address), portNumber))
-            else:
-                receiver.addressResolved(TCP6Address("TCP", str(address), portNumber))
-        receiver.resolutionComplete()
+        self._reactor = reactor
+        self._addresses = list(addresses)
+        self._port = port
+        self._factory = factory
+        self._timeout = timeout
+        self._attempts: list[_Attempt] = []
+        self._timer: IDelayedCall | None = None
+        self._result: Deferred[IProtocol] = Deferred(lambda _: self._stop())
+
+    def start(self) -> Deferred[IProtocol]:
+        """Begin with the first address."""
+        self._next()
+        return self._result
+
+    def _next(self) -> None:
+        address = self._addresses.pop(0)
+        self._timer = self._reactor.callLater(HEAD_START, self._next) if self._addresses else None
+        attempt = _Attempt(self)
+        self._attempts.append(attempt)
+        self._reactor.connectTCP(str(address), self._port, attempt, self._timeout)  # type: ignore[arg-type]  # None: never
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        attempts, self._attempts = self._attempts, []
+        for attempt in attempts:
+            attempt.stop()
+
+    def arrived(self, winner: _Attempt, address: IAddress | None) -> IProtocol | None:
+        """An attempt has connected."""
+        self._attempts.remove(winner)
+        self._stop()
+        protocol = self._factory.buildProtocol(address)  # type: ignore[arg-type]  # None is the interface's too
+        if protocol is None:
+            self._result.errback(Failure(NoProtocol()))
+            return None
+        return _Arrival(protocol, self._result.callback)
+
+    def failed(self, loser: _Attempt, reason: Failure) -> None:
+        """An attempt has failed, or was given up."""
+        if loser not in self._attempts:
+            return
+        self._attempts.remove(loser)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._next()
+        elif not self._attempts:
+            self._result.errback(reason)
 
 
 @implementer(IStreamClientEndpoint)
@@ -166,21 +254,23 @@ class AddressesEndpoint:
     Connects to one of several addresses of one target by TCP, the next being tried while the one before still
     hesitates (RFC 8305, section 5).
 
+    Twisted's C{HostnameEndpoint} does that for a name, and would resolve it again; and its endpoints leave a wrapper
+    around each protocol, through which every byte goes.
+
     @param addresses: at least one, in the order in which to try them.
-    @param timeout: seconds for each address.
+    @param timeout: seconds for each address; C{None}: whoever waits for the whole has a limit.
     """
 
     def __init__(
-        self, reactor: IReactorDial, addresses: Sequence[IPAddress], port: int, *, timeout: float = 20.0
+        self, reactor: IReactorDial, addresses: Sequence[IPAddress], port: int, *, timeout: float | None = None
     ) -> None:
-        self._endpoint: IStreamClientEndpoint
-        if len(addresses) == 1:
-            literal = TCP4ClientEndpoint if isinstance(addresses[0], IPv4Address) else TCP6ClientEndpoint
-            self._endpoint = literal(reactor, str(addresses[0]), port, timeout=timeout)
-        else:
-            # The name is never looked up; it only has to be one.
-            checked = _Checked(reactor, addresses)
-            self._endpoint = HostnameEndpoint(checked, b"target.invalid", port, timeout=timeout)
+        self._reactor = reactor
+        self._addresses = addresses
+        self._port = port
+        self._timeout = timeout
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        return self._endpoint.connect(factory)
+        """
+        @return: may be cancelled; fails with what the last of the addresses failed with.
+        """
+        return _Race(self._reactor, self._addresses, self._port, factory, self._timeout).start()

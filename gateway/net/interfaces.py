@@ -54,7 +54,7 @@ class IWebSocketChannel(IStreamTransport):
     """
     An open WebSocket. As a transport, what is written goes out in binary frames, C{loseConnection} makes
     the closing handshake after all that was written, and there is no half-close (C{IHalfCloseableDescriptor} is not
-    provided).
+    provided). C{write} also takes a L{memoryview}, and keeps none beyond the call.
     """
 
     sentData = Attribute("Whether any binary frame was sent.")

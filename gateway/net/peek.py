@@ -12,12 +12,12 @@ within a limit and a deadline, asks, and hands over everything that it has read,
 After the hand-over nothing of L{Peek} is left in the way: its entry points I{are} the chosen protocol's.
 """
 
-__all__ = ["TLS_HANDSHAKE", "Peek", "PeekFailed"]
+__all__ = ["TLS_HANDSHAKE", "Peek", "PeekFailed", "become"]
 
 from collections.abc import Callable
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
@@ -30,6 +30,21 @@ TLS_HANDSHAKE = 0x16
 
 class PeekFailed(Exception):
     """The first bytes did not come, or not in time, or were too many. Its text says which."""
+
+
+def become(placeholder: Protocol, chosen: IProtocol) -> None:
+    """
+    Make a protocol pass on what its transport calls, but for C{connectionLost}, to another one.
+
+    The transport goes on calling the placeholder, so its entry points become the chosen one's own, and no byte passes
+    through a second frame. Whether it half-closes is decided by the interfaces that it provides, so these do too.
+    """
+    names = ["dataReceived"]
+    if IHalfCloseableProtocol.providedBy(chosen):
+        directlyProvides(placeholder, providedBy(chosen))
+        names += ["readConnectionLost", "writeConnectionLost"]
+    for name in names:
+        setattr(placeholder, name, getattr(chosen, name))
 
 
 class Peek(Protocol):
@@ -99,12 +114,7 @@ class Peek(Protocol):
         self._stopClock()
         self._chosen = chosen
         data, self._data = self._data, b""
-        # The transport goes on calling this object, so its interfaces and entry points become the chosen one's:
-        # half-close is decided by what the protocol provides, and no byte passes through a second frame.
-        directlyProvides(self, providedBy(chosen))
-        for name in ("dataReceived", "readConnectionLost", "writeConnectionLost"):
-            if hasattr(chosen, name):
-                setattr(self, name, getattr(chosen, name))
+        become(self, chosen)
         assert self.transport is not None
         chosen.makeConnection(self.transport)
         chosen.dataReceived(data)

@@ -41,6 +41,7 @@ from enum import StrEnum
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
@@ -51,13 +52,14 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     ITransport,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.budget import IStalls, StallBudget
 from gateway.net.dial import DialFailed, DialFailure
-from gateway.net.interfaces import IStreamTransport
+from gateway.net.direct import Buffer, directWriter, readDirectly
+from gateway.net.interfaces import IStreamTransport, IWebSocketChannel
 
 
 class Cause(StrEnum):
@@ -112,6 +114,18 @@ def canHalfClose(transport: ITransport) -> bool:
     return IHalfCloseableDescriptor.providedBy(transport) and not ISSLTransport.providedBy(transport)
 
 
+class _FarFactory(ClientFactory):
+    """Gives an endpoint the half that is waiting for its transport."""
+
+    noisy = False
+
+    def __init__(self, half: "Half") -> None:
+        self._half = half
+
+    def buildProtocol(self, address: IAddress | None) -> "Half":
+        return self._half
+
+
 class _Pending:
     """Stands in for a side that does not exist yet."""
 
@@ -121,8 +135,8 @@ class _Pending:
         self._size = 0
         self.chunks: list[bytes] = []
 
-    def write(self, data: bytes) -> None:
-        self.chunks.append(data)
+    def write(self, data: Buffer) -> None:
+        self.chunks.append(bytes(data))
         self._size += len(data)
         if self._size >= self._limit:
             self._half.pause(Half.NOT_JOINED)
@@ -152,12 +166,12 @@ class Half(Protocol):
         self._paused = 0
         self._rateTimer: IDelayedCall | None = None
         self._pending: _Pending | None = _Pending(self, relay.settings.pending)
-        self.write: Callable[[bytes], object] = self._pending.write
+        self.write: Callable[[Buffer], object] = self._pending.write
 
     def connectionMade(self) -> None:
         self.relay.sideMade(self)
 
-    def dataReceived(self, data: bytes) -> None:
+    def dataReceived(self, data: Buffer) -> None:
         self.received += len(data)
         self.write(data)
 
@@ -178,13 +192,22 @@ class Half(Protocol):
         """
         Both sides exist: what came so far goes on, in order, and the other side's pace is ours from now on.
         """
-        assert self._pending is not None and other.transport is not None
+        assert self._pending is not None and self.transport is not None and other.transport is not None
         chunks, self._pending = self._pending.chunks, None
-        self.write = self.relay.metered(self, other.transport.write)
+        self.write = self.relay.metered(self, other.input())
         other.transport.registerProducer(self, True)
+        readDirectly(self.transport, self.dataReceived)
         for chunk in chunks:
             self.write(chunk)
         self.resume(self.NOT_JOINED)
+
+    def input(self) -> Callable[[Buffer], object]:
+        """How the other half writes to this side."""
+        assert self.transport is not None
+        if IWebSocketChannel.providedBy(self.transport):
+            return self.transport.write  # type: ignore[return-value]  # which takes buffers, as L{IWebSocketChannel} says
+        write = directWriter(self.transport)
+        return lambda data: write((data,))
 
     # -- IPushProducer: for the other side's transport
 
@@ -272,7 +295,7 @@ class Half(Protocol):
             self.transport.abortConnection()
 
 
-def _discard(data: bytes) -> None:
+def _discard(data: Buffer) -> None:
     """Bytes for a side that is gone."""
 
 
@@ -324,7 +347,7 @@ class Relay:
         """
         if self.cause is not None:
             return fail(_cancelled())
-        self._dial = dial = endpoint.connect(Factory.forProtocol(lambda: self.far))
+        self._dial = dial = endpoint.connect(_FarFactory(self.far))
         dial.addTimeout(self.settings.dialTimeout, self._clock, onTimeoutCancel=_timedOut)
         return dial.addCallbacks(self._dialled, self._dialFailed)
 
@@ -339,6 +362,7 @@ class Relay:
         if self.cause is not None:
             raise _cancelled() from None
         self._stop(Cause.DIAL_FAILED)
+        self._settle()
         raise DialFailed.fromFailure(failure) from None
 
     def sideMade(self, half: Half) -> None:
@@ -358,13 +382,13 @@ class Relay:
             if half.readEnded:
                 self.readingEnded(half)
 
-    def metered(self, half: Half, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    def metered(self, half: Half, write: Callable[[Buffer], object]) -> Callable[[Buffer], object]:
         """The way from a half to the other side, at a limited rate where there is one."""
         if self._meter is None:
             return write
         meter = self._meter
 
-        def limited(data: bytes) -> None:
+        def limited(data: Buffer) -> None:
             write(data)
             wait = meter(half, len(data))
             if wait > 0 and self.cause is None:
@@ -442,12 +466,13 @@ class Relay:
         for half in (self.far, self.near):
             if self._present(half):
                 half.finish(cause)
+        self._settle()
 
     def _stop(self, cause: str) -> None:
         self.cause = cause
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._clock.callLater(self.settings.closeTimeout, self._cutOff)
+            self._timer = None
         self.near.release()
         self.far.release()
 
@@ -460,7 +485,11 @@ class Relay:
             half.cutOff()
 
     def _settle(self) -> None:
-        if self._present(self.near) or self._present(self.far) or self._ended is None:
+        if self._ended is None:
+            return
+        if self._present(self.near) or self._present(self.far):
+            if self._timer is None:
+                self._timer = self._clock.callLater(self.settings.closeTimeout, self._cutOff)
             return
         if self._timer is not None:
             self._timer.cancel()

@@ -28,7 +28,7 @@ __all__ = ["Denied", "WebSocketServerFactory", "WebSocketSettings"]
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
@@ -44,6 +44,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.net.direct import Buffer, directWriter
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocketReceiver
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import Response, parseRequestHead
@@ -101,6 +102,15 @@ class _Silence:
     info = warn = error = failure = critical = debug
 
 
+def _binaryHeader(length: int) -> bytes:
+    """The header of a whole message in one unmasked binary frame (RFC 6455, section 5.2)."""
+    if length <= 125:
+        return _SHORT_HEADER(_FINAL_BINARY, length)
+    if length <= 0xFFFF:
+        return _MEDIUM_HEADER(_FINAL_BINARY, 126, length)
+    return _LONG_HEADER(_FINAL_BINARY, 127, length)
+
+
 def _discard(data: bytes) -> None:
     """Payload that comes after we closed."""
 
@@ -139,6 +149,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         self._pongs: list[tuple[bytes, Callable[[], None]]] = []
         self._deadline: IDelayedCall | None = None
         self._answered = False
+        self._output: list[Buffer] | None = None
         self._heard = True
         self._readingPaused = False
         self._reason: Exception | None = None
@@ -153,7 +164,9 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
 
     def connectionMade(self) -> None:
         self.peer = ""  # autobahn only logs it
-        self._connectionMade()
+        # WebSocketServerProtocol's own does no more than log and count.
+        super(_AutobahnServerProtocol, self)._connectionMade()
+        self._send = directWriter(self.transport)
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
         self._setDeadline(self.factory.settings.handshakeTimeout)
@@ -230,8 +243,8 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         receiver, self._receiver = self._receiver, None
         if receiver is not None:  # accepted, but autobahn found a fault
             receiver.lost(Failure(ConnectionLost("the upgrade request could not be answered")))
-        self.transport.write(response.encode(withBody=withBody))
-        self.transport.loseConnection()
+        self.sendData(response.encode(withBody=withBody))
+        self._closeConnection()
         self._setDeadline(self.factory.settings.closeTimeout)
 
     def _onOpen(self) -> None:
@@ -247,11 +260,22 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = True
-        if self._gotData is None or self.current_frame is not None:
-            self.data += data
-            self.consumeData()
-        elif self._receiveStream(data):
-            self.consumeData()
+        # What is sent in answer to one piece of input goes out in one piece.
+        self._output = []
+        try:
+            if self._gotData is None or self.current_frame is not None:
+                self.data += data
+                self.consumeData()
+            elif self._receiveStream(data):
+                self.consumeData()
+        finally:
+            self._flush()
+            self._output = None
+
+    def _flush(self) -> None:
+        if self._output:
+            output, self._output = self._output, []
+            self._send(output)
 
     def consumeData(self) -> None:
         # As autobahn's, but once the stream has begun most frames are not its own any more.
@@ -373,26 +397,28 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """All that autobahn sends comes through here."""
-        self.transport.write(data)
+        self._emit((data,))
 
-    def write(self, data: bytes) -> None:
+    def _emit(self, pieces: Sequence[Buffer]) -> None:
+        if self._output is None:
+            self._send(pieces)
+        else:
+            self._output += map(bytes, pieces)
+
+    def write(self, data: Buffer) -> None:
         if self.state != self.STATE_OPEN:
             return
         self.sentData = True
-        length = len(data)
-        if length <= 125:
-            header = _SHORT_HEADER(_FINAL_BINARY, length)
-        elif length < 0x10000 and length <= self.factory.settings.frameSize:
-            header = _MEDIUM_HEADER(_FINAL_BINARY, 126, length)
-        elif length <= self.factory.settings.frameSize:
-            header = _LONG_HEADER(_FINAL_BINARY, 127, length)
-        else:
-            size = self.factory.settings.frameSize
-            view = memoryview(data)
-            for at in range(0, length, size):
-                self.write(bytes(view[at : at + size]))
+        size = self.factory.settings.frameSize
+        if len(data) <= size:
+            self._emit((_binaryHeader(len(data)), data))
             return
-        self.transport.writeSequence((header, data))
+        view = memoryview(data)
+        pieces: list[Buffer] = []
+        for at in range(0, len(data), size):
+            piece = view[at : at + size]
+            pieces += (_binaryHeader(len(piece)), piece)
+        self._emit(pieces)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
@@ -448,6 +474,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
 
     def _closeConnection(self, abort: bool = False) -> None:
         """autobahn is done with the connection. (It wants to abort it after a closing handshake: no need.)"""
+        self._flush()
         self.transport.loseConnection()
 
     def pauseProducing(self) -> None:

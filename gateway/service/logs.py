@@ -2,7 +2,8 @@
 Logs: lines for a person on a terminal, JSON lines for everything else.
 
 An event is a constant format and keyword facts; C{event} is its stable name, which
-C{docs/reference/logs.md} lists. The same event reads, on a terminal and in a file::
+C{docs/reference/logs.md} lists. Whatever has such a name is written as its facts alone, anything else with a
+C{text}. The same event reads, on a terminal and in a file::
 
     2026-01-31T12:00:00+0000 [tabby] session opened: alice to box:22 (192.0.2.7) from 198.51.100.4
     {"time":"2026-01-31T12:00:00.000Z","level":"info","event":"tabby.opened","who":"alice","target":"box:22", ...}
@@ -30,7 +31,7 @@ from twisted.logger import (
     formatEvent,
 )
 
-_FACTS_LEFT_OUT = {"format", "message", "isError", "system", "time", "trackback"}
+_FACTS_LEFT_OUT = {"format", "message", "isError", "system", "time"}
 
 
 def _source(event: LogEvent) -> str:
@@ -53,8 +54,9 @@ def _asJSON(event: LogEvent) -> str | None:
         "level": level.name if level is not None else "info",
         "event": event.get("event", "log"),
         "source": _source(event),
-        "text": eventAsText(event, includeTimestamp=False, includeSystem=False),
     }
+    if "event" not in event or "log_failure" in event:
+        record["text"] = eventAsText(event, includeTimestamp=False, includeSystem=False)
     for key, value in event.items():
         if not key.startswith("log_") and key not in _FACTS_LEFT_OUT and key not in record:
             record[key] = value if isinstance(value, int | float | bool | None) else str(value)

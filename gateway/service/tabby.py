@@ -405,8 +405,10 @@ class TabbyVisit:
             self._channel.close(1000)
 
     def _expectWithin(self, seconds: float) -> None:
-        self._stopClock()
-        self._deadline = self.door.clock.callLater(seconds, self._late)
+        if self._deadline is None:
+            self._deadline = self.door.clock.callLater(seconds, self._late)
+        else:
+            self._deadline.reset(seconds)
 
     def _late(self) -> None:
         self._deadline = None

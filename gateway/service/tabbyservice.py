@@ -175,7 +175,7 @@ class TabbyService(MultiService):
             timeout=options["handshake-timeout"],
         )
         for description in options.listen:
-            self._add(description, factory, "tabby", self._clientListeners)
+            self._add("listen", description, factory, "tabby", self._clientListeners)
         if not options.listen:
             self._addPort(options["host"], options["port"], factory, "tabby", self._clientListeners)
 
@@ -185,18 +185,21 @@ class TabbyService(MultiService):
             factory = self._managementFactory(oneShot, self._certificate("admin-"))
             self._addPort(options["admin-host"], options["admin-port"], factory, "tabby management", [])
         if options["metrics-listen"] is not None:
-            self._add(options["metrics-listen"], self._managementFactory(None, None), "tabby metrics", [])
+            factory = self._managementFactory(None, None)
+            self._add("metrics-listen", options["metrics-listen"], factory, "tabby metrics", [])
 
     def _managementFactory(self, oneShot: OneShotTokens | None, certificate: CertificateFiles | None) -> DoorFactory:
         door = ManagementDoor(oneShot, self._metrics, clock=self._reactor)
         websockets = WebSocketServerFactory(clock=self._reactor)
         return DoorFactory(door.arrive, websockets, clock=self._reactor, certificate=certificate)
 
-    def _add(self, description: str, factory: DoorFactory, label: str, group: list[ListenerService]) -> None:
+    def _add(
+        self, option: str, description: str, factory: DoorFactory, label: str, group: list[ListenerService]
+    ) -> None:
         try:
             endpoint = describedEndpoint(self._reactor, description)
         except ValueError as e:
-            raise usage.UsageError(str(e)) from None
+            raise usage.UsageError(f"--{option}: {e}") from None
         self._keep(ListenerService(endpoint, factory, label, description), group)
 
     def _addPort(self, host: str, port: int, factory: DoorFactory, label: str, group: list[ListenerService]) -> None:

@@ -10,13 +10,16 @@ a connection::
 
 __all__ = ["TargetEndpoint", "TargetRefused", "policyFor"]
 
-from twisted.internet.defer import Deferred
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from zope.interface import implementer
 
+from gateway.domain.addresses import parseAddress
 from gateway.domain.identity import Identity
 from gateway.domain.targets import AllOf, ITargetPolicy, Refusal, Target, TargetPolicy, parseRule
-from gateway.net.dial import AddressesEndpoint, DialFailed, DialFailure, IReactorDial, resolve
+from gateway.net.dial import AddressesEndpoint, DialFailed, DialFailure, IPAddress, IReactorDial, resolve
 
 
 class TargetRefused(DialFailed):
@@ -56,14 +59,16 @@ class TargetEndpoint:
         """
         @return: may be cancelled; fails with L{TargetRefused}, another L{DialFailed} or what TCP fails with.
         """
-        return Deferred.fromCoroutine(self._connect(factory))
-
-    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         host, port = self._target.host, self._target.port
+        if (address := parseAddress(host)) is not None:
+            return self._dial([address], factory)
         if (refusal := self._policy.checkName(host, port)) is not None:
-            raise TargetRefused(refusal)
-        addresses = await resolve(self._reactor, host)
+            return fail(TargetRefused(refusal))
+        return resolve(self._reactor, host).addCallback(self._dial, factory)
+
+    def _dial(self, addresses: Sequence[IPAddress], factory: IProtocolFactory) -> Deferred[IProtocol]:
+        host, port = self._target.host, self._target.port
         allowed, refusal = self._policy.filter(host, addresses, port)
         if refusal is not None:
-            raise TargetRefused(refusal)
-        return await AddressesEndpoint(self._reactor, allowed, port).connect(factory)
+            return fail(TargetRefused(refusal))
+        return AddressesEndpoint(self._reactor, allowed, port).connect(factory)

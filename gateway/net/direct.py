@@ -1,0 +1,102 @@
+"""
+Reading from and writing to plain sockets with nothing in between.
+
+A relay reads a piece, writes a piece, and does little else, so what Twisted's TCP transport adds to each of the two
+system calls is most of its work. C{write} keeps the bytes, asks epoll to tell when the socket is writable, sends them
+in the next turn of the reactor, and asks epoll to stop telling, though a socket with nothing queued almost always is
+writable. C{doRead} takes new memory for each piece, which beyond 128 KiB the C library fetches from the
+kernel, page by page. Here both are done at once and in place::
+
+    write = directWriter(far)
+    readDirectly(near, lambda data: write([data]))
+
+What the kernel does not take goes to C{transport.write}, so order, back-pressure and errors stay the transport's
+own. All of this holds for plain TCP alone; any other transport is used as it is.
+
+The price is that two names of Twisted's are used which are not public: C{_tempDataBuffer}, to see whether anything is
+queued, and C{doRead} of an instance, which is replaced. C{tests/net/test_direct.py} holds Twisted to both.
+"""
+
+__all__ = ["Buffer", "directWriter", "readDirectly"]
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.tcp import Client, Server
+from twisted.internet.unix import Client as UNIXClient
+from twisted.internet.unix import Server as UNIXServer
+
+from gateway.net.interfaces import IStreamTransport
+
+Buffer = bytes | memoryview
+"""Payload. A L{memoryview} is only valid until the call that it was given to returns."""
+
+READ_SIZE = 240 * 1024
+"""
+Bytes read at once. On loopback a segment takes 65,483: with a WebSocket's headers this is a little less than four,
+where 256 KiB would be four and a tiny fifth, which costs as much as the others.
+"""
+
+
+def _plain(transport: object) -> Client | Server | None:
+    # UNIX sockets have a way of reading of their own, for the descriptors that may come along.
+    if not isinstance(transport, Client | Server) or isinstance(transport, UNIXClient | UNIXServer) or transport.TLS:
+        return None
+    return transport
+
+
+def directWriter(transport: IStreamTransport) -> Callable[[Sequence[Buffer]], None]:
+    """
+    @param transport: connected; its own C{write} may be used beside the writer.
+    @return: writes pieces one after another, as one. It keeps none of them.
+    """
+    connection = _plain(transport)
+    if connection is None:
+        return lambda pieces: transport.write(b"".join(pieces))
+
+    def write(pieces: Sequence[Buffer]) -> None:
+        # Whether anything is queued, or may not be sent any more.
+        if connection._tempDataBuffer or connection.dataBuffer or connection.disconnecting or not connection.connected:
+            connection.write(b"".join(pieces))
+            return
+        try:
+            sent = connection.socket.sendmsg(pieces)
+        except OSError:  # not now, or never: the transport meets it again, and knows what to do
+            sent = 0
+        for piece in pieces:
+            if sent < len(piece):
+                connection.write(bytes(piece[sent:]))
+            sent = max(0, sent - len(piece))
+
+    return write
+
+
+_buffer = memoryview(bytearray(READ_SIZE))
+# One for all connections: the reactor reads in one thread, and nobody keeps a view beyond the call.
+
+
+def readDirectly(transport: IStreamTransport, gotData: Callable[[Buffer], None]) -> None:
+    """
+    From here on hand over what a plain TCP transport reads as it stands in a buffer that is used again. Pausing, ends
+    and errors go their usual way; a transport of another kind goes on calling its protocol's C{dataReceived}.
+
+    @param gotData: must not keep what it is given.
+    """
+    connection = _plain(transport)
+    if connection is None:
+        return
+
+    def doRead() -> ConnectionLost | ConnectionDone | None:
+        try:
+            count = connection.socket.recv_into(_buffer)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not count:
+            return CONNECTION_DONE
+        gotData(_buffer[:count])
+        return None
+
+    connection.doRead = doRead  # type: ignore[method-assign]  # the point of it
