@@ -31,7 +31,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import makeAuthority
 from tests.documented import blocks, commands, namedBlock
 from tests.interop.gateways import HERE, OURS, Program, environment, freePort, startCommand, started
-from tests.interop.rawwebsocket import HandshakeRefused, RawWebSocket
+from tests.interop.rawwebsocket import ConnectionLost, HandshakeRefused, RawWebSocket
 
 TOKEN = "0" * 64
 ENVIRONMENT = {"TABBY_AUTH_TOKEN": TOKEN}
@@ -294,6 +294,52 @@ class SystemdTests(SynchronousTestCase):
                 self.assertIn("error: --", done.stderr)
 
 
+class TutorialTests(SynchronousTestCase):
+    """The tutorial's commands do what it says."""
+
+    def test_firstGateway(self) -> None:
+        """Each curl command, against a gateway that was started as C{make run} starts it."""
+        programPath("curl")
+        port = freePort()
+        shown = [command.words for command in commands("curl") if command.page.endswith("first-gateway.md")]
+        state = str(Path(self.mktemp()).absolute())
+        gateway = startCommand(OURS, ["--state", state, "--port", str(port)], (HERE, port))
+        try:
+            outputs = []
+            for words in shown:
+                done = subprocess.run(
+                    [word.replace(":9000", f":{port}") for word in words], capture_output=True, timeout=SECONDS
+                )
+                outputs.append(done.stdout.decode("utf-8", "replace"))
+            health, page, handshake, wrong = outputs
+            self.assertEqual(health, "ok\n")
+            self.assertIn(f"ws://{HERE}:{port}", page)
+            self.assertTrue(handshake.startswith("HTTP/1.1 101 Switching Protocols\r\n"), handshake)
+            self.assertTrue(handshake.endswith('{"_":"hello","version":1,"auth_required":true}'), handshake)
+            self.assertEqual(wrong, "")
+            log = gateway.log()
+        finally:
+            gateway.stop()
+        self.assertIn("TLS on a port without: the client should use http:// or ws://", log)
+        self.assertIn(f"  Connection gateway URL:  ws://{HERE}:{port}\n  Token:  ", log)
+
+
+class LimitTests(SynchronousTestCase):
+    """Limits that the page of the protocol states."""
+
+    def test_longControlMessage(self) -> None:
+        """A control message of more than 16 KiB ends the WebSocket with 1009, and the log says so in one line."""
+        with started(OURS, ["--token-auth", "--log-format", "text"], env=ENVIRONMENT) as gateway:
+            with visiting(RawWebSocket.connect(gateway.address)) as client:
+                client.receive(SECONDS)
+                client.sendText(json.dumps({"_": "hello", "auth_token": "x" * 16 * 1024}))
+                self.assertEqual(client.receive(SECONDS).payload[:2], (1009).to_bytes(2))
+                client.sendClose()
+                with self.assertRaises(ConnectionLost):
+                    client.receive(SECONDS)
+            self.assertNotIn("Traceback", gateway.log())
+
+
 class TokenTests(SynchronousTestCase):
     """Tokens and targets behave as the page says."""
 
@@ -320,6 +366,14 @@ class TokenTests(SynchronousTestCase):
                 for url, credential in (("/", token), (f"/to/{HERE}:{target}", TOKEN)):
                     with self.subTest(url), visiting(RawWebSocket.connect(gateway.address, url)) as client:
                         self.assertEqual(answer(client, credential), {"_": "connected"})
+
+    def test_telnetWithoutTarget(self) -> None:
+        """A client that names no target, where nothing else does, is told so, and the log says so too."""
+        options = ["--token-auth", "--log-format", "text"]
+        with started(OURS, options, env=ENVIRONMENT) as gateway:
+            with visiting(RawWebSocket.connect(gateway.address)) as client:
+                self.assertIn("default target", str(answer(client, TOKEN)))
+            self.assertIn("default target", gateway.log())
 
     def test_metricsListener(self) -> None:
         """C{/metrics} and C{/healthz} are on the metrics listener, and on the client listener only the latter."""
