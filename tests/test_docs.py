@@ -203,6 +203,28 @@ class LogTests(SynchronousTestCase):
         self.assertEqual(listed, {str(cause) for kind in (Cause, SessionCause) for cause in kind})
 
 
+class TroubleTests(SynchronousTestCase):
+    """What the guide says that people see is what the gateway says."""
+
+    def test_texts(self) -> None:
+        """Each text of an error and each line of the log that the guide explains is in the program."""
+        said = {
+            node.value
+            for path in (ROOT / "gateway").rglob("*.py")
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        page = tables("howto/tabby-web.md")
+        texts = [row[0] for row in page["The terminal shows an error at once"]]
+        texts += [text for rows in page.values() for row in rows for text in re.findall(r"log: `([^`]+)`", row[0])]
+        texts += ["cannot listen on ", "no management session", "banned for wrong tokens"]
+        self.assertGreater(len(texts), 10)
+        for text in texts:
+            for piece in re.split(r"\.\.\.|\d+", text):
+                with self.subTest(text):
+                    self.assertTrue(any(piece in constant for constant in said), f"{piece!r} of {text!r}")
+
+
 class MetricTests(SynchronousTestCase):
     """The page of metrics says what is measured."""
 
