@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from twisted.application.twist._options import TwistOptions
 from twisted.python import usage
-from twisted.scripts.twistd import ServerOptions
+from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.service.tabbyoptions import TabbyOptions
