@@ -48,12 +48,16 @@ class _FileOptions(usage.Options):
         try:
             mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-            with open(descriptor, "w") as file:
-                os.fchmod(descriptor, mode)
-                file.write(text)
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(temporary, path)
+            try:
+                with open(descriptor, "w") as file:
+                    os.fchmod(descriptor, mode)
+                    file.write(text)
+                    file.flush()
+                    os.fsync(descriptor)
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
         except OSError as e:
             raise usage.UsageError(f"--file: {e.filename}: {e.strerror}") from None
 
