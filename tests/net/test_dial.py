@@ -10,26 +10,31 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
+    ConnectionAborted,
     ConnectionRefusedError,
     DNSLookupError,
+    NoProtocol,
     NoRouteError,
     TCPTimedOutError,
     TimeoutError,
+    UserError,
 )
 from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
     IHostnameResolver,
     IHostResolution,
     IProtocol,
     IReactorPluggableNameResolver,
     IResolutionReceiver,
 )
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from gateway.net.dial import HEAD_START, AddressesEndpoint, DialFailed, DialFailure, IPAddress, resolve
+from gateway.testing import FlowTransport
 
 V4, OTHER_V4, V6 = (ip_address(text) for text in ("192.0.2.1", "192.0.2.2", "2001:db8::1"))
 
@@ -230,23 +235,103 @@ class AddressesEndpointTests(SynchronousTestCase):
         self.assertNothingLeft()
 
     def test_firstFails(self) -> None:
-        """When one address fails, another may still do."""
-        connecting = self.connect(V6, V4)
+        """When one address fails, the next is dialled at once, and has a whole head start itself."""
+        connecting = self.connect(V6, V4, OTHER_V4)
+        self.reactor.advance(HEAD_START / 2)
         self.reactor.refuse(0)
         self.assertNoResult(connecting)
+        for _ in range(2):
+            self.assertEqual(self.reactor.dialled, [(str(V6), 22), (str(V4), 22)])
+            self.reactor.advance(HEAD_START / 2)
+        self.assertEqual(len(self.reactor.dialled), 3)
         self.reactor.accept(1)
         self.assertIsInstance(self.successResultOf(connecting), Protocol)
         self.assertNothingLeft()
 
     def test_allFail(self) -> None:
-        """When all addresses fail, the last failure is told."""
+        """When all addresses have failed, in whatever order, the last failure is told."""
+        for first, second in ((0, 1), (1, 0)):
+            self.setUp()
+            connecting = self.connect(V6, V4)
+            self.reactor.advance(HEAD_START)
+            self.reactor.refuse(first, NoRouteError())
+            self.assertNoResult(connecting)
+            self.reactor.refuse(second)
+            self.failureResultOf(connecting, ConnectionRefusedError)
+            self.assertNothingLeft()
+
+    def test_failsLate(self) -> None:
+        """What becomes of attempts that were given up, as a real reactor tells it, changes nothing."""
         connecting = self.connect(V6, V4)
-        self.reactor.refuse(0, NoRouteError())
         self.reactor.advance(HEAD_START)
-        self.reactor.refuse(1)
-        self.reactor.advance(HEAD_START)
-        self.failureResultOf(connecting, ConnectionRefusedError)
+        self.reactor.accept(1)
+        self.reactor.refuse(0, UserError())
+        self.assertIsInstance(self.successResultOf(connecting), Protocol)
+        connecting = self.connect(V6, V4)
+        connecting.cancel()
+        self.reactor.refuse(2, UserError())
+        self.failureResultOf(connecting, CancelledError)
         self.assertNothingLeft()
+
+    def test_noProtocol(self) -> None:
+        """When the factory wants no connection after all, the dial fails, and no other address is tried."""
+        factory = Factory()
+        factory.buildProtocol = lambda addr: None  # type: ignore[method-assign]
+        connecting = AddressesEndpoint(self.reactor, [V6, V4], 22).connect(factory)
+        self.assertIsNone(self.reactor.tcpClients[0][2].buildProtocol(TCP6Address("TCP", "2001:db8::1", 22)))
+        self.failureResultOf(connecting, NoProtocol)
+        self.assertNothingLeft()
+
+    def test_protocol(self) -> None:
+        """
+        The protocol has the connection's own transport when the dial succeeds, and everything that happens to it: what
+        comes, its own half-close and the peer's, and the end.
+        """
+        events: list[object] = []
+
+        @implementer(IHalfCloseableProtocol)
+        class Target(Protocol):
+            def connectionMade(self) -> None:
+                events.append("made")
+
+            def dataReceived(self, data: bytes) -> None:
+                events.append(data)
+
+            def readConnectionLost(self) -> None:
+                events.append("read ended")
+
+            def writeConnectionLost(self) -> None:
+                events.append("write ended")
+
+            def connectionLost(self, reason: Failure = connectionDone) -> None:
+                events.append(reason.type)
+
+        connecting = AddressesEndpoint(self.reactor, [V4], 22).connect(Factory.forProtocol(Target))
+
+        def connected(protocol: IProtocol) -> IProtocol:
+            events.append("connected")
+            return protocol
+
+        connecting.addCallback(connected)
+        transport = FlowTransport(self.reactor.tcpClients[0][2].buildProtocol(TCP4Address("TCP", "192.0.2.1", 22)))
+        protocol = self.successResultOf(connecting)
+        assert isinstance(protocol, Target)
+        self.assertIs(protocol.transport, transport)
+        transport.deliver(b"banner")
+        transport.deliverEOF()
+        transport.loseWriteConnection()
+        transport.pump()
+        transport.abortConnection()
+        transport.pump()
+        self.assertEqual(events, ["made", "connected", b"banner", "read ended", "write ended", ConnectionAborted])
+
+    def test_protocolWithoutHalfClose(self) -> None:
+        """For a protocol that does not half-close the peer's end is the connection's."""
+        connecting = self.connect(V4)
+        transport = FlowTransport(self.reactor.tcpClients[0][2].buildProtocol(TCP4Address("TCP", "192.0.2.1", 22)))
+        self.successResultOf(connecting)
+        transport.deliverEOF()
+        self.assertTrue(transport.disconnected)
 
     def test_cancel(self) -> None:
         """A dial that is cancelled gives up every attempt, and starts none."""
