@@ -14,7 +14,7 @@ help:
 	@echo 'make clean  remove all that the other commands made, except .state/'
 
 run: venv
-	@.venv/bin/gateway tabby --quickstart .state
+	@.venv/bin/gateway tabby --state .state
 
 test: dev
 	@$(CHECK) --all

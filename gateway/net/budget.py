@@ -18,7 +18,10 @@ class IStalls(Interface):
     """What can be held up by a reader that does not read."""
 
     def outOfMemory() -> None:
-        """The budget is used up, and nobody has been stalled longer: end the connection."""
+        """
+        The budget is used up, and nobody has been stalled longer: end the connection. C{flows} must have been called
+        when this returns.
+        """
 
 
 class StallBudget:

@@ -64,6 +64,7 @@ def _context(certificate: str, privateKey: str, authority: str | None) -> SSL.Co
     use(privateKey, useKey, f"not the key of {certificate}")
     if authority is not None:
         use(authority, lambda _: context.load_verify_locations(authority), "not CA certificates in PEM")
+        context.load_client_ca(os.fsencode(authority))  # so that a browser offers the right certificate
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
     return context
 

@@ -20,16 +20,14 @@ from typing import IO
 import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import (
-    FileLogObserver,
-    FilteringLogObserver,
     ILogObserver,
     LogEvent,
     Logger,
     LogLevel,
-    LogLevelFilterPredicate,
     eventAsText,
     formatEvent,
 )
+from zope.interface import implementer
 
 _FACTS_LEFT_OUT = {"format", "message", "isError", "system", "time"}
 
@@ -63,19 +61,28 @@ def _asJSON(event: LogEvent) -> str | None:
     return msgspec.json.encode(record).decode() + "\n"
 
 
-def _observer(stream: IO[str], form: Callable[[LogEvent], str | None], level: LogLevel) -> ILogObserver:
-    predicate = LogLevelFilterPredicate(defaultLogLevel=level)
-    return FilteringLogObserver(FileLogObserver(stream, form), [predicate])
+@implementer(ILogObserver)
+class _Lines:
+    """Writes events as lines, but for those that are only for debugging."""
+
+    def __init__(self, stream: IO[str], form: Callable[[LogEvent], str | None]) -> None:
+        self._stream = stream
+        self._form = form
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_level") is not LogLevel.debug and (line := self._form(event)):
+            self._stream.write(line)
+            self._stream.flush()
 
 
-def textObserver(stream: IO[str] | None = None, level: LogLevel = LogLevel.info) -> ILogObserver:
+def textObserver(stream: IO[str] | None = None) -> ILogObserver:
     """Lines for a person, on standard output by default."""
-    return _observer(stream or sys.stdout, _asText, level)
+    return _Lines(stream or sys.stdout, _asText)
 
 
-def jsonObserver(stream: IO[str] | None = None, level: LogLevel = LogLevel.info) -> ILogObserver:
+def jsonObserver(stream: IO[str] | None = None) -> ILogObserver:
     """One JSON object a line, on standard output by default."""
-    return _observer(stream or sys.stdout, _asJSON, level)
+    return _Lines(stream or sys.stdout, _asJSON)
 
 
 def chooseObserver(form: str = "auto") -> ILogObserver:
