@@ -29,7 +29,8 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
-_FACTS_LEFT_OUT = {"format", "message", "isError", "system", "time"}
+# What Twisted's older log adds to its events; the text says all of it.
+_FACTS_LEFT_OUT = {"failure", "format", "isError", "message", "system", "time", "why"}
 
 
 def _source(event: LogEvent) -> str:
@@ -45,6 +46,11 @@ def _asText(event: LogEvent) -> str | None:
     return eventAsText({**event, "log_namespace": _source(event)}, includeSystem=True).replace("\n", "\n    ") + "\n"
 
 
+def _valid(text: str) -> str:
+    """Without lone surrogates, as in a path that is not UTF-8: JSON cannot hold them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _asJSON(event: LogEvent) -> str | None:
     level = event.get("log_level")
     record: dict[str, object] = {
@@ -54,10 +60,10 @@ def _asJSON(event: LogEvent) -> str | None:
         "source": _source(event),
     }
     if "event" not in event or "log_failure" in event:
-        record["text"] = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        record["text"] = _valid(eventAsText(event, includeTimestamp=False, includeSystem=False))
     for key, value in event.items():
         if not key.startswith("log_") and key not in _FACTS_LEFT_OUT and key not in record:
-            record[key] = value if isinstance(value, int | float | bool | None) else str(value)
+            record[key] = value if isinstance(value, int | float | bool | None) else _valid(str(value))
     return msgspec.json.encode(record).decode() + "\n"
 
 

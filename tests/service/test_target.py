@@ -1,6 +1,7 @@
 """Tests for L{gateway.service.target}: from a name to a connection, past the policy."""
 
 from ipaddress import ip_address
+from typing import cast
 
 from twisted.internet._resolver import HostResolution
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -11,7 +12,6 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from gateway.domain.identity import Identity
 from gateway.domain.targets import TargetPolicy, parseRuleLine, parseTarget
@@ -19,7 +19,6 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.service.target import TargetEndpoint, TargetRefused, policyFor
 
 
-@implementer(IHostnameResolver)
 class Resolver:
     """
     Knows some names, and counts how often it is asked.
@@ -56,7 +55,7 @@ class TargetEndpointTests(SynchronousTestCase):
             mixed_test=["10.0.0.1", "203.0.113.2"],
             metadata_test=["169.254.169.254"],
         )
-        self.reactor.nameResolver = self.resolver
+        self.reactor.nameResolver = cast(IHostnameResolver, self.resolver)
 
     def connect(self, target: str, *rules: str, strict: bool = False) -> Deferred[IProtocol]:
         """Dial a target under these rules."""

@@ -1,0 +1,109 @@
+"""Tests for L{gateway.service.main} and L{gateway.service.tabby_tap}: the command and the twistd plugin."""
+
+import io
+import sys
+from pathlib import Path
+
+from twisted.application.service import IService, IServiceMaker
+from twisted.plugin import getPlugins
+from twisted.scripts import twistd
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway import __version__
+from gateway.service.main import COMMANDS, main
+
+
+class MainTests(SynchronousTestCase):
+    """C{gateway}."""
+
+    def setUp(self) -> None:
+        self.output, self.errors = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", self.output)
+        self.patch(sys, "stderr", self.errors)
+        self.patch(sys, "argv", ["gateway"])
+
+    def status(self, *words: str) -> int:
+        """The exit status."""
+        try:
+            return main(words)
+        except SystemExit as e:  # of --help and --version, by way of twisted.python.usage
+            return e.code if isinstance(e.code, int) else 0
+
+    def test_help(self) -> None:
+        """Help goes to standard output, names every command, and is status 0."""
+        for word in ("--help", "-h", "help"):
+            self.assertEqual(self.status(word), 0)
+        for name in COMMANDS:
+            self.assertIn(f"  {name} ", self.output.getvalue())
+        self.assertEqual(self.errors.getvalue(), "")
+
+    def test_version(self) -> None:
+        """The version goes to standard output and is status 0, of the command and of its services."""
+        for words in (("--version",), ("-V",), ("version",), ("tabby", "--version")):
+            self.assertEqual(self.status(*words), 0)
+        self.assertEqual(self.output.getvalue(), f"txgateway {__version__}\n" * 4)
+
+    def test_nothing(self) -> None:
+        """Without a command the usage goes to standard error and is status 2."""
+        self.assertEqual(self.status(), 2)
+        self.assertTrue(self.errors.getvalue().startswith("Usage: gateway COMMAND"))
+        self.assertEqual(self.output.getvalue(), "")
+
+    def test_unknownCommand(self) -> None:
+        """An unknown command is named, on standard error, with status 2."""
+        self.assertEqual(self.status("tabbby"), 2)
+        self.assertIn("unknown command 'tabbby'", self.errors.getvalue())
+
+    def test_wrongOptions(self) -> None:
+        """What is wrong with options is one line on standard error, and where to find help; status 2."""
+        for words, problem in (
+            (("tabby",), "--no-auth"),
+            (("tabby", "--no-auth", "--port", "x"), "--port: 'x'"),
+            (("tabby", "--nonsense"), "nonsense"),
+            (("tabby-token",), "new, list or revoke"),
+            (("tabby-token", "new"), "the name of one token"),
+        ):
+            self.errors.truncate(self.errors.seek(0))
+            self.assertEqual(self.status(*words), 2)
+            first, second = self.errors.getvalue().splitlines()
+            self.assertTrue(first.startswith(f"gateway {words[0]}: error: ") and problem in first, first)
+            self.assertEqual(second, f"Try: gateway {words[0]} --help")
+
+    def test_unusableFile(self) -> None:
+        """A file that cannot be used is one line on standard error and status 2."""
+        path = Path(self.mktemp())
+        path.write_text("broken")
+        self.assertEqual(self.status("tabby-token", "list", "--file", str(path)), 2)
+        self.assertEqual(len(self.errors.getvalue().splitlines()), 1)
+        self.assertIn(str(path), self.errors.getvalue())
+
+    def test_tokens(self) -> None:
+        """gateway tabby-token makes, lists and revokes, with status 0."""
+        file = ("--file", self.mktemp())
+        for words in (("new", "alice"), ("list",), ("revoke", "alice")):
+            self.assertEqual(self.status("tabby-token", *words, *file), 0)
+        self.assertRegex(self.output.getvalue(), r"\A[0-9a-f]{64}\nalice\texpires never\n\Z")
+
+    def test_runsTwistd(self) -> None:
+        """gateway tabby is twistd -n tabby-gateway with the same options and without a pid file."""
+        ran = []
+        self.patch(twistd, "run", lambda: ran.append(sys.argv[1:]))
+        self.assertEqual(self.status("tabby", "--no-auth", "--port", "0"), 0)
+        self.assertEqual(ran, [["--nodaemon", "--pidfile=", "tabby-gateway", "--no-auth", "--port", "0"]])
+
+    def test_wordsOfThePersonOnly(self) -> None:
+        """The process's own words are used when none are given."""
+        self.patch(sys, "argv", ["gateway", "--version"])
+        self.assertEqual(main(), 0)
+
+
+class PluginTests(SynchronousTestCase):
+    """C{twistd tabby-gateway}."""
+
+    def test_plugin(self) -> None:
+        """twistd finds the service by its name, and makes it from its options."""
+        (maker,) = [plugin for plugin in getPlugins(IServiceMaker) if plugin.tapname == "tabby-gateway"]
+        options = maker.options()
+        options.parseOptions(["--no-auth"])
+        self.assertTrue(IService.providedBy(maker.makeService(options)))
+        self.assertIn("Tabby", maker.description)
