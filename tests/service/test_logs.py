@@ -31,7 +31,7 @@ class ObserverTestCase(SynchronousTestCase):
         """What was written."""
         text = self.stream.getvalue()
         self.assertTrue(not text or text.endswith("\n"))
-        return text.splitlines()
+        return text.split("\n")[:-1]
 
 
 class JSONTests(ObserverTestCase):
