@@ -34,6 +34,8 @@ BOUND = 3 * 64 * KIB
 
 class RelayPromises(_Base):
     """
+    Every promise, as a test. One that speaks of half-close asks the kinds first.
+
     @cvar nearKind: the transport of the near side.
     @cvar farKind: that of the far side.
     """
