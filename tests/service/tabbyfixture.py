@@ -16,11 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IOpenSSLClientConnectionCreator, IProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -39,7 +41,7 @@ from gateway.service.tabbydoor import TabbyDoor, TabbySettings
 from gateway.testing import FlowAttempt, FlowEndpoint, FlowLink, flowPair
 from tests.websocketclient import BINARY, CLOSE, PING, PONG, TEXT, Answer, Frame, WebSocketClient
 
-__all__ = ["TOKEN", "GatewayTestCase", "TabbyFixture", "TargetSide", "Visitor", "addressOf", "asMessages"]
+__all__ = ["TOKEN", "GatewayTestCase", "TLSClient", "TabbyFixture", "TargetSide", "Visitor", "addressOf", "asMessages"]
 
 # No four characters of it are likely to stand in any log line by chance.
 TOKEN = "ZQXJVKZWQJXZKVJQWZXKJVQZ"
@@ -203,6 +205,24 @@ class Visitor(Protocol):
     def isGone(self) -> bool:
         """Whether the connection is over."""
         return self.reason is not None
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class TLSClient:
+    """
+    A client that checks nothing, which is not what is tested here.
+
+    @param credential: the files of its certificate and key, if it has one.
+    """
+
+    def __init__(self, credential: tuple[str, str] | None = None) -> None:
+        self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        if credential is not None:
+            self._context.use_certificate_file(credential[0])
+            self._context.use_privatekey_file(credential[1])
+
+    def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return SSL.Connection(self._context, None)
 
 
 @dataclass

@@ -6,10 +6,10 @@ from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort, IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol, ServerFactory
 from twisted.internet.testing import MemoryReactorClock
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -22,25 +22,7 @@ from gateway.service.listening import (
     serverEndpoint,
 )
 from tests.certificates import Credential, makeAuthority
-from tests.service.tabbyfixture import TOKEN, GatewayTestCase, TabbyFixture, Visitor
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class TLSClient:
-    """
-    A client that checks nothing, which is not what is tested here.
-
-    @param credential: the files of its certificate and key, if it has one.
-    """
-
-    def __init__(self, credential: tuple[str, str] | None = None) -> None:
-        self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        if credential is not None:
-            self._context.use_certificate_file(credential[0])
-            self._context.use_privatekey_file(credential[1])
-
-    def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return SSL.Connection(self._context, None)
+from tests.service.tabbyfixture import TOKEN, GatewayTestCase, TabbyFixture, TLSClient, Visitor
 
 
 class TLSTests(GatewayTestCase):

@@ -99,6 +99,8 @@ class AuthorizeTests(GatewayTestCase):
         client.say(_="authorize-client", token=ONE_SHOT)
         client.say(_="authorize-client", token="x")
         self.assertEqual(len(self.gateway.tokens), 1)
+        self.gateway.clock.advance(10)
+        self.assertEqual(self.logged("management.refused"), [])
 
     def test_missingTokenPoisonsNothing(self) -> None:
         """authorize-client without a token, or with an empty one, is expected-token, and authorises nobody."""

@@ -393,6 +393,7 @@ class RevocationTests(DoorTestCase):
         alice, alicesTarget = gateway.session(ALICES)
         bob, _ = gateway.session(BOBS)
         env, _ = gateway.session(TOKEN)
+        nobody = gateway.visit()
         gateway.oneShot.authorize(WRONG)
         once, _ = gateway.session(WRONG)
         gateway.authority.replaceFile(fileOf(bob=BOBS))
@@ -400,7 +401,7 @@ class RevocationTests(DoorTestCase):
         gateway.pump()
         self.assertIn("no longer valid", self.assertError(alice, "session-expired"))
         self.assertIsNotNone(alicesTarget.reason)
-        for other in (bob, env, once):
+        for other in (bob, env, once, nobody):
             self.assertIsNone(other.error)
             self.assertFalse(other.isGone)
         self.assertError(gateway.greeted(ALICES), "incorrect-auth-token")

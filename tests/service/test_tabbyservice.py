@@ -11,8 +11,10 @@ from typing import cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IReactorFromThreads
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import formatEvent
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python import usage
 from zope.interface import implementer
 
@@ -23,7 +25,8 @@ from gateway.service.tabby_tap import Options
 from gateway.service.tabbyservice import IReactor, TabbyService
 from gateway.testing import flowPair
 from tests.certificates import makeAuthority
-from tests.service.tabbyfixture import TOKEN, GatewayTestCase, TargetSide, Visitor
+from tests.service.tabbyfixture import TOKEN, GatewayTestCase, TargetSide, TLSClient, Visitor
+from tests.websocketclient import PING
 
 ALICES = "WZKXQVJZWKXQVJWZKXQVJWZK"
 BOBS = "VQKZJXWVKQZJWXVKQJZWXVKQ"
@@ -286,6 +289,131 @@ class AuthenticationTests(ServiceTestCase):
         for _ in range(20):
             self.assertError(self.dialling("QQQQWRONG"), "incorrect-auth-token")
         self.assertIsNone(self.dialling(TOKEN).error)
+
+
+class ManagementTests(ServiceTestCase):
+    """One-shot tokens, from the management listener to the client listener."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        authority = makeAuthority("x")
+        paths = authority.issue("gateway.test").write(self.mktemp())
+        files = ("--admin-certificate", paths[0], "--admin-private-key", paths[1])
+        more = ("--one-shot-ttl", "30", "--one-shot-limit", "2")
+        self.start("--admin-port", "9001", *files, "--admin-ca", authority.write(self.mktemp()), *more)
+        self.credential = authority.issue("back end").write(self.mktemp())
+
+    def authorize(self, token: str) -> Visitor:
+        """Hand a token over."""
+
+        def pump() -> None:
+            for _ in range(8):
+                self.pump()
+                self.reactor.advance(0)  # small TLS writes wait for the next turn of the reactor
+
+        client = Visitor(pump, self.reactor.seconds)
+        wrap = TLSMemoryBIOFactory(TLSClient(self.credential), True, Factory.forProtocol(lambda: client), self.reactor)
+        address = IPv4Address("TCP", "192.0.2.1", 5)
+        near, far = wrap.buildProtocol(address), self.reactor.tcpServers[1][1].buildProtocol(address)
+        assert near is not None and far is not None
+        client.link = flowPair(near, far)
+        self.links.append(client.link.step)
+        pump()
+        client.upgrade()
+        client.say(_="authorize-client", token=token)
+        return client
+
+    def test_token(self) -> None:
+        """A token that is handed over is good for one session."""
+        self.assertEqual(self.authorize(ALICES).kinds, ["hello", "ok"])
+        self.assertIsNone(self.dialling(ALICES).error)
+        self.assertError(self.dialling(ALICES), "incorrect-auth-token")
+
+    def test_timeToLive(self) -> None:
+        """--one-shot-ttl is how long it is good."""
+        self.authorize(ALICES)
+        self.authorize(BOBS)
+        self.advance(29.9)
+        self.assertIsNone(self.dialling(ALICES).error)
+        self.advance(0.1)
+        self.assertError(self.dialling(BOBS), "incorrect-auth-token")
+
+    def test_limit(self) -> None:
+        """--one-shot-limit is how many may wait."""
+        self.authorize(ALICES)
+        self.authorize(BOBS)
+        self.assertError(self.authorize("QQQQMORE"), "quota-exceeded")
+
+
+class LimitTests(ServiceTestCase):
+    """Options that are numbers do what they say, and zero switches off what it may switch off."""
+
+    def test_connectTimeout(self) -> None:
+        """--connect-timeout ends an attempt, not before."""
+        self.start("--token-auth", "--connect-timeout", "3")
+        visitor = self.dialling(TOKEN)
+        self.advance(2.9)
+        self.assertIsNone(visitor.error)
+        self.advance(0.1)
+        self.assertError(visitor, "connect-timeout")
+
+    def test_handshakeTimeout(self) -> None:
+        """--handshake-timeout ends a visitor that says nothing."""
+        self.start("--token-auth", "--handshake-timeout", "3")
+        visitor = self.visit()
+        self.advance(3)
+        self.assertError(visitor, "handshake-timeout")
+
+    def test_idleTimeout(self) -> None:
+        """--idle-timeout ends a silent session; 0 never does."""
+        for seconds, cause in (("40", ["idle-timeout"]), ("0", [])):
+            self.reactor = Reactor()
+            self.start("--token-auth", "--idle-timeout", seconds)
+            self.session(TOKEN)
+            for _ in range(60):
+                self.advance(1)
+            self.assertEqual([event["cause"] for event in self.logged("tabby.closed")], cause)
+            self.events.clear()
+
+    def test_pingInterval(self) -> None:
+        """--ping-interval is how often a client is pinged; 0 is never."""
+        for interval, pings in (("5", 2), ("0", 0)):
+            self.reactor = Reactor()
+            self.start("--no-auth", "--handshake-timeout", "100", "--ping-interval", interval)
+            visitor = self.visit(Host="localhost")
+            for _ in range(12):
+                self.advance(1)
+            self.assertEqual([frame.opcode for frame in visitor.frames].count(PING), pings)
+
+    def test_connections(self) -> None:
+        """The limits on connections hold at their number; 0 is no limit."""
+        for option in ("max-unauthenticated", "max-per-address", "new-per-second", "new-per-second-per-address"):
+            for number, admitted in (("2", 2), ("0", 4)):
+                self.reactor = Reactor()
+                self.start("--token-auth", f"--{option}", number)
+                build = self.reactor.tcpServers[0][1].buildProtocol
+                address = IPv4Address("TCP", "198.51.100.7", 5)
+                self.assertEqual([build(address) is not None for _ in range(4)].count(True), admitted, option)
+
+    def test_stallMemory(self) -> None:
+        """--stall-memory is in MiB."""
+        self.assertEqual(self.make("--no-auth", "--stall-memory", "3").door.budget.limit, 3 * 1024 * 1024)
+
+    def test_trustedProxy(self) -> None:
+        """--trusted-proxy is believed."""
+        self.start("--token-auth", "--trusted-proxy", "198.51.100.0/24")
+        self.visit(X_Forwarded_For="192.0.2.77").say(_="nonsense")
+        self.assertEqual(self.logged("tabby.turned-away")[0]["visitor"], "192.0.2.77")
+
+    def test_secure(self) -> None:
+        """The door knows whether its port speaks TLS, by certificate or by endpoint."""
+        certificate, key = makeAuthority("x").issue("gateway.test").write(self.mktemp())
+        for words, secure in (
+            ((), False),
+            (("--certificate", certificate, "--private-key", key), True),
+            (("--listen", f"ssl:443:privateKey={key}:certKey={certificate}"), True),
+        ):
+            self.assertEqual(self.make("--no-auth", *words).door.settings.secure, secure)
 
 
 class PolicyTests(ServiceTestCase):

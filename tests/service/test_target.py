@@ -148,6 +148,12 @@ class PolicyForTests(SynchronousTestCase):
         """An identity with an empty list of targets reaches nothing."""
         self.assertFalse(self.allows(Identity("alice", targets=()), "203.0.113.1"))
 
+    def test_builtInsAreTheGatewaysAlone(self) -> None:
+        """What the gateway lifted on purpose is not refused again by a token that allows everything."""
+        gateway = TargetPolicy([parseRuleLine("allow 169.254.169.254")])
+        policy = policyFor(Identity("alice", targets=(parseRuleLine("allow *"),)), gateway)
+        self.assertIsNone(policy.check(None, ip_address("169.254.169.254"), 80))
+
     def test_builtInsStay(self) -> None:
         """A token's rule lifts no built-in refusal."""
         self.assertFalse(self.allows(Identity("a", targets=(parseRuleLine("allow 169.254.169.254"),)), "169.254.169.254"))
