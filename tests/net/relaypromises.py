@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed, DialFailure
-from gateway.net.relay import Outcome, RelaySettings
+from gateway.net.relay import Half, Outcome, RelaySettings
 from tests.net.sides import KIB, Crossing, Kind, Side, pattern
 
 if TYPE_CHECKING:
@@ -252,6 +252,16 @@ class RelayPromises(_Base):
         self.assertEqual(crossing.near.end, "clean")
         self.assertEqual(crossing.outcome().cause, "shutdown")
 
+    def test_farSideThatComesTooLate(self) -> None:
+        """A far side that comes into being although its dial was cancelled is cut off."""
+        crossing = self.crossing()
+        crossing.near.reset()
+        crossing.pump()
+        far = crossing.arrive()
+        crossing.pump()
+        self.assertEqual(far.end, "reset")
+        self.assertEqual(crossing.outcome().cause, "near-reset")
+
     def test_dialAfterTheNearSideLeft(self) -> None:
         """Nobody is dialled for a near side that is gone already."""
         crossing = self.crossing(dial=False)
@@ -483,6 +493,19 @@ class RelayPromises(_Base):
             self.assertEqual(crossing.outcome().cause, f"{name}-reset")
 
         self.bothWays(test, meter=lambda half, size: 2.0)
+
+    def test_everyReasonToPauseCounts(self) -> None:
+        """A side that is paused for two reasons is read again when both are gone."""
+        crossing = self.joined()
+        crossing.relay.near.pause(Half.RATE)
+        crossing.relay.near.pause(Half.CONSUMER)
+        crossing.near.send(b"wait")
+        crossing.relay.near.resume(Half.CONSUMER)
+        crossing.pump()
+        self.assertEqual(crossing.far.received, b"")
+        crossing.relay.near.resume(Half.RATE)
+        crossing.pump()
+        self.assertEqual(crossing.far.received, b"wait")
 
     def test_rateLeavesNothingBehind(self) -> None:
         """A relay that ends while a direction is paused for its rate leaves nothing on the clock."""

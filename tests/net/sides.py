@@ -250,12 +250,16 @@ class Crossing:
 
     def accept(self) -> None:
         """Let the dial succeed."""
+        self.far = self.arrive()
+        self.endpoint.attempts[0].connected.callback(self.relay.far)
+
+    def arrive(self) -> Side:
+        """@return: the far side, of which the relay's C{connect} has not heard."""
         (attempt,) = self.endpoint.attempts
-        half = attempt.factory.buildProtocol(self.endpoint.address)
-        assert half is not None
-        self.far = self._farKind.connect(half, self.clock)
-        self._sides.append(self.far)
-        attempt.connected.callback(half)
+        assert attempt.factory.buildProtocol(self.endpoint.address) is self.relay.far
+        side = self._farKind.connect(self.relay.far, self.clock)
+        self._sides.append(side)
+        return side
 
     def step(self) -> bool:
         """Take one step on each side."""

@@ -131,6 +131,7 @@ class PingTests(SynchronousTestCase):
     def test_pausedReading(self) -> None:
         """While we do not read, a peer's silence says nothing; once we do, it has its time to answer."""
         connection = Connection.open(settings=WebSocketSettings(pingInterval=20))
+        connection.clock.advance(20)
         connection.channel.pauseProducing()
         connection.clock.pump([20] * 10)
         connection.channel.resumeProducing()
@@ -266,6 +267,23 @@ class ClosingTests(SynchronousTestCase):
         connection.channel.loseConnection()
         connection.take()
         connection.send(close(1000))
+        self.assertIs(connection.reason(), ConnectionDone)
+
+    def test_onTLS(self) -> None:
+        """On TLS too a Close comes out, whoever closes first, and though a producer is registered."""
+        connection = Connection.open(tlsManners=True)
+        connection.send(close(1000))
+        self.assertEqual(connection.closeCode(), 1000)
+        connection.transport.deliverEOF()
+        self.assertIs(connection.reason(), ConnectionDone)
+        connection = Connection.open(tlsManners=True)
+        connection.channel.registerProducer(connection.channel, True)
+        connection.channel.write(b"last")
+        connection.channel.loseConnection()
+        connection.take()
+        self.assertEqual(connection.frames, [Frame(BINARY, b"last"), Frame(CLOSE, b"\x03\xe8")])
+        connection.send(close(1000))
+        connection.transport.deliverEOF()
         self.assertIs(connection.reason(), ConnectionDone)
 
     def test_abort(self) -> None:

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocketReceiver
 from gateway.net.websocket import Denied, WebSocketServerFactory, WebSocketSettings
-from gateway.testing import FlowTransport
+from gateway.testing import FlowTransport, TLSFlowTransport
 from gateway.wire.http1 import RequestHead, Response
 from tests.websocketclient import CLOSE, Frame, WebSocketClient
 
@@ -109,14 +109,16 @@ class Connection:
         )
         protocol = self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
         assert protocol is not None
-        self.transport = FlowTransport(protocol)
+        self.transport = (TLSFlowTransport if tlsManners else FlowTransport)(protocol)
         self.client = WebSocketClient()
         self.frames: list[Frame] = []
 
     @classmethod
-    def open(cls, *, streaming: bool = False, settings: WebSocketSettings | None = None) -> Connection:
+    def open(
+        cls, *, streaming: bool = False, tlsManners: bool = False, settings: WebSocketSettings | None = None
+    ) -> Connection:
         """A connection after the handshake, in stream mode or not."""
-        self = cls(streamAtOnce=streaming, settings=settings)
+        self = cls(streamAtOnce=streaming, tlsManners=tlsManners, settings=settings)
         self.send(WebSocketClient.request())
         assert self.client.answer is not None and self.client.answer.status == 101
         return self
