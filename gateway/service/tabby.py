@@ -12,6 +12,8 @@ What the real client forces on us, all measured with the Tabby app in Chromium:
   - It reads frames asynchronously, so an error or a Close overtakes data that it has not shown yet. Before we end a
     session we ping: the pong proves that the browser took everything; then we wait a second, then say why.
   - It is never told of a WebSocket's Close, only of an C{error} message, of which it shows nothing but C{details}.
+
+Length: one class that has to be read as a whole, since each of its steps decides what the next may be.
 """
 
 __all__ = ["SessionCause", "TabbyVisit"]
@@ -176,8 +178,6 @@ class TabbyVisit:
         channel.sendText(self._conversation.greet())
 
     def gotMessage(self, payload: bytes, isBinary: bool) -> None:
-        if self._conversation.state is State.CLOSED:
-            return
         try:
             message = self._conversation.receive(payload)
         except RemoteProtocolError as e:
@@ -195,7 +195,7 @@ class TabbyVisit:
             self.door.sessions.release(self._identity.name)
         if self._relay is not None and self._relay.near.transport is not None:
             self._relay.near.connectionLost(reason)
-        elif not self._opened and self._conversation.state is not State.CLOSED and not reason.check(ConnectionDone):
+        elif self._conversation.state is not State.CLOSED and not reason.check(ConnectionDone):
             self._log.info(
                 "visitor left before connecting: {problem}, from {visitor}",
                 event="tabby.failed",
@@ -345,8 +345,6 @@ class TabbyVisit:
         """
         self._stopClock()
         assert self._channel is not None
-        if self._conversation.state is State.CLOSED:
-            return
         if not self._channel.sentData or cause in (Cause.NEAR_CLOSED, Cause.NEAR_RESET):
             self._sayGoodbye(cause)
             return
