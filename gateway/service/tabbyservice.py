@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from twisted.application.service import MultiService
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
@@ -217,23 +218,26 @@ class TabbyService(MultiService):
         super().startService()
         signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
         url = self.url
-        self._log.info("the gateway URL for Tabby Web is {url}", event="tabby.url", url=url)
+        if url is not None:
+            self._log.info("the gateway URL for Tabby Web is {url}", event="tabby.url", url=url)
         if self._strict and self._options["host"] not in ("127.0.0.1", "localhost", "::1"):
             self._log.warn("no token is asked for: whoever reaches this port can use it", event="tabby.open")
         if self._quickToken is not None:
             # Not on sys.stdout, which twistd makes part of the log by now: a token is for the person, not for a log.
-            text = f"\n  Connection gateway URL:  {url}\n  Token:                   {self._quickToken}\n"
+            shown = url or "that of the proxy in front"
+            text = f"\n  Connection gateway URL:  {shown}\n  Token:                   {self._quickToken}\n"
             print(text, file=sys.__stdout__, flush=True)
 
     @property
-    def url(self) -> str:
-        """What to paste into Tabby Web."""
+    def url(self) -> str | None:
+        """What to paste into Tabby Web; C{None} for a UNIX socket, of which only the proxy in front knows it."""
         if self._options["public-url"]:
             return str(self._options["public-url"])
         port = self._clientListeners[0].port
         address = port.getHost() if port is not None else None
-        host = getattr(address, "host", self._options["host"])
-        number = getattr(address, "port", self._options["port"])
+        if not isinstance(address, IPv4Address | IPv6Address):
+            return None
+        host, number = address.host, address.port
         parsed = parseAddress(host)
         if parsed is None or parsed.is_unspecified:
             host = socket.gethostname()

@@ -234,6 +234,13 @@ class ListeningTests(ServiceTestCase):
         self.start("--token-auth", "--host", "0.0.0.0")
         self.assertNotIn("0.0.0.0", self.logged("tabby.url")[0]["url"])
 
+    def test_noURLOfAUNIXSocket(self) -> None:
+        """Of a UNIX socket it says no URL, rather than a wrong one; the public URL is still said."""
+        self.start("--no-auth", "--listen", "unix:/run/gw.sock")
+        self.assertEqual(self.logged("tabby.url"), [])
+        self.start("--no-auth", "--listen", "unix:/run/gw.sock", "--public-url", "wss://gw.example.com")
+        self.assertEqual(self.logged("tabby.url")[0]["url"], "wss://gw.example.com")
+
     def test_warnsOfAnOpenDoor(self) -> None:
         """--no-auth on an address that others can reach gives a warning; on loopback, or with tokens, none."""
         self.start("--no-auth")
