@@ -31,6 +31,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
+from typing import cast
 
 os.environ["AUTOBAHN_USE_NVX"] = "1"  # without its native code autobahn is fifty times slower: fail instead
 
@@ -38,7 +39,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory as _AutobahnServer
 from autobahn.twisted.websocket import WebSocketServerProtocol as _AutobahnServerProtocol
 from autobahn.websocket.xormasker import create_xor_masker
 from twisted.internet.error import ConnectionDone, ConnectionLost, TimeoutError
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer, IProtocol, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer, IProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -115,6 +116,39 @@ def _discard(data: bytes) -> None:
     """Payload that comes after we closed."""
 
 
+@implementer(IPushProducer)
+class _Pace:
+    """
+    Hears from the transport how fast the peer takes what is sent, for the producer of the channel, if it has one, and
+    for the channel itself: who floods it with pings and reads nothing would fill its memory with pongs.
+    """
+
+    __slots__ = ("_channel", "owed", "paused", "producer")
+
+    def __init__(self, channel: "_ServerChannel") -> None:
+        self._channel = channel
+        self.owed: bytes | None = None
+        self.paused = False
+        self.producer: IPushProducer | None = None
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        if self.producer is not None:
+            self.producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        if self.owed is not None:
+            owed, self.owed = self.owed, None
+            self._channel.sendPong(owed)
+        if self.producer is not None:
+            self.producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        if self.producer is not None:
+            self.producer.stopProducing()
+
+
 @implementer(IWebSocketChannel)
 class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn's classes are not typed
     """
@@ -146,6 +180,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         self.sentData = False
         self._receiver: IWebSocketReceiver | None = None
         self._gotData: Callable[[bytes], None] | None = None
+        self._pace = _Pace(self)
         self._pongs: list[tuple[bytes, Callable[[], None]]] = []
         self._deadline: IDelayedCall | None = None
         self._answered = False
@@ -250,6 +285,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
     def _onOpen(self) -> None:
         self._stopDeadline()
         self.factory.remember(self)
+        self.transport.registerProducer(self._pace, True)
         # autobahn keeps the whole request for its own use; an idle connection should not.
         self.http_headers = self.http_request_data = self.http_response_data = None
         self.websocket_extensions = self.http_request_params = self._transport_details = None
@@ -382,6 +418,12 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         elif self._receiver is not None:
             self._receiver.gotMessage(payload, isBinary)
 
+    def onPing(self, payload: bytes) -> None:
+        if self._pace.paused:
+            self._pace.owed = payload  # one pong for the latest will do (RFC 6455, section 5.5.3)
+        else:
+            self.sendPong(payload)
+
     def onPong(self, payload: bytes) -> None:
         for at, (expected, answered) in enumerate(self._pongs):
             if payload == expected:
@@ -450,9 +492,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         if self.state == self.STATE_OPEN:
             self.sendCloseFrame(code=code, reasonUtf8=encoded or None, isReply=False)
 
-    def sendCloseFrame(
-        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
-    ) -> None:
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         if self.state == self.STATE_OPEN:
             # Nothing of the peer is payload any more, and it has this long to take what we wrote and to answer.
             if self._gotData is not None:
@@ -475,6 +515,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
     def _closeConnection(self, abort: bool = False) -> None:
         """autobahn is done with the connection. (It wants to abort it after a closing handshake: no need.)"""
         self._flush()
+        self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def pauseProducing(self) -> None:
@@ -491,10 +532,13 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         self.abortConnection()
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        self.transport.registerProducer(producer, streaming)
+        assert streaming, "a WebSocket is written to by streaming producers only"
+        self._pace.producer = push = cast(IPushProducer, producer)
+        if self._pace.paused:
+            push.pauseProducing()
 
     def unregisterProducer(self) -> None:
-        self.transport.unregisterProducer()
+        self._pace.producer = None
 
     def getPeer(self) -> IAddress:
         peer: IAddress = self.transport.getPeer()

@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, TimeoutError
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from gateway.net.websocket import WebSocketServerFactory, WebSocketSettings
 from gateway.testing import FlowTransport
@@ -29,6 +31,26 @@ from tests.net.websocketside import WEBSOCKET
 from tests.websocketclient import BINARY, CLOSE, PING, PONG, TEXT, Frame, WebSocketClient
 
 _derandomized = settings(deadline=None, max_examples=200, database=None, derandomize=True)
+
+
+@implementer(IPushProducer)
+class Producer:
+    """Records what a consumer tells it."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def pauseProducing(self) -> None:
+        """Record."""
+        self.events.append("pause")
+
+    def resumeProducing(self) -> None:
+        """Record."""
+        self.events.append("resume")
+
+    def stopProducing(self) -> None:
+        """Record."""
+        self.events.append("stop")
 
 
 class SendingTests(SynchronousTestCase):
@@ -72,6 +94,21 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual(
             [each.payload for each in connection.frames], [b"one", b"got it", b"p", b"two", b"got it", b"three"]
         )
+
+    def test_pace(self) -> None:
+        """A producer is paused while the client does not read, also one that comes when it has stopped already."""
+        connection = Connection.open()
+        early, late = Producer(), Producer()
+        connection.channel.registerProducer(early, True)
+        connection.channel.write(pattern(100_000))
+        self.assertEqual(early.events, ["pause"])
+        connection.channel.unregisterProducer()
+        connection.channel.registerProducer(late, True)
+        self.assertEqual(late.events, ["pause"])
+        connection.take()
+        self.assertEqual((early.events, late.events), (["pause"], ["pause", "resume"]))
+        connection.transport.deliverReset()
+        self.assertEqual((early.events, late.events), (["pause"], ["pause", "resume", "stop"]))
 
     def test_nothingAfterClose(self) -> None:
         """Nothing goes out after our Close."""
@@ -175,6 +212,20 @@ class PingTests(SynchronousTestCase):
         self.assertEqual(calls, ["first", "third"])
         connection.send(frame(PONG, second))
         self.assertEqual(calls, ["first", "third"])
+
+    def test_floodOfPings(self) -> None:
+        """Pings of a client that reads nothing cost a bounded buffer; once it reads, the latest has its pong."""
+        for streaming in (False, True):
+            connection = Connection.open(streaming=streaming)
+            for _ in range(20):
+                connection.transport.deliver(frame(PING, b"x" * 100) * 1000)
+            connection.transport.deliver(frame(PING, b"latest"))
+            self.assertLess(connection.transport.outgoing.highWater, 3 * 65536)
+            connection.take()
+            self.assertEqual(connection.frames[-1], Frame(PONG, b"latest"))
+            connection.frames.clear()
+            connection.send(frame(PING, b"again"))
+            self.assertEqual(connection.frames, [Frame(PONG, b"again")])
 
     def test_neverAnswered(self) -> None:
         """A ping's callback is not called when the connection is lost first."""
