@@ -44,9 +44,10 @@ class IWebSocketReceiver(Interface):
 
     def lost(reason: Failure) -> None:
         """
-        The connection is gone. Called once, last.
+        The connection is gone. Called once, last; without C{opened} when the opening handshake failed after all.
 
-        @param reason: C{ConnectionDone} after a closing handshake, and nothing else then.
+        @param reason: C{ConnectionDone} when the peer has made its part of the closing handshake, so that all it sent
+            has come, and for no other reason.
         """
 
 

@@ -508,5 +508,3 @@ def _timedOut(result: object, timeout: float) -> object:
     if isinstance(result, Failure) and result.check(CancelledError, ConnectingCancelledError):
         raise DialFailed(DialFailure.TIMEOUT, f"The target did not answer within {timeout:g} seconds.")
     return result
-
-

@@ -123,10 +123,10 @@ class _Pace:
     for the channel itself: who floods it with pings and reads nothing would fill its memory with pongs.
     """
 
-    __slots__ = ("_channel", "owed", "paused", "producer")
+    __slots__ = ("channel", "owed", "paused", "producer")
 
     def __init__(self, channel: "_ServerChannel") -> None:
-        self._channel = channel
+        self.channel: _ServerChannel | None = channel
         self.owed: bytes | None = None
         self.paused = False
         self.producer: IPushProducer | None = None
@@ -138,9 +138,9 @@ class _Pace:
 
     def resumeProducing(self) -> None:
         self.paused = False
-        if self.owed is not None:
+        if self.owed is not None and self.channel is not None:
             owed, self.owed = self.owed, None
-            self._channel.sendPong(owed)
+            self.channel.sendPong(owed)
         if self.producer is not None:
             self.producer.resumeProducing()
 
@@ -228,6 +228,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         self.factory.forget(self)
         self.state = self.STATE_CLOSED
         self._gotData = None
+        self._pace.channel = None  # or the two would wait for the garbage collector
         self._pongs.clear()
         receiver, self._receiver = self._receiver, None
         if self._reason is not None:

@@ -7,6 +7,8 @@ Length: one class for each part of a connection's life, and one for what we need
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory as AutobahnServerFactory
@@ -336,6 +338,18 @@ class ClosingTests(SynchronousTestCase):
         connection.send(close(1000))
         connection.transport.deliverEOF()
         self.assertIs(connection.reason(), ConnectionDone)
+
+    def test_nothingIsLeft(self) -> None:
+        """A connection that is gone is freed at once: a flood of them must not wait for the garbage collector."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        connection = Connection.open()
+        channel = weakref.ref(connection.transport.protocol)
+        connection.transport.deliverReset()
+        self.assertIs(connection.reason(), ConnectionLost)
+        del connection.receiver.channel
+        del connection.transport.protocol  # as a transport of Twisted does at its end
+        self.assertIsNone(channel())
 
     def test_abort(self) -> None:
         """An abort cuts TCP off, without a Close."""
