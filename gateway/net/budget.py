@@ -28,14 +28,14 @@ class StallBudget:
     """
     The bytes that all relays together may hold for readers that do not read.
 
-    A transport that pauses its producer holds its 64 KiB of buffer and, once the read under way is written to
-    it, at most as much again: that is what a stalled half is counted as. When the sum passes the limit, the half that
+    A transport that pauses its producer holds its 64 KiB of buffer and the read under way, which is at most 240 KiB:
+    that is what a stalled half is counted as. When the sum passes the limit, the half that
     has been stalled longest loses its connection.
 
     @param limit: bytes.
     """
 
-    PER_HALF = 128 * 1024
+    PER_HALF = 304 * 1024
 
     def __init__(self, limit: int = 512 * 1024 * 1024) -> None:
         self.limit = limit

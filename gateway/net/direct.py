@@ -62,8 +62,12 @@ def directWriter(transport: IStreamTransport) -> Callable[[Sequence[Buffer]], No
             return
         try:
             sent = connection.socket.sendmsg(pieces)
-        except OSError:  # not now, or never: the transport meets it again, and knows what to do
+        except (BlockingIOError, InterruptedError):
             sent = 0
+        except OSError:
+            # The kernel reports a reset once. To the transport the connection would look as if it had ended well.
+            connection.abortConnection()
+            return
         for piece in pieces:
             if sent < len(piece):
                 connection.write(bytes(piece[sent:]))

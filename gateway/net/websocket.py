@@ -47,6 +47,7 @@ from zope.interface import implementer
 
 from gateway.net.direct import Buffer, directWriter
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocketReceiver
+from gateway.net.progress import Progress
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import Response, parseRequestHead
 
@@ -187,6 +188,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         self._output: list[Buffer] | None = None
         self._heard = True
         self._readingPaused = False
+        self._progress: Progress | None = None
         self._reason: Exception | None = None
         # Stream mode: whether autobahn is within a message; payload bytes still to come of the frame under way, its
         # masker, and whether a message goes on after it.
@@ -237,7 +239,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
             if not self._answered:
                 self._gate.failed(reason)
         elif self.failedByMe:
-            receiver.lost(Failure(ConnectionLost(self.localCloseReason)))
+            receiver.lost(Failure(ConnectionLost((self.localCloseReason or b"").decode())))
         elif self.wasClean:
             receiver.lost(Failure(ConnectionDone()))
         elif reason.check(ConnectionDone):
@@ -483,8 +485,13 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         if self._heard:
             self._heard = False
             self.sendPing()
-        else:
+        elif not self.takesData():
             self._cutOff("the peer does not answer pings")
+
+    def takesData(self) -> bool:
+        if self._progress is None:
+            self._progress = Progress(self.transport)
+        return self._progress.isMade()
 
     # -- IWebSocketChannel: the transport
 

@@ -25,6 +25,7 @@ from collections.abc import Callable
 
 from OpenSSL import SSL
 from twisted.application.service import Service
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
@@ -49,6 +50,9 @@ from gateway.net.websocket import Denied, WebSocketServerFactory
 from gateway.service.pages import errorPage
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, Response
+
+UNIX = "unix"
+"""Stands for the address of whoever comes by a UNIX socket."""
 
 _BACKLOG = 1024
 """Connections that the kernel may hold for us; the system may have a lower limit."""
@@ -111,7 +115,7 @@ class DoorFactory(ServerFactory):
         self._tls = None if certificate is None else TLSMemoryBIOFactory(certificate, False, websockets, clock)
 
     def buildProtocol(self, address: IAddress | None) -> Peek | None:
-        visit = self._arrive(getattr(address, "host", "unix"))
+        visit = self._arrive(getattr(address, "host", UNIX))
         if visit is None:
             return None
         return Peek(
@@ -212,6 +216,13 @@ class ListenerService(Service):
     def stopService(self) -> Deferred[object]:
         super().stopService()
         return self.stopListening()
+
+    @property
+    def isLocal(self) -> bool:
+        """Whether only this machine can reach it."""
+        host = self.port.getHost() if self.port is not None else None
+        address = parseAddress(getattr(host, "host", ""))
+        return address.is_loopback if address is not None else isinstance(host, UNIXAddress)
 
     def reaches(self, address: IPAddress, number: int) -> bool:
         """Whether a connection to this address and port would come in here."""

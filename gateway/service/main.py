@@ -68,10 +68,7 @@ def _runService(name: str, tapname: str, options: usage.Options, arguments: Sequ
     from twisted.scripts import twistd
 
     sys.argv = ["gateway", "--nodaemon", "--pidfile=", tapname, *arguments]
-    try:
-        twistd.run()
-    except usage.UsageError as e:  # of makeService: a file that cannot be used
-        raise _Refused(f"gateway {name}: error: {e}") from None
+    twistd.run()
     return 0
 
 

@@ -12,6 +12,8 @@ token is taken when its frame is read, which is before the Close is.
 
 __all__ = ["ManagementDoor"]
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,15 +34,23 @@ class ManagementDoor:
     """
     @param tokens: where tokens go; C{None} for a door that only shows metrics.
     @param timeout: seconds for a client to give its command.
+    @param isDraining: whether the gateway is about to stop, for C{/healthz}.
     """
 
     def __init__(
-        self, tokens: OneShotTokens | None, metrics: Metrics, *, clock: IReactorTime, timeout: float = 10.0
+        self,
+        tokens: OneShotTokens | None,
+        metrics: Metrics,
+        *,
+        clock: IReactorTime,
+        timeout: float = 10.0,
+        isDraining: Callable[[], bool] = lambda: False,
     ) -> None:
         self.tokens = tokens
         self.metrics = metrics
         self.clock = clock
         self.timeout = timeout
+        self.isDraining = isDraining
 
     def arrive(self, host: str) -> "_ManagementVisit":
         """A connection has come; whether it may was decided by TLS, or by where this door listens."""
@@ -71,7 +81,7 @@ class _ManagementVisit:
         if head.path == "/metrics":
             return Response(200, self._door.metrics.render(), self._door.metrics.CONTENT_TYPE)
         if head.path == "/healthz":
-            return Response(200, b"ok\n")
+            return Response(503, b"draining\n") if self._door.isDraining() else Response(200, b"ok\n")
         return errorPage(404, "This is the management side of a connection gateway: there are /metrics and /healthz.")
 
     def failed(self, reason: Failure) -> None:

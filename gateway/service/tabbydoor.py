@@ -10,24 +10,25 @@ __all__ = ["TabbyDoor", "TabbySettings"]
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 
-from gateway.domain.addresses import IPNetwork, parseAddress
+from gateway.domain.addresses import IPAddress, IPNetwork, parseAddress
 from gateway.domain.identity import Identity
 from gateway.domain.limits import Admission, Bans, Counts, Ticket
 from gateway.domain.targets import Target
 from gateway.domain.tokens import TokenAuthority
 from gateway.net.budget import StallBudget
 from gateway.net.relay import RelaySettings
+from gateway.service.listening import UNIX
 from gateway.service.logs import RefusalLog
 from gateway.service.metrics import Metrics
 from gateway.service.pages import errorPage, statusPage, webSocketURL
-from gateway.service.tabby import SessionCause, TabbyVisit
+from gateway.service.tabby import TabbyVisit
+from gateway.service.tabbysession import SessionCause
 from gateway.wire.http1 import RequestHead, Response
 
 
@@ -104,6 +105,8 @@ class TabbyDoor:
     # -- Decisions
 
     def _isProxy(self, host: str) -> bool:
+        if host == UNIX:
+            return True  # whoever may open the socket's path was let in by its permissions
         address = parseAddress(host)
         # A socket for IPv6 and IPv4 sees IPv4 peers as mapped addresses.
         address = getattr(address, "ipv4_mapped", None) or address
@@ -136,10 +139,10 @@ class TabbyDoor:
             return host
         forwarded = ",".join(value for name, value in head.headers if name == "x-forwarded-for")
         for each in reversed([entry.strip() for entry in forwarded.split(",")]):
-            try:
-                host = str(ip_address(each))
-            except ValueError:
+            address = _forwardedAddress(each)
+            if address is None:
                 break
+            host = str(address)
             if not self._isProxy(host):
                 break
         return host
@@ -253,3 +256,13 @@ def _hostName(host: str) -> str | None:
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
+
+
+def _forwardedAddress(entry: str) -> IPAddress | None:
+    """An entry of X-Forwarded-For, which some proxies write with the port."""
+    if (address := parseAddress(entry)) is not None:
+        return address
+    if entry.startswith("["):
+        return parseAddress(entry[1:].partition("]")[0])
+    host, _, port = entry.rpartition(":")
+    return parseAddress(host) if port.isdigit() else None

@@ -58,7 +58,7 @@ class TabbyService(MultiService):
         super().__init__()
         self._reactor = reactor
         self._options = options
-        self._strict = bool(options["no-auth"])
+        self._anonymous = bool(options["no-auth"])
         self._metrics = Metrics()
         self._certificates: list[CertificateFiles] = []
         self._clientListeners: list[ListenerService] = []
@@ -73,7 +73,7 @@ class TabbyService(MultiService):
             environmentToken=options.environmentToken or self._quickToken,
             file=file,
             oneShot=oneShot,
-            anonymous=self._strict,
+            anonymous=self._anonymous,
         )
         self._policy = self._policyOf(file)
         bans = Bans(options["ban-after"] or sys.maxsize, duration=options["ban-seconds"])
@@ -103,7 +103,7 @@ class TabbyService(MultiService):
     def _settings(self) -> TabbySettings:
         options = self._options
         origins, hosts = set(options.origins), set(options.hosts)
-        if self._strict:
+        if self._anonymous:
             hosts |= {"localhost", options["host"].lower()}
             if options["public-url"]:
                 hosts.add((urlsplit(options["public-url"]).hostname or "").lower())
@@ -139,7 +139,7 @@ class TabbyService(MultiService):
 
     def _policyOf(self, file: TokensFile) -> TargetPolicy:
         rules = (*file.rules, *self._options.rules)
-        return TargetPolicy(rules, strict=self._strict, ownListener=self._isOwnListener)
+        return TargetPolicy(rules, strict=self._anonymous, ownListener=self._isOwnListener)
 
     def _isOwnListener(self, address: IPAddress, port: int) -> bool:
         return any(listener.reaches(address, port) for listener in self._listeners)
@@ -190,7 +190,7 @@ class TabbyService(MultiService):
             self._add("metrics-listen", options["metrics-listen"], factory, "tabby metrics", [])
 
     def _managementFactory(self, oneShot: OneShotTokens | None, certificate: CertificateFiles | None) -> DoorFactory:
-        door = ManagementDoor(oneShot, self._metrics, clock=self._reactor)
+        door = ManagementDoor(oneShot, self._metrics, clock=self._reactor, isDraining=lambda: self.door.draining)
         websockets = WebSocketServerFactory(clock=self._reactor)
         return DoorFactory(door.arrive, websockets, clock=self._reactor, certificate=certificate)
 
@@ -216,12 +216,14 @@ class TabbyService(MultiService):
 
     def startService(self) -> None:
         super().startService()
-        signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
+        self._previous = signal.signal(
+            signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload)
+        )
         url = self.url
         if url is not None:
             self._log.info("the gateway URL for Tabby Web is {url}", event="tabby.url", url=url)
-        if self._strict and self._options["host"] not in ("127.0.0.1", "localhost", "::1"):
-            self._log.warn("no token is asked for: whoever reaches this port can use it", event="tabby.open")
+        if self._anonymous and not all(listener.isLocal for listener in self._clientListeners):
+            self._log.warn("no token is asked for: whoever reaches this port can use it", event="tabby.unprotected")
         if self._quickToken is not None:
             # Not on sys.stdout, which twistd makes part of the log by now: a token is for the person, not for a log.
             shown = url or "that of the proxy in front"
@@ -276,6 +278,7 @@ class TabbyService(MultiService):
         )
         await self.door.drain(self._options["drain"])
         await super().stopService()
+        signal.signal(signal.SIGHUP, self._previous)
         self._log.info("stopped", event="tabby.stopped")
 
 

@@ -92,5 +92,5 @@ class StallBudgetTests(SynchronousTestCase):
         self.assertEqual(self.budget.used, 0)
 
     def test_defaultLimit(self) -> None:
-        """Without other words the budget is 512 MiB, which is 4096 stalled halves."""
-        self.assertEqual(StallBudget().limit, 4096 * StallBudget.PER_HALF)
+        """Without other words the budget is 512 MiB."""
+        self.assertEqual(StallBudget().limit, 512 * 1024 * 1024)

@@ -8,7 +8,7 @@ from gateway.domain.identity import Identity
 from gateway.domain.limits import Bans
 from gateway.domain.tokens import hashToken
 from gateway.domain.tokensfile import TokensFile
-from gateway.service.tabby import LINGER, LINGER_LIMIT
+from gateway.service.tabbysession import LINGER, LINGER_LIMIT
 from gateway.service.tabbydoor import TabbySettings
 from tests.service.tabbyfixture import TOKEN, GatewayTestCase, TabbyFixture
 

@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from gateway.domain.tokens import hashToken
 from gateway.domain.tokensfile import addToken, removeToken
-from gateway.service.tabby import LINGER
+from gateway.service.tabbysession import LINGER
 from gateway.service.tabby_tap import Options
 from gateway.service.tabbyservice import IReactor, TabbyService
 from gateway.testing import flowPair
@@ -245,9 +245,9 @@ class ListeningTests(ServiceTestCase):
         """--no-auth on an address that others can reach gives a warning; on loopback, or with tokens, none."""
         self.start("--no-auth")
         self.start("--token-auth", "--host", "0.0.0.0")
-        self.assertEqual(self.logged("tabby.open"), [])
+        self.assertEqual(self.logged("tabby.unprotected"), [])
         self.start("--no-auth", "--host", "0.0.0.0")
-        self.assertEqual(len(self.logged("tabby.open")), 1)
+        self.assertEqual(len(self.logged("tabby.unprotected")), 1)
 
     def test_managementIsOffUnlessAskedFor(self) -> None:
         """The management listener is there only with --admin-port, and speaks TLS only."""

@@ -1,0 +1,52 @@
+"""
+Whether a TCP peer goes on taking what was written to it.
+
+A ping that waits behind a megabyte on a slow line is answered late, and its peer is alive all the same. What the
+peer's kernel has acknowledged tells::
+
+    progress = Progress(transport)
+    progress.isMade()       # asked from time to time
+
+The figures are Linux's; elsewhere, and on transports without a socket, no progress is ever seen, and the ping decides.
+"""
+
+__all__ = ["Progress"]
+
+import socket
+import struct
+from fcntl import ioctl
+from termios import TIOCOUTQ
+
+_BACKLOG = 4096
+"""Bytes that may be on the way without being a backlog: a few pings and messages."""
+
+_BYTES_ACKED = 120
+"""The offset of C{tcpi_bytes_acked} in Linux's C{struct tcp_info}."""
+
+
+class Progress:
+    """
+    @param transport: TCP, or TLS over TCP.
+    """
+
+    __slots__ = ("_acknowledged", "_transport")
+
+    def __init__(self, transport: object) -> None:
+        self._transport = transport
+        self._acknowledged = 0
+
+    def isMade(self) -> bool:
+        """
+        Whether a backlog stands, and the peer has acknowledged some of it since the last call.
+        """
+        connection = getattr(self._transport, "socket", None)
+        if not isinstance(connection, socket.socket):
+            return False
+        try:
+            (waiting,) = struct.unpack("i", ioctl(connection, TIOCOUTQ, bytes(4)))
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+            (acknowledged,) = struct.unpack_from("Q", info, _BYTES_ACKED)
+        except (OSError, struct.error):
+            return False
+        before, self._acknowledged = self._acknowledged, acknowledged
+        return bool(waiting > _BACKLOG and acknowledged > before)
