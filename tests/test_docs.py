@@ -19,8 +19,8 @@ from gateway.domain.limits import AdmissionRefusal
 from gateway.domain.targets import TargetPolicy, parseRuleLine, parseTarget
 from gateway.domain.tokensfile import parseTokensFile
 from gateway.net.relay import Cause
-from gateway.service.tabby import SessionCause
 from gateway.service.tabbyoptions import TabbyOptions
+from gateway.service.tabbysession import SessionCause
 from gateway.service.tabbytoken import TokenOptions
 from gateway.wire.tabby import Code
 from tests.documented import ROOT, Command, blocks, commands, namedBlock, pages, tables
