@@ -7,8 +7,10 @@ anything else. Who wants to serve some decides about each by an L{IWebSocketGate
     factory = WebSocketServerFactory(lambda address: Gate(address), clock=reactor)
     endpoint.listen(factory)
 
-What autobahn does: the opening and the closing handshake, control frames, every rule of RFC 6455 about what a
-peer may not send. What we do ourselves, and why:
+What autobahn does: control frames, the closing handshake, every rule of RFC 6455 about what a peer may not send. What
+we do ourselves, and why:
+
+  - I{The opening request.} A gate decides by it, so it is read before autobahn would read it again, in another way.
 
   - I{Time.} autobahn's timers run on the global reactor, one or two for each connection. Ours run on the
     clock that was given; all connections of a factory share one timer that pings the silent ones.
@@ -27,7 +29,6 @@ Length: one file, so that autobahn is known in one place; a third of it is the c
 __all__ = ["Denied", "WebSocketServerFactory", "WebSocketSettings"]
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
@@ -50,6 +51,7 @@ from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocket
 from gateway.net.progress import Progress
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import Response, parseRequestHead
+from gateway.wire.upgrade import UpgradeRefused, upgradeKey
 
 _SHORT_HEADER = Struct("!BB").pack
 _MEDIUM_HEADER = Struct("!BBH").pack
@@ -160,18 +162,15 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
 
     # autobahn's options, which it would otherwise copy into each instance. Its timers are all off.
     CONFIG_ATTRS = ()
-    versions = _AutobahnServerProtocol.SUPPORTED_PROTOCOL_VERSIONS
-    logOctets = logFrames = trackTimings = serveFlashSocketPolicy = webStatus = False
+    logOctets = logFrames = trackTimings = False
     utf8validateIncoming = requireMaskedClientFrames = applyMask = tcpNoDelay = True
     maskServerFrames = failByDrop = echoCloseCodeReason = False
     openHandshakeTimeout = closeHandshakeTimeout = autoPingInterval = autoPingTimeout = 0
     autoPingRestartOnAnyTraffic = False
-    autoFragmentSize = maxConnections = trustXForwardedFor = maxFramePayloadSize = 0
-    allowedOriginsPatterns = (re.compile(""),)  # the origin is for the accept function to judge
-    flashSocketPolicy = ""
+    autoFragmentSize = maxFramePayloadSize = 0
     perMessageCompressionAccept = staticmethod(lambda offers: None)
 
-    allowNullOrigin = True
+    data: bytes  # autobahn's: what has come and is not read yet
 
     def __init__(self, factory: "WebSocketServerFactory", gate: IWebSocketGate) -> None:
         super().__init__()
@@ -262,25 +261,25 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
             self._answer(self._gate.plain(head), withBody=head.method != "HEAD")
             return
         try:
+            key = upgradeKey(head)
             self._receiver = self._gate.accept(head, self)
+        except UpgradeRefused as e:
+            self._gate.failed(Failure(e))
+            self._answer(Response(e.status, f"{e.details}\n".encode(), headers=e.headers))
         except Denied as e:
             self._answer(e.response)
-            return
-        super().processHandshake()
-
-    def failHandshake(self, reason: str, code: int = 400, responseHeaders: object = None) -> None:
-        """autobahn found a fault in the upgrade request."""
-        headers = responseHeaders if isinstance(responseHeaders, list) else []
-        text = f"This WebSocket request cannot be answered: {reason}\n"
-        self._answer(Response(code, text.encode("utf-8", "replace"), headers=headers))
+        else:
+            # What autobahn's own reading of the request leaves behind; one reading of it is enough.
+            self._wskey = key
+            self.websocket_version = 13
+            self.websocket_protocols = self.websocket_extensions = ()
+            self.data = self.data[self.data.index(b"\r\n\r\n") + 4 :]
+            self.succeedHandshake(None)
 
     def _answer(self, response: Response, *, withBody: bool = True) -> None:
         self.data = b""
         self.state = self.STATE_CLOSED
         self._answered = True
-        receiver, self._receiver = self._receiver, None
-        if receiver is not None:  # accepted, but autobahn found a fault
-            receiver.lost(Failure(ConnectionLost("the upgrade request could not be answered")))
         self.sendData(response.encode(withBody=withBody))
         self._closeConnection()
         self._setDeadline(self.factory.settings.closeTimeout)
@@ -289,9 +288,8 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         self._stopDeadline()
         self.factory.remember(self)
         self.transport.registerProducer(self._pace, True)
-        # autobahn keeps the whole request for its own use; an idle connection should not.
-        self.http_headers = self.http_request_data = self.http_response_data = None
-        self.websocket_extensions = self.http_request_params = self._transport_details = None
+        # autobahn keeps these for its own use; an idle connection should not.
+        self.http_response_data = self._transport_details = None
         assert self._receiver is not None
         self._receiver.opened(self)
 

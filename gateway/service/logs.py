@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from typing import IO
 
 import msgspec
@@ -69,13 +70,30 @@ def _asJSON(event: LogEvent) -> str | None:
 
 @implementer(ILogObserver)
 class _Lines:
-    """Writes events as lines, but for those that are only for debugging."""
+    """
+    Writes events as lines, but for those that are only for debugging.
+
+    When the process is out of descriptors, Twisted closes the connections that come, and says so of each. Here that
+    is one event in ten seconds.
+    """
+
+    INTERVAL = 10.0
 
     def __init__(self, stream: IO[str], form: Callable[[LogEvent], str | None]) -> None:
         self._stream = stream
         self._form = form
+        self._log = Logger(observer=self)
+        self._toldShortage = -inf
 
     def __call__(self, event: LogEvent) -> None:
+        if "EMFILE" in str(event.get("log_format")):
+            if event["log_time"] >= self._toldShortage + self.INTERVAL:
+                self._toldShortage = event["log_time"]
+                self._log.warn(
+                    "connections are closed: the process may open no more files (ulimit -n, LimitNOFILE)",
+                    event="gateway.out-of-descriptors",
+                )
+            return
         if event.get("log_level") is not LogLevel.debug and (line := self._form(event)):
             self._stream.write(line)
             self._stream.flush()

@@ -26,6 +26,7 @@ from zope.interface import implementer
 from gateway.net.websocket import WebSocketServerFactory, WebSocketSettings
 from gateway.testing import FlowTransport
 from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.upgrade import UpgradeRefused
 from tests.net.relaypromises import RelayPromises
 from tests.net.sides import TCP, TLS, pattern
 from tests.net.websocketconnection import Connection, Gate, Receiver, close, frame
@@ -454,13 +455,13 @@ class OpeningTests(SynchronousTestCase):
         self.ends(connection)
 
     def test_faultyUpgrade(self) -> None:
-        """An upgrade that is not well-formed is answered with an error; who was told to expect it hears that it failed."""
+        """An upgrade that is not well-formed is answered with an error, and the gate is told why, once."""
         for headers in ({"Sec_WebSocket_Key": "short"}, {"Sec_WebSocket_Version": "7"}, {"Connection": "close"}):
             connection = Connection()
             connection.send(WebSocketClient.request("/", **headers))
             assert connection.client.answer is not None
             self.assertIn(connection.client.answer.status, (400, 426))
-            self.assertIs(connection.reason(), ConnectionLost)
+            self.assertEqual([failure.type for failure in connection.gate.failures], [UpgradeRefused])
             self.ends(connection)
 
     def test_leftBeforeAsking(self) -> None:
@@ -563,7 +564,9 @@ class AutobahnTests(SynchronousTestCase):
         ours = Connection().transport.protocol
         options = set(AutobahnServerProtocol.CONFIG_ATTRS)
         self.assertGreater(len(options), 20, "autobahn's options are kept elsewhere now")
-        unused = {"allowedOrigins", "autoPingSize"}  # we set the patterns made of the one, and ping ourselves
+        # We ping ourselves, and read the opening request ourselves.
+        unused = {"autoPingSize", "allowedOrigins", "allowedOriginsPatterns", "allowNullOrigin", "versions", "webStatus"}
+        unused |= {"maxConnections", "trustXForwardedFor", "serveFlashSocketPolicy", "flashSocketPolicy"}
         unset = {name for name in options - unused if name not in vars(type(ours)) and name not in vars(ours)}
         self.assertEqual(unset, set(), "autobahn has options that gateway/net/websocket.py does not set")
 

@@ -120,6 +120,19 @@ class JSONTests(ObserverTestCase):
         self.assertEqual(self.lines, [])
 
 
+class DescriptorTests(ObserverTestCase):
+    """What Twisted says when a process is out of descriptors."""
+
+    def test_oneEvent(self) -> None:
+        """However much that is, it is one event at once, and one more when it goes on for longer than the interval."""
+        observer = jsonObserver(self.stream)
+        for second in (0.0, 0.0, 9.9, 10.0, 10.1):
+            for text in ("EMFILE encountered; releasing reserved file descriptor.", "EMFILE recovery: Closed {address}"):
+                observer({"log_time": second, "log_level": LogLevel.info, "log_format": text, "address": "192.0.2.1"})
+        records = [json.loads(line) for line in self.lines]
+        self.assertEqual([(each["event"], each["level"]) for each in records], [("gateway.out-of-descriptors", "warn")] * 2)
+
+
 class TextTests(ObserverTestCase):
     """L{textObserver}."""
 

@@ -9,8 +9,8 @@ from gateway.domain.tokensfile import TokensFile
 from gateway.net.budget import StallBudget
 from gateway.net.relay import RelaySettings
 from gateway.net.websocket import WebSocketSettings
-from gateway.service.tabbysession import LINGER, LINGER_LIMIT, SessionCause
 from gateway.service.tabbydoor import TabbySettings
+from gateway.service.tabbysession import LINGER, LINGER_LIMIT, SessionCause
 from gateway.service.target import TargetRefused
 from tests.service.tabbyfixture import TOKEN, GatewayTestCase, TabbyFixture
 from tests.websocketclient import BINARY, CLOSE, CONTINUATION, PING, TEXT

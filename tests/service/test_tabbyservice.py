@@ -20,9 +20,9 @@ from zope.interface import implementer
 
 from gateway.domain.tokens import hashToken
 from gateway.domain.tokensfile import addToken, removeToken
-from gateway.service.tabbysession import LINGER
 from gateway.service.tabby_tap import Options
 from gateway.service.tabbyservice import IReactor, TabbyService
+from gateway.service.tabbysession import LINGER
 from gateway.testing import flowPair
 from tests.certificates import makeAuthority
 from tests.service.tabbyfixture import TOKEN, GatewayTestCase, TargetSide, TLSClient, Visitor
