@@ -479,8 +479,8 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         Called by the factory once an interval.
         """
         if self._readingPaused:
-            return  # a pong could not be heard
-        if self._heard:
+            self.sendPing()  # the pong cannot be heard, but of a peer that is gone TCP tells only who writes
+        elif self._heard:
             self._heard = False
             self.sendPing()
         elif not self.takesData():

@@ -276,6 +276,17 @@ class ClientFaultTests(FaultTestCase):
         flood.join(3 + SLACK)
         self.assertFalse(flood.is_alive())
 
+    def test_dropsWhileTargetStalls(self) -> None:
+        """A client that is gone while its target does not read, so that nothing is read of it, is found by pings."""
+        for drop in (socket.socket.close, reset):
+            gateway = self.start("--ping-interval", "1")
+            client, _ = self.session(gateway)
+            self.flood(client.socket, encodeFrame(BINARY, bytes(MIB)))
+            self.assertBounded(gateway, gateway.residentBytes())
+            client.socket.shutdown(socket.SHUT_RDWR)
+            drop(client.socket)
+            self.assertTrue(eventually(gateway.isIdle, 2 + SLACK))
+
     def test_vanishesBeforeHello(self) -> None:
         """A client that opens a WebSocket and says nothing is told, and let go, after C{--handshake-timeout}."""
         gateway = self.start("--handshake-timeout", "1")
