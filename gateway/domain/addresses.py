@@ -8,7 +8,7 @@ all lead to 127.0.0.1, so that whoever decides about a host reduces it to its on
     unwrap(IPv6Address("64:ff9b::7f00:1"))      # IPv4Address("127.0.0.1")
     classify(IPv4Address("169.254.169.254"))    # the class "cloud metadata"
 
-The tables are spelled out because L{ipaddress} draws the lines of C{is_private} and its like differently
+The tables are spelled out because C{ipaddress} draws the lines of C{is_private} and its like differently
 from one Python release to the next.
 """
 

@@ -30,7 +30,7 @@ from twisted.internet.unix import Server as UNIXServer
 from gateway.net.interfaces import IStreamTransport
 
 Buffer = bytes | memoryview
-"""Payload. A L{memoryview} is only valid until the call that it was given to returns."""
+"""Payload. A C{memoryview} is only valid until the call that it was given to returns."""
 
 READ_SIZE = 240 * 1024
 """

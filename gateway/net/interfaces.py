@@ -44,7 +44,8 @@ class IWebSocketReceiver(Interface):
 
     def lost(reason: Failure) -> None:
         """
-        The connection is gone. Called once, last; without C{opened} when the opening handshake failed after all.
+        Nothing will come any more, and nothing can be sent. Called once, last. The connection itself may stand a little
+        longer, until the peer has taken what was written.
 
         @param reason: C{ConnectionDone} when the peer has made its part of the closing handshake, so that all it sent
             has come, and for no other reason.
@@ -55,7 +56,7 @@ class IWebSocketChannel(IStreamTransport):
     """
     An open WebSocket. As a transport, what is written goes out in binary frames, C{loseConnection} makes
     the closing handshake after all that was written, and there is no half-close (C{IHalfCloseableDescriptor} is not
-    provided). C{write} also takes a L{memoryview}, and keeps none beyond the call.
+    provided). C{write} also takes a C{memoryview}, and keeps none beyond the call.
     """
 
     sentData = Attribute("Whether any binary frame was sent.")

@@ -231,19 +231,21 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         self._gotData = None
         self._pace.channel = None  # or the two would wait for the garbage collector
         self._pongs.clear()
-        receiver, self._receiver = self._receiver, None
         if self._reason is not None:
             reason = Failure(self._reason)
-        if receiver is None:
-            if not self._answered:
-                self._gate.failed(reason)
-        elif self.failedByMe:
-            receiver.lost(Failure(ConnectionLost((self.localCloseReason or b"").decode())))
-        elif self.wasClean:
-            receiver.lost(Failure(ConnectionDone()))
+        if not self._answered:
+            self._gate.failed(reason)
         elif reason.check(ConnectionDone):
-            receiver.lost(Failure(ConnectionLost("the connection ended without a closing handshake")))
+            self._over(Failure(ConnectionLost("the connection ended without a closing handshake")))
         else:
+            self._over(reason)
+
+    def _over(self, reason: Failure) -> None:
+        """
+        Tell the receiver that nothing will come any more, though the connection may take a while to end.
+        """
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
             receiver.lost(reason)
 
     # -- The opening handshake
@@ -286,6 +288,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
 
     def _onOpen(self) -> None:
         self._stopDeadline()
+        self._answered = True
         self.factory.remember(self)
         self.transport.registerProducer(self._pace, True)
         # autobahn keeps these for its own use; an idle connection should not.
@@ -507,6 +510,8 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
             self.resumeProducing()
             self._setDeadline(self.factory.settings.closeTimeout)
         super().sendCloseFrame(code, reasonUtf8, isReply)
+        if self.failedByMe:
+            self._over(Failure(ConnectionLost((reasonUtf8 or b"").decode())))
 
     def loseConnection(self) -> None:
         self.close(1000)
@@ -523,6 +528,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         self._flush()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+        self._over(Failure(ConnectionDone() if self.wasClean else ConnectionLost()))
 
     def pauseProducing(self) -> None:
         self._readingPaused = True

@@ -1,5 +1,5 @@
 """
-The C{gateway} command: every service and tool under one name.
+The C{gateway} command: every service and tool under one name::
 
     gateway tabby --no-auth --port 9000         # the same as: twistd -n tabby-gateway --no-auth --port 9000
     gateway tabby-token new alice --file tokens.toml

@@ -1,5 +1,5 @@
 """
-What the command lines of all our services have in common.
+What the command lines of all our services have in common::
 
     class Options(ServiceOptions):
         optParameters = [["drain", None, "10", "Seconds ..."]]

@@ -1,5 +1,5 @@
 """
-The Tabby door: what all visitors of one gateway share, and what can be done to all of them at once.
+The Tabby door: what all visitors of one gateway share, and what can be done to all of them at once::
 
     door = TabbyDoor(reactor, authority, endpointFor, settings=TabbySettings(), ...)
     factory = DoorFactory(door.arrive, WebSocketServerFactory(clock=reactor), clock=reactor)

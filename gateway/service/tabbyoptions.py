@@ -1,5 +1,5 @@
 """
-The command line of the Tabby gateway: the options of tabby-connection-gateway, and ours.
+The command line of the Tabby gateway: the options of tabby-connection-gateway, and ours::
 
     options = TabbyOptions()
     options.parseOptions(["--no-auth", "--port", "9000"])     # UsageError names the option at fault

@@ -1,5 +1,5 @@
 """
-The Tabby gateway as one service: options to doors, ports, signals.
+The Tabby gateway as one service: options to doors, ports, signals::
 
     options = TabbyOptions()
     options.parseOptions(["--no-auth"])

@@ -1,5 +1,5 @@
 """
-A Tabby session: one visitor joined to one target, from the dial to the good-bye.
+A Tabby session: one visitor joined to one target, from the dial to the good-bye::
 
     session = TabbySession(visit, channel, identity, target)
     session.start()

@@ -1,5 +1,5 @@
 """
-C{gateway tabby-token}: the named tokens of a Tabby gateway.
+C{gateway tabby-token}: the named tokens of a Tabby gateway::
 
     gateway tabby-token new alice --file tokens.toml --expires 2027-01-01 --target 'allow *.example.com:22'
     gateway tabby-token list --file tokens.toml

@@ -1,5 +1,5 @@
 """
-The request that opens a WebSocket (RFC 6455, section 4.2.1): is it one, and what is wrong with it.
+The request that opens a WebSocket (RFC 6455, section 4.2.1): is it one, and what is wrong with it::
 
     key = upgradeKey(head)      # or UpgradeRefused, with an answer that a person understands
 
