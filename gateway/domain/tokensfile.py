@@ -208,7 +208,7 @@ def addToken(
     path: str = "tokens file",
 ) -> str:
     """
-    Append a token to the text of a tokens file; every byte that was there stays.
+    Append a token to the text of a tokens file; every byte that was there stays, and new lines end as the others do.
 
     @param digest: as C{hashToken} returns it.
     @param targets: none leaves the key out, so that the token may reach what the gateway allows.
@@ -233,9 +233,10 @@ def addToken(
         "seconds": limits.seconds,
     }
     table += [f"{key} = {value}" for key, value in numbers.items() if value is not None]
+    end = "\r\n" if "\r\n" in text else "\n"
     if text and not text.endswith("\n"):
-        text += "\n"
-    result = text + ("\n" if text else "") + "\n".join(table) + "\n"
+        text += end
+    result = text + (end if text else "") + end.join(table) + end
     parseTokensFile(_encode(result), path)
     return result
 

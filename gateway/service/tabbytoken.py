@@ -36,21 +36,29 @@ class _FileOptions(usage.Options):
         @raise usage.UsageError: when it cannot be read.
         """
         try:
-            return self.path.read_text()
+            with self.path.open(encoding="utf-8", newline="") as file:
+                return file.read()
         except FileNotFoundError:
             return ""
         except (OSError, UnicodeError) as e:
             raise usage.UsageError(f"--file: {self.path}: {getattr(e, 'strerror', None) or 'not UTF-8'}") from None
 
     def write(self, text: str) -> None:
-        """Replace the file in one step: a gateway that reads it meanwhile sees the old or the new one, whole."""
+        """
+        Replace the file in one step: a gateway that reads it meanwhile sees the old or the new one, whole. Its owner
+        and mode stay.
+
+        @raise usage.UsageError: when it cannot be written, or would change hands.
+        """
         path = self.path.resolve()
         try:
-            mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+            before = path.stat() if path.exists() else None
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
             try:
-                with open(descriptor, "w") as file:
-                    os.fchmod(descriptor, mode)
+                with open(descriptor, "w", encoding="utf-8", newline="") as file:
+                    if before is not None:
+                        _keepOwner(descriptor, before, path)
+                        os.fchmod(descriptor, before.st_mode & 0o777)
                     file.write(text)
                     file.flush()
                     os.fsync(descriptor)
@@ -59,7 +67,18 @@ class _FileOptions(usage.Options):
                 os.unlink(temporary)
                 raise
         except OSError as e:
-            raise usage.UsageError(f"--file: {e.filename}: {e.strerror}") from None
+            raise usage.UsageError(f"--file: {e.filename or path}: {e.strerror}") from None
+
+
+def _keepOwner(descriptor: int, before: os.stat_result, path: Path) -> None:
+    """
+    @raise usage.UsageError: when that is not allowed. Root's file in place of the gateway's would keep it from reading
+        its tokens.
+    """
+    try:
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    except OSError as e:
+        raise usage.UsageError(f"--file: {path}: its owner and group cannot be kept: {e.strerror}") from None
 
 
 class _Named(_FileOptions):

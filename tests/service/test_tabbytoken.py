@@ -110,6 +110,41 @@ class TokenCommandTests(SynchronousTestCase):
         self.run_("new", "bob")
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o640)
 
+    def test_ownerStays(self) -> None:
+        """A file of another owner is still theirs when it is replaced, before a byte of it is written."""
+        self.run_("new", "alice")
+        owners: list[tuple[int, int]] = []
+
+        def chown(descriptor: int, user: int, group: int) -> None:
+            self.assertEqual(os.fstat(descriptor).st_size, 0)
+            owners.append((user, group))
+
+        self.patch(os, "fchown", chown)
+        self.run_("new", "bob")
+        status = self.path.stat()
+        self.assertEqual(owners, [(status.st_uid, status.st_gid)])
+
+    def test_ownerCannotStay(self) -> None:
+        """Where the owner cannot be kept the file is not touched: the gateway could not read it any more."""
+        self.run_("new", "alice")
+
+        def fail(*args: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        self.patch(os, "fchown", fail)
+        self.assertIn("owner", self.assertWrong("new", "bob"))
+
+    def test_lineEndsStay(self) -> None:
+        """A file with the line ends of another system keeps them, in the lines that are new too."""
+        for end in (b"\r\n", b"\n"):
+            self.path.write_bytes(b"# ours" + end)
+            self.run_("new", "alice")
+            text = self.path.read_bytes()
+            self.assertTrue(text.startswith(b"# ours" + end))
+            self.assertEqual(text.count(b"\n"), text.count(end))
+            self.run_("revoke", "alice")
+            self.assertEqual(self.path.read_bytes(), b"# ours" + end)
+
     def test_replacedInOneStep(self) -> None:
         """The file is replaced, never rewritten: who has the old one open still reads all of it."""
         self.run_("new", "alice")
