@@ -39,6 +39,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Times": ("handshake-timeout", "connect-timeout", "idle-timeout", "ping-interval", "drain"),
     "Limits": (
         "max-unauthenticated",
+        "max-unauthenticated-per-address",
         "max-per-address",
         "new-per-second",
         "new-per-second-per-address",

@@ -62,6 +62,7 @@ class TabbyOptions(ServiceOptions):
         ["one-shot-ttl", None, "120", "Seconds that a token given by the management listener is good"],
         ["one-shot-limit", None, "10000", "Tokens of the management listener that may wait at once"],
         ["max-unauthenticated", None, "2000", "Connections at once that are not authenticated; 0: no limit"],
+        ["max-unauthenticated-per-address", None, "100", "The same, of one address (IPv6: of one /64); 0: no limit"],
         ["max-per-address", None, "1000", "Connections at once of one address (IPv6: of one /64); 0: no limit"],
         ["new-per-second", None, "2000", "New connections a second; 0: no limit"],
         ["new-per-second-per-address", None, "200", "New connections a second of one address; 0: no limit"],
@@ -141,7 +142,7 @@ class TabbyOptions(ServiceOptions):
             self.number(name, float, 0)
         for name in ("connect-timeout", "handshake-timeout", "one-shot-ttl", "ban-seconds"):
             self.number(name, float, 0.1)
-        for name in ("max-unauthenticated", "max-per-address", "ban-after"):
+        for name in ("max-unauthenticated", "max-unauthenticated-per-address", "max-per-address", "ban-after"):
             self.number(name, int, 0)
         for name in ("one-shot-limit", "stall-memory"):
             self.number(name, int, 1)

@@ -33,6 +33,7 @@ from gateway.net.dial import IReactorDial
 from gateway.net.relay import RelaySettings
 from gateway.net.tls import CertificateError, CertificateFiles
 from gateway.net.websocket import WebSocketServerFactory, WebSocketSettings
+from gateway.service.descriptors import raiseDescriptorLimit
 from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
 from gateway.service.management import ManagementDoor
 from gateway.service.metrics import Metrics
@@ -85,7 +86,7 @@ class TabbyService(MultiService):
             admission=Admission(
                 reactor.seconds(),
                 unauthenticated=options["max-unauthenticated"] or None,
-                unauthenticatedPerAddress=options["max-per-address"] or None,
+                unauthenticatedPerAddress=options["max-unauthenticated-per-address"] or None,
                 perAddress=options["max-per-address"] or None,
                 newPerSecond=options["new-per-second"] or None,
                 newPerSecondPerAddress=options["new-per-second-per-address"] or None,
@@ -213,6 +214,11 @@ class TabbyService(MultiService):
         group.append(listener)
 
     # -- Life
+
+    def privilegedStartService(self) -> None:
+        # A visitor and its target each take one; the rest is for listeners, log files and name lookups.
+        raiseDescriptorLimit(2 * self._options["max-unauthenticated"] + 64)
+        super().privilegedStartService()
 
     def startService(self) -> None:
         super().startService()

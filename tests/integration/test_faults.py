@@ -726,7 +726,13 @@ class ChurnTests(FaultTestCase):
         After 100,000 connections, dropped at any stage, the gateway has no descriptor more than before, no memory
         more than after the first 20,000, and nobody in its books.
         """
-        unlimited = ["--max-per-address", "--max-unauthenticated", "--new-per-second", "--new-per-second-per-address"]
+        unlimited = [
+            "--max-unauthenticated",
+            "--max-unauthenticated-per-address",
+            "--max-per-address",
+            "--new-per-second",
+            "--new-per-second-per-address",
+        ]
         gateway = self.start(*itertools.chain.from_iterable((option, "0") for option in unlimited))
         listener = self.listener(self.BATCH)
         stages = itertools.cycle(self.STAGES)

@@ -138,6 +138,7 @@ class OurOptionsTests(OptionsTestCase):
             ("one-shot-ttl", ("0", "x")),
             ("one-shot-limit", ("0", "1.5")),
             ("max-unauthenticated", ("-1", "x")),
+            ("max-unauthenticated-per-address", ("-1", "x")),
             ("max-per-address", ("-1", "x")),
             ("new-per-second", ("-1", "x")),
             ("new-per-second-per-address", ("-1", "x")),

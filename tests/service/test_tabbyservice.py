@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import signal
 import stat
 import sys
@@ -394,13 +395,37 @@ class LimitTests(ServiceTestCase):
 
     def test_connections(self) -> None:
         """The limits on connections hold at their number; 0 is no limit."""
-        for option in ("max-unauthenticated", "max-per-address", "new-per-second", "new-per-second-per-address"):
+        for option in (
+            "max-unauthenticated",
+            "max-unauthenticated-per-address",
+            "max-per-address",
+            "new-per-second",
+            "new-per-second-per-address",
+        ):
             for number, admitted in (("2", 2), ("0", 4)):
                 self.reactor = Reactor()
                 self.start("--token-auth", f"--{option}", number)
                 build = self.reactor.tcpServers[0][1].buildProtocol
                 address = IPv4Address("TCP", "198.51.100.7", 5)
                 self.assertEqual([build(address) is not None for _ in range(4)].count(True), admitted, option)
+
+    def test_unauthenticatedPerAddress(self) -> None:
+        """By default one address may hold 100 connections that are not authenticated, however many it may hold."""
+        self.start("--token-auth")
+        build = self.reactor.tcpServers[0][1].buildProtocol
+        address = IPv4Address("TCP", "198.51.100.7", 5)
+        self.assertEqual([build(address) is not None for _ in range(101)].count(True), 100)
+
+    def test_descriptors(self) -> None:
+        """The start takes all descriptors that the system allows, and warns when --max-unauthenticated needs more."""
+        taken: list[tuple[int, int]] = []
+        self.patch(resource, "setrlimit", lambda kind, limits: taken.append(limits))
+        for hard, words, warnings in ((4064, (), 0), (4063, (), 1), (4063, ("--max-unauthenticated", "1999"), 0)):
+            self.patch(resource, "getrlimit", lambda kind, hard=hard: (1024, hard))
+            self.events.clear()
+            self.start("--token-auth", *words)
+            self.assertEqual(taken.pop(), (hard, hard))
+            self.assertEqual(len(self.logged("gateway.few-descriptors")), warnings)
 
     def test_stallMemory(self) -> None:
         """--stall-memory is in MiB."""
