@@ -11,10 +11,12 @@ between them: the address that was checked is the address that is connected to::
 
 __all__ = ["AddressesEndpoint", "DialFailed", "DialFailure", "IPAddress", "IReactorDial", "resolve"]
 
+import socket
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import zip_longest
+from typing import cast
 
 from twisted.internet.address import IPv4Address as TCP4Address
 from twisted.internet.address import IPv6Address as TCP6Address
@@ -40,6 +42,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IResolutionReceiver,
     IStreamClientEndpoint,
+    ISystemHandle,
     ITransport,
 )
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
@@ -52,6 +55,12 @@ IPAddress = IPv4Address | IPv6Address
 
 HEAD_START = 0.25
 """Seconds for which an address is tried alone (RFC 8305, section 8)."""
+
+MAX_ADDRESSES = 8
+"""Addresses of one target that are tried: a name may have a thousand, and would make one request a scan."""
+
+_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 3))
+"""Seconds of silence before TCP probes a target, seconds between probes, and probes unanswered that end it."""
 
 
 class IReactorDial(IReactorTCP, IReactorTime, IReactorPluggableNameResolver):
@@ -154,11 +163,24 @@ class _Arrival(Protocol):
 
     def makeConnection(self, transport: ITransport) -> None:
         become(self, self._protocol)
+        if ISystemHandle.providedBy(transport):
+            _tune(cast(socket.socket, transport.getHandle()))
         self._protocol.makeConnection(transport)
         self._made(self._protocol)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._protocol.connectionLost(reason)
+
+
+def _tune(connection: socket.socket) -> None:
+    """
+    Let a keystroke go out without waiting for the answer to the one before, and find a target that vanished within two
+    minutes, where the system's own default is hours.
+    """
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE:
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class _Attempt(ClientFactory):
@@ -207,7 +229,7 @@ class _Race:
         timeout: float | None,
     ) -> None:
         self._reactor = reactor
-        self._addresses = _interleave(addresses)
+        self._addresses = _interleave(addresses)[:MAX_ADDRESSES]
         self._port = port
         self._factory = factory
         self._timeout = timeout

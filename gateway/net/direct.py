@@ -13,13 +13,15 @@ kernel, page by page. Here both are done at once and in place::
 What the kernel does not take goes to C{transport.write}, so order, back-pressure and errors stay the transport's
 own. All of this holds for plain TCP alone; any other transport is used as it is.
 
-The price is that two names of Twisted's are used which are not public: C{_tempDataBuffer}, to see whether anything is
-queued, and C{doRead} of an instance, which is replaced. C{tests/net/test_direct.py} holds Twisted to both.
+The price is that names of Twisted's are used which are not public: C{_tempDataBuffer} and C{_aborting}, to see
+whether something is queued or over, and C{doRead} of an instance, which is replaced.
+C{tests/integration/test_direct.py} holds Twisted to them.
 """
 
 __all__ = ["Buffer", "directWriter", "readDirectly"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from errno import ENOBUFS
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
@@ -39,6 +41,10 @@ where 256 KiB would be four and a tiny fifth, which costs as much as the others.
 """
 
 
+_MAX_PIECES = 64
+"""Pieces that are worth a vector of their own; the kernel takes no more than 1,024."""
+
+
 def _plain(transport: object) -> Client | Server | None:
     # UNIX sockets have a way of reading of their own, for the descriptors that may come along.
     if not isinstance(transport, Client | Server) or isinstance(transport, UNIXClient | UNIXServer) or transport.TLS:
@@ -56,24 +62,37 @@ def directWriter(transport: IStreamTransport) -> Callable[[Sequence[Buffer]], No
         return lambda pieces: transport.write(b"".join(pieces))
 
     def write(pieces: Sequence[Buffer]) -> None:
-        # Whether anything is queued, or may not be sent any more.
-        if connection._tempDataBuffer or connection.dataBuffer or connection.disconnecting or not connection.connected:
+        if connection._aborting or not connection.connected:
+            return
+        # Whether anything is queued, or will be followed by the end.
+        if connection._tempDataBuffer or connection.dataBuffer or connection.disconnecting:
             connection.write(b"".join(pieces))
             return
+        if len(pieces) > _MAX_PIECES:
+            pieces = (b"".join(pieces),)
         try:
             sent = connection.socket.sendmsg(pieces)
         except (BlockingIOError, InterruptedError):
             sent = 0
-        except OSError:
-            # The kernel reports a reset once. To the transport the connection would look as if it had ended well.
-            connection.abortConnection()
-            return
-        for piece in pieces:
-            if sent < len(piece):
-                connection.write(bytes(piece[sent:]))
-            sent = max(0, sent - len(piece))
+        except OSError as e:
+            if e.errno != ENOBUFS:
+                # The kernel reports a reset once. To the transport the connection would look as if it had ended well.
+                connection.abortConnection()
+                return
+            sent = 0
+        rest = b"".join(_after(pieces, sent))
+        if rest:
+            connection.write(rest)
 
     return write
+
+
+def _after(pieces: Sequence[Buffer], sent: int) -> Iterator[Buffer]:
+    """What is left of pieces once some bytes of them are sent."""
+    for piece in pieces:
+        if sent < len(piece):
+            yield piece[sent:]
+        sent = max(0, sent - len(piece))
 
 
 _buffer = memoryview(bytearray(READ_SIZE))

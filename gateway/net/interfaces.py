@@ -78,12 +78,6 @@ class IWebSocketChannel(IStreamTransport):
             everything that was written before; never called when the channel is lost first.
         """
 
-    def takesData() -> bool:
-        """
-        Whether the peer is busy taking what was written before: a backlog stands, and some of it was taken since the
-        last call. A ping has to wait for it.
-        """
-
     def close(code: int, reason: str = "") -> None:
         """
         Make the closing handshake after what was written; a peer that does not take part is cut off.

@@ -16,7 +16,7 @@ __all__ = ["TLS_HANDSHAKE", "Peek", "PeekFailed", "become"]
 
 from collections.abc import Callable
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -126,5 +126,7 @@ class Peek(Protocol):
                 self._chosen.connectionLost(reason)
             elif self._data and reason.check(ConnectionDone):
                 self._failed(PeekFailed("left before it was clear what it wants"))
+            elif isinstance(reason.value, Exception) and not reason.check(ConnectionDone, ConnectionLost):
+                self._failed(reason.value)  # TLS below, which says why
         finally:
             self._lost()

@@ -26,7 +26,7 @@ _BYTES_ACKED = 120
 
 class Progress:
     """
-    @param transport: TCP, or TLS over TCP.
+    @param transport: what has, by way of whatever is on it, a C{socket}. Each who asks has a L{Progress} of their own.
     """
 
     __slots__ = ("_acknowledged", "_transport")

@@ -60,6 +60,7 @@ from gateway.net.budget import IStalls, StallBudget
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.direct import Buffer, directWriter, readDirectly
 from gateway.net.interfaces import IStreamTransport, IWebSocketChannel
+from gateway.net.progress import Progress
 
 
 class Cause(StrEnum):
@@ -82,13 +83,16 @@ class RelaySettings:
     @ivar dialTimeout: seconds for the far side to come into being.
     @ivar idleTimeout: seconds without a byte in either direction, or C{None} for no limit. Noticed at most a
         quarter later.
-    @ivar closeTimeout: seconds that a side has to take what was written to it before it closes; then it is cut off.
+    @ivar closeTimeout: seconds that a side has to take what was written to it before it closes; then it is cut off,
+        unless it has taken some of it meanwhile.
+    @ivar closeLimit: seconds after which it is cut off all the same.
     @ivar pending: bytes that the near side may send before the far side exists.
     """
 
     dialTimeout: float = 20.0
     idleTimeout: float | None = None
     closeTimeout: float = 60.0
+    closeLimit: float = 900.0
     pending: int = 64 * 1024
 
 
@@ -331,6 +335,8 @@ class Relay:
         self._started = clock.seconds()
         self._dial: Deferred[IProtocol] | None = None
         self._timer: IDelayedCall | None = None
+        self._progress: list[Progress] = []
+        self._giveUp = 0.0
         self._seen = -1
         self._quiet = 0
         self.near = nearFactory(self)
@@ -481,6 +487,9 @@ class Relay:
 
     def _cutOff(self) -> None:
         self._timer = None
+        if self._clock.seconds() < self._giveUp and any(list(map(Progress.isMade, self._progress))):
+            self._settle()
+            return
         for half in (self.far, self.near):
             half.cutOff()
 
@@ -488,6 +497,9 @@ class Relay:
         if self._ended is None:
             return
         if self._present(self.near) or self._present(self.far):
+            if not self._progress:
+                self._giveUp = self._clock.seconds() + self.settings.closeLimit
+                self._progress = [Progress(half.transport) for half in (self.near, self.far) if self._present(half)]
             if self._timer is None:
                 self._timer = self._clock.callLater(self.settings.closeTimeout, self._cutOff)
             return

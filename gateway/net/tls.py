@@ -64,7 +64,8 @@ def _context(certificate: str, privateKey: str, authority: str | None) -> SSL.Co
     use(privateKey, useKey, f"not the key of {certificate}")
     if authority is not None:
         use(authority, lambda _: context.load_verify_locations(authority), "not CA certificates in PEM")
-        context.load_client_ca(os.fsencode(authority))  # so that a browser offers the right certificate
+        # So that a browser offers the right certificate.
+        use(authority, lambda _: context.load_client_ca(os.fsencode(authority)), "not CA certificates in PEM")
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
     return context
 
@@ -110,9 +111,13 @@ class CertificateFiles:
         try:
             self._context = _context(*self._paths)
         except CertificateError as e:
-            self._log.error("the changed certificate is not used, the old one stays: {problem}", problem=str(e))
+            self._log.error(
+                "the changed certificate is not used, the old one stays: {problem}",
+                event="gateway.certificate-refused",
+                problem=str(e),
+            )
         else:
-            self._log.info("certificate read again: {path}", path=self._paths[0])
+            self._log.info("certificate read again: {path}", event="gateway.certificate-read", path=self._paths[0])
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         if self._clock.seconds() - self._checked >= _CHECK_INTERVAL:

@@ -43,6 +43,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost, TimeoutError
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer, IProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -60,6 +61,8 @@ _FINAL_BINARY = 0x82
 _UINT16 = Struct("!H").unpack_from
 _UINT64 = Struct("!Q").unpack_from
 _LARGEST_PAYLOAD = 0x7FFFFFFFFFFFFFFF
+_MAX_ANSWERS = 32
+"""Pieces of output for one piece of input, beyond which pings are answered together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +142,15 @@ class _Pace:
         if self.producer is not None:
             self.producer.pauseProducing()
 
-    def resumeProducing(self) -> None:
-        self.paused = False
-        if self.owed is not None and self.channel is not None:
+    def pay(self) -> None:
+        """Send the pong that is owed, unless the peer takes nothing."""
+        if self.owed is not None and self.channel is not None and not self.paused:
             owed, self.owed = self.owed, None
             self.channel.sendPong(owed)
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        self.pay()
         if self.producer is not None:
             self.producer.resumeProducing()
 
@@ -309,6 +316,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
             elif self._receiveStream(data):
                 self.consumeData()
         finally:
+            self._pace.pay()
             self._flush()
             self._output = None
 
@@ -423,7 +431,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
             self._receiver.gotMessage(payload, isBinary)
 
     def onPing(self, payload: bytes) -> None:
-        if self._pace.paused:
+        if self._pace.paused or (self._output is not None and len(self._output) > _MAX_ANSWERS):
             self._pace.owed = payload  # one pong for the latest will do (RFC 6455, section 5.5.3)
         else:
             self.sendPong(payload)
@@ -486,12 +494,17 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
         elif self._heard:
             self._heard = False
             self.sendPing()
-        elif not self.takesData():
+        elif not self._takesData():
             self._cutOff("the peer does not answer pings")
 
-    def takesData(self) -> bool:
+    @property
+    def socket(self) -> object:
+        """For L{Progress}."""
+        return getattr(self.transport, "socket", None)
+
+    def _takesData(self) -> bool:
         if self._progress is None:
-            self._progress = Progress(self.transport)
+            self._progress = Progress(self)
         return self._progress.isMade()
 
     # -- IWebSocketChannel: the transport
@@ -569,6 +582,7 @@ class WebSocketServerFactory(_AutobahnServerFactory):  # type: ignore[misc]  # a
     @param clock: for every deadline and for the pings.
     """
 
+    _log = Logger()
     log = _Silence()
     noisy = False
 
@@ -609,4 +623,7 @@ class WebSocketServerFactory(_AutobahnServerFactory):  # type: ignore[misc]  # a
 
     def _pingAll(self) -> None:
         for channel in tuple(self._channels):
-            channel.pingOrCutOff()
+            try:
+                channel.pingOrCutOff()
+            except Exception:  # one that fails may not keep the others from being pinged
+                self._log.failure("a ping failed", event="gateway.defect")

@@ -26,6 +26,7 @@ from gateway.domain.limits import TokenBucket
 from gateway.domain.targets import Target
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketChannel
+from gateway.net.progress import Progress
 from gateway.net.relay import Cause, Half, Outcome, Relay
 from gateway.service.target import TargetRefused
 from gateway.wire.tabby import Code, State
@@ -183,7 +184,8 @@ class TabbySession:
         if not self._channel.sentData or cause in (Cause.NEAR_CLOSED, Cause.NEAR_RESET):
             self._sayGoodbye(cause)
             return
-        self._deadline = self._visit.door.clock.callLater(LINGER_LIMIT, self._waitedForPong, cause)
+        progress = Progress(self._channel)
+        self._deadline = self._visit.door.clock.callLater(LINGER_LIMIT, self._waitedForPong, cause, progress)
         self._channel.ping(self._linger)
 
     def _linger(self) -> None:
@@ -193,9 +195,9 @@ class TabbySession:
             self._stopClock()
             self._deadline = self._visit.door.clock.callLater(LINGER, self._sayGoodbye, cause)
 
-    def _waitedForPong(self, cause: str) -> None:
-        if self._channel.takesData():
-            self._deadline = self._visit.door.clock.callLater(LINGER_LIMIT, self._waitedForPong, cause)
+    def _waitedForPong(self, cause: str, progress: Progress) -> None:
+        if progress.isMade():
+            self._deadline = self._visit.door.clock.callLater(LINGER_LIMIT, self._waitedForPong, cause, progress)
         else:
             self._sayGoodbye(cause)
 

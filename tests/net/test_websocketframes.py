@@ -113,11 +113,12 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(connection.receiver.events, [("data", pattern(1_000_000))])
 
     def test_manyControlFramesInOnePiece(self) -> None:
-        """Thousands of control frames in one piece are all answered."""
+        """Of thousands of pings in one piece only some are answered, and what follows them is read."""
         for streaming in (False, True):
             connection = Connection.open(streaming=streaming)
             connection.send(frame(PING, b"x") * 5000 + frame(BINARY, b"end"))
-            self.assertEqual(connection.frames, [Frame(PONG, b"x")] * 5000)
+            self.assertEqual(set(connection.frames), {Frame(PONG, b"x")})
+            self.assertLess(len(connection.frames), 50)
             self.assertEqual(connection.receiver.events, [("data" if streaming else "binary", b"end")])
 
     def test_messageAtTheLimit(self) -> None:

@@ -1,0 +1,240 @@
+"""
+Tests for L{gateway.net.direct} and the sockets that L{gateway.net.dial} makes, on real TCP connections.
+
+They hold Twisted to the few names of its own that are used there: when one of them means something else, bytes are
+lost, repeated or out of order here.
+"""
+
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from gateway.net.dial import AddressesEndpoint
+from gateway.net.direct import READ_SIZE, Buffer, directWriter, readDirectly
+
+HERE = "127.0.0.1"
+
+
+def pattern(size: int) -> bytes:
+    """Bytes of which no two stretches are alike."""
+    return b"".join(number.to_bytes(4, "big") for number in range(size // 4))
+
+
+class Taker(Protocol):
+    """Keeps what comes, and tells when it is enough or over."""
+
+    def __init__(self) -> None:
+        self.taken = bytearray()
+        self.made: Deferred[None] = Deferred()
+        self.over: Deferred[object] = Deferred()
+        self.enough: tuple[int, Deferred[None]] | None = None
+
+    def connectionMade(self) -> None:
+        self.made.callback(None)
+
+    def dataReceived(self, data: Buffer) -> None:
+        self.taken += data
+        if self.enough is not None and len(self.taken) >= self.enough[0]:
+            enough, self.enough = self.enough[1], None
+            enough.callback(None)
+
+    def until(self, size: int) -> Deferred[None]:
+        """Fires when so many bytes are there."""
+        done: Deferred[None] = Deferred()
+        self.enough = (size, done)
+        self.dataReceived(b"")
+        return done
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        self.over.callback(reason.value)
+
+
+@implementer(IPushProducer)
+class Pace:
+    """Remembers how it was asked to go."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.resumed: Deferred[None] = Deferred()
+
+    def pauseProducing(self) -> None:
+        self.asked.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.asked.append("resume")
+        if not self.resumed.called:
+            self.resumed.callback(None)
+
+    def stopProducing(self) -> None:
+        self.asked.append("stop")
+
+
+class DirectTests(TestCase):
+    """A plain TCP connection that is read and written directly."""
+
+    timeout = 30
+
+    @inlineCallbacks
+    def connect(self) -> Any:
+        """A connection from L{AddressesEndpoint}; both its ends are kept."""
+        self.far, self.near = Taker(), Taker()
+        factory = Factory.forProtocol(lambda: self.far)
+        port = yield TCP4ServerEndpoint(reactor, 0, interface=HERE).listen(factory)
+        self.addCleanup(port.stopListening)
+        nearFactory = Factory.forProtocol(lambda: self.near)
+        endpoint = AddressesEndpoint(reactor, [ip_address(HERE)], port.getHost().port)  # type: ignore[arg-type]
+        yield endpoint.connect(nearFactory)
+        yield self.far.made
+        self.addCleanup(self.hangUp)
+        self.write: Callable[[list[Buffer]], None] = directWriter(self.near.transport)  # type: ignore[arg-type]
+
+    @inlineCallbacks
+    def hangUp(self) -> Any:
+        """Nothing is left open."""
+        for side in (self.near, self.far):
+            if not side.over.called:
+                side.transport.abortConnection()  # type: ignore[union-attr]
+                yield side.over
+
+    @inlineCallbacks
+    def test_order(self) -> Any:
+        """Pieces arrive whole and in order, whether the kernel takes them at once, partly or not at all."""
+        yield self.connect()
+        self.far.transport.pauseProducing()  # type: ignore[union-attr]
+        data = pattern(12_000_000)
+        view = memoryview(data)
+        for at in range(0, len(data), 300_000):
+            self.write([view[at : at + 10], b"", view[at + 10 : at + 300_000]])
+        self.far.transport.resumeProducing()  # type: ignore[union-attr]
+        yield self.far.until(len(data))
+        self.assertEqual(self.far.taken, data)
+
+    @inlineCallbacks
+    def test_beside(self) -> Any:
+        """What the transport itself was given before and after stays in its place."""
+        yield self.connect()
+        self.near.transport.write(b"one ")  # type: ignore[union-attr]
+        self.write([b"two ", b"three "])
+        self.near.transport.write(b"four")  # type: ignore[union-attr]
+        yield self.far.until(18)
+        self.assertEqual(self.far.taken, b"one two three four")
+
+    @inlineCallbacks
+    def test_manyPieces(self) -> Any:
+        """There may be more pieces than the kernel takes in one call."""
+        yield self.connect()
+        self.write([b"x"] * 5000)
+        yield self.far.until(5000)
+
+    @inlineCallbacks
+    def test_producer(self) -> Any:
+        """A producer is asked to pause only when the kernel takes no more, and to resume when it does again."""
+        yield self.connect()
+        pace = Pace()
+        self.near.transport.registerProducer(pace, True)  # type: ignore[union-attr]
+        self.write([b"x" * 100_000])
+        self.assertEqual(pace.asked, [])
+        self.far.transport.pauseProducing()  # type: ignore[union-attr]
+        sent = 100_000
+        while "pause" not in pace.asked:
+            self.write([b"x" * 1_000_000])
+            sent += 1_000_000
+        self.far.transport.resumeProducing()  # type: ignore[union-attr]
+        yield pace.resumed
+        yield self.far.until(sent)
+        self.near.transport.unregisterProducer()  # type: ignore[union-attr]
+
+    @inlineCallbacks
+    def test_nothingKept(self) -> Any:
+        """What was given as a view may change as soon as the call is over, also when it could not be sent."""
+        yield self.connect()
+        self.far.transport.pauseProducing()  # type: ignore[union-attr]
+        buffer = bytearray(READ_SIZE)
+        view = memoryview(buffer)
+        for number in range(60):
+            buffer[:] = bytes([number]) * READ_SIZE
+            self.write([view])
+        buffer[:] = b"\xff" * READ_SIZE
+        self.far.transport.resumeProducing()  # type: ignore[union-attr]
+        yield self.far.until(60 * READ_SIZE)
+        self.assertEqual(self.far.taken, b"".join(bytes([number]) * READ_SIZE for number in range(60)))
+
+    @inlineCallbacks
+    def test_loseConnection(self) -> Any:
+        """All that was written before the end goes out before it, and nothing after an abort."""
+        yield self.connect()
+        self.write([b"last words"])
+        self.near.transport.loseConnection()  # type: ignore[union-attr]
+        reason = yield self.far.over
+        self.assertIsInstance(reason, ConnectionDone)
+        self.assertEqual(self.far.taken, b"last words")
+        self.write([b"too late"])
+
+    @inlineCallbacks
+    def test_abort(self) -> Any:
+        """After an abort nothing is sent, though the transport still calls itself connected."""
+        yield self.connect()
+        self.near.transport.abortConnection()  # type: ignore[union-attr]
+        self.write([b"too late"])
+        reason = yield self.far.over
+        self.assertNotIsInstance(reason, ConnectionDone)
+        self.assertEqual(self.far.taken, b"")
+
+    @inlineCallbacks
+    def test_resetWhileWriting(self) -> Any:
+        """A reset that is met by a write is not taken for a proper end."""
+        yield self.connect()
+        self.near.transport.pauseProducing()  # type: ignore[union-attr]  # or the read would meet it first
+        self.far.transport.abortConnection()  # type: ignore[union-attr]
+        yield self.far.over
+        while not self.near.over.called and not self.near.transport._aborting:  # type: ignore[union-attr]
+            self.write([b"x"])
+        reason = yield self.near.over
+        self.assertNotIsInstance(reason, ConnectionDone)
+
+    @inlineCallbacks
+    def test_readDirectly(self) -> Any:
+        """Bytes that are read in place are the ones that were sent; a pause and an end work as ever."""
+        yield self.connect()
+        data = pattern(3_000_000)
+        readDirectly(self.far.transport, self.far.dataReceived)  # type: ignore[arg-type]
+        self.write([data[:1000]])
+        yield self.far.until(1000)
+        self.far.transport.pauseProducing()  # type: ignore[union-attr]
+        self.write([data[1000:]])
+        self.assertEqual(len(self.far.taken), 1000)
+        self.far.transport.resumeProducing()  # type: ignore[union-attr]
+        yield self.far.until(len(data))
+        self.assertEqual(self.far.taken, data)
+        self.near.transport.loseConnection()  # type: ignore[union-attr]
+        reason = yield self.far.over
+        self.assertIsInstance(reason, ConnectionDone)
+
+    @inlineCallbacks
+    def test_readDirectlyReset(self) -> Any:
+        """A reset is told from an end."""
+        yield self.connect()
+        readDirectly(self.far.transport, self.far.dataReceived)  # type: ignore[arg-type]
+        self.near.transport.abortConnection()  # type: ignore[union-attr]
+        reason = yield self.far.over
+        self.assertNotIsInstance(reason, ConnectionDone)
+
+    @inlineCallbacks
+    def test_tuned(self) -> Any:
+        """A connection to a target sends keystrokes at once, and asks for signs of life."""
+        yield self.connect()
+        handle = self.near.transport.getHandle()  # type: ignore[union-attr]
+        self.assertTrue(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
