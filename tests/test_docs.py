@@ -180,7 +180,8 @@ def logCalls() -> Iterator[tuple[str, str, set[str]]]:
                 facts = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}
                 name = facts.pop("event", None)
                 if isinstance(name, ast.Constant):
-                    yield str(name.value), node.func.attr, set(facts)
+                    level = "critical" if node.func.attr == "failure" else node.func.attr
+                    yield str(name.value), level, set(facts)
 
 
 class LogTests(SynchronousTestCase):

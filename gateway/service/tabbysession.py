@@ -123,7 +123,7 @@ class TabbySession:
     def _dialFailed(self, failure: Failure) -> None:
         error = failure.value
         if not isinstance(error, DialFailed):
-            self._log.failure("a dial failed in a way that it should not", failure)
+            self._log.failure("a dial failed in a way that it should not", failure, event="gateway.defect")
             error = DialFailed(DialFailure.OTHER, "The gateway has a defect")
         if error.kind is DialFailure.CANCELLED:
             return
