@@ -50,6 +50,10 @@ class AddressClass:
     networks: tuple[IPNetwork, ...]
     local: bool = False
 
+    def holds(self, network: IPNetwork) -> bool:
+        """Whether all of a network is of this kind."""
+        return any(network[0] in each and network[-1] in each for each in self.networks)
+
 
 def _class(name: str, *networks: str, local: bool = False) -> AddressClass:
     return AddressClass(name, tuple(ip_network(network) for network in networks), local)

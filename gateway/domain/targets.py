@@ -32,9 +32,11 @@ I/O, on the name that was asked and on each address that it resolved to::
 # that shows it was meant. Link-local, metadata, multicast, unspecified and reserved addresses want a rule
 # that names the address: were a name enough, the owner of an allowed name could point it at 169.254.169.254.
 # Loopback and private addresses, refused to visitors without a credential (`strict`), may also be allowed by
-# name, since "allow nas.lan" can mean nothing else. `*`, 0.0.0.0/0 and ::/0 lift nothing: they say "the whole
-# Internet", and were never about the machine next door. The gateway's own listeners want the very address and
-# port, for a gateway that dials itself can be made to do so in a circle and to see itself as a local visitor.
+# their very name, since "allow nas.lan" can mean nothing else; `*.example.edu` can, and any of the many who may
+# make a name there could point it at the machine next door. A network lifts a class only if it lies inside it,
+# whole: 0.0.0.0/0 says "the Internet", and so do 0.0.0.0/1 and 128.0.0.0/1 together. No prefix length would tell
+# the two kinds apart as well. The gateway's own listeners want the very address and port, for a gateway that
+# dials itself can be made to do so in a circle and to see itself as a local visitor.
 #
 # *Two policies.* A token may narrow what the gateway allows. Each policy decides for itself and both must
 # allow (`AllOf`). One merged list would let a token's "allow" stand before the gateway's "deny", or lift its
@@ -228,14 +230,15 @@ class TargetPolicy:
         @param rule: the allow rule that decided, if any did.
         @return: the name of what is refused.
         """
-        namesAddress = rule is not None and not isinstance(rule.pattern, str) and rule.pattern.prefixlen > 0
-        namesHost = rule is not None and isinstance(rule.pattern, str) and rule.pattern != "*"
+        namesHost = rule is not None and isinstance(rule.pattern, str) and not rule.pattern.startswith("*")
         namesListener = rule is not None and rule.isSingleAddress and (port, port) in (rule.ports or ())
         for reading in readings(address):
             if self._ownListener(reading, port) and not namesListener:
                 return "the gateway's own listeners"
             kind = classify(reading)
-            if kind is None or namesAddress or (kind.local and (namesHost or not self._strict)):
+            if kind is None or (kind.local and (namesHost or not self._strict)):
+                continue
+            if rule is not None and not isinstance(rule.pattern, str) and kind.holds(rule.pattern):
                 continue
             return kind.name
         return None

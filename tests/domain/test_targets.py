@@ -242,11 +242,13 @@ class BuiltInTests(SynchronousTestCase):
         )
 
     def test_liftAlways(self) -> None:
-        """What is nobody's target is lifted by a rule that names the address, by no other."""
+        """A metadata service is lifted by a rule that names the address, by no other."""
         for line, lifted in [
             ("allow 169.254.169.254", True),
             ("allow 169.254.169.254:80", True),
-            ("allow 169.254.0.0/16", True),
+            ("allow 169.254.169.254/31", False),
+            ("allow 169.254.0.0/16", False),
+            ("allow 128.0.0.0/1", False),
             ("allow box.lan", False),
             ("allow *.lan", False),
             ("allow *", False),
@@ -262,8 +264,13 @@ class BuiltInTests(SynchronousTestCase):
             ("allow 127.0.0.1", "box.lan", "127.0.0.1", True),
             ("allow 127.0.0.0/8:22", "box.lan", "127.0.0.1", True),
             ("allow box.lan", "box.lan", "127.0.0.1", True),
-            ("allow *.lan", "box.lan", "127.0.0.1", True),
+            ("allow *.lan", "box.lan", "127.0.0.1", False),
             ("allow fc00::/7", None, "fd00::1", True),
+            ("allow fc00::/6", None, "fd00::1", False),
+            ("allow 10.0.0.0/8", None, "10.0.0.1", True),
+            ("allow 10.0.0.0/7", None, "10.0.0.1", False),
+            ("allow 0.0.0.0/1", "box.lan", "127.0.0.1", False),
+            ("allow 8000::/1", "box.lan", "fd00::1", False),
             ("allow *", "box.lan", "127.0.0.1", False),
             ("allow 0.0.0.0/0", "box.lan", "127.0.0.1", False),
             ("allow ::/0", "box.lan", "::1", False),
@@ -271,6 +278,23 @@ class BuiltInTests(SynchronousTestCase):
         ]:
             refusal = policy(line, strict=True).check(host, ip_address(address), 22)
             self.assertEqual(refusal is None, lifted, line)
+
+    def test_liftWithinTheClass(self) -> None:
+        """A network lifts the class in which it lies whole, and no other that lies in it."""
+        for line, address, expected in [
+            ("allow 169.254.0.0/16", "169.254.1.1", None),
+            ("allow 169.254.0.0/15", "169.254.1.1", "built-in: link-local addresses"),
+            ("allow fc00::/7", "fd00:ec2::254", "built-in: cloud metadata"),
+            ("allow fd00:ec2::254", "fd00:ec2::254", None),
+            ("allow 224.0.0.0/3", "224.0.0.1", "built-in: multicast addresses"),
+        ]:
+            self.assertEqual(ruleOf(policy(line).check(None, ip_address(address), 80)), expected, line)
+
+    def test_halvesOfTheInternet(self) -> None:
+        """Two rules that together hold every address lift no more than one that does."""
+        halves = policy("allow 0.0.0.0/1", "allow 128.0.0.0/1", "allow ::/1", "allow 8000::/1", strict=True)
+        for first, _, name, *_ in RANGES:
+            self.assertEqual(ruleOf(halves.check(None, ip_address(first), 22)), f"built-in: {name}")
 
     def test_liftByTheDecidingRule(self) -> None:
         """A rule that was not reached lifts nothing."""
