@@ -129,18 +129,20 @@ class TabbyVisit:
 
     def lost(self, reason: Failure) -> None:
         self._stopClock()
-        self.door.visitOver(self)
+        self._channel = None
         if self.identity is not None:
             self.door.sessions.release(self.identity.name)
         if self._session is not None:
-            self._session.lost(reason)
-        elif self.conversation.state is not State.CLOSED and not reason.check(ConnectionDone):
+            self._session.lost(reason)  # the visit is over when the target has what was sent to it
+            return
+        if self.conversation.state is not State.CLOSED and not reason.check(ConnectionDone):
             self._log.info(
                 "visitor left before connecting: {problem}, from {visitor}",
                 event="tabby.failed",
                 problem=reason.getErrorMessage(),
                 visitor=self.host,
             )
+        self.door.visitOver(self)
 
     # -- Who is it?
 
@@ -227,7 +229,9 @@ class TabbyVisit:
             self.end(SessionCause.SHUTDOWN)
 
     def abort(self) -> None:
-        """Cut the connection off."""
+        """Cut off what is left: the visitor, and the target if there is one."""
+        if self._session is not None:
+            self._session.abort()
         if self._channel is not None:
             self._channel.abortConnection()
 

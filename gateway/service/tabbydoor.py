@@ -64,7 +64,7 @@ class TabbyDoor:
 
     @param endpointFor: where a target that an identity asks for is dialled; the policy is behind it.
     @param wallClock: POSIX seconds, for the expiry of tokens.
-    @ivar visits: everybody who is in, whatever the state.
+    @ivar visits: everybody who is in, whatever the state, until the target has taken all that was sent to it.
     @ivar sessions: how many each identity has open.
     """
 
@@ -210,7 +210,8 @@ class TabbyDoor:
 
     async def drain(self, seconds: float) -> None:
         """
-        Send everybody home: who has no session yet at once, the others when they are done or time is up.
+        Send everybody home: who has no session yet at once, the others when they are done, target and all, or time
+        is up.
 
         The caller has stopped listening.
         """
@@ -242,7 +243,7 @@ class TabbyDoor:
             empty.callback(None)
 
     def visitOver(self, visit: TabbyVisit) -> None:
-        """A visitor is gone."""
+        """A visitor is gone, and so is its target. The caller has nothing left to do: a drain may go on in here."""
         self.visits.discard(visit)
         if not self.visits:
             self._wake()

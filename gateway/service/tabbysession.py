@@ -170,6 +170,10 @@ class TabbySession:
         """The door ends the session."""
         self._relay.end(cause)
 
+    def abort(self) -> None:
+        """Cut the target off, whatever it has not read."""
+        self._relay.far.cutOff()
+
     def lost(self, reason: Failure) -> None:
         """The visitor's connection is gone."""
         self._relay.near.connectionLost(reason)
@@ -210,8 +214,11 @@ class TabbySession:
 
     def _ended(self, outcome: Outcome) -> None:
         self._stopClock()
-        if not self.opened:
-            return
+        if self.opened:
+            self._tell(outcome)
+        self._visit.door.visitOver(self._visit)  # last: the door may be waiting for just this
+
+    def _tell(self, outcome: Outcome) -> None:
         metrics = self._visit.door.metrics
         metrics.closed.labels(outcome.cause).inc()
         metrics.bytes.labels("up").inc(outcome.up)

@@ -490,6 +490,49 @@ class DrainTests(DoorTestCase):
         self.successResultOf(drained)
         self.assertEqual(self.gateway.clock.getDelayedCalls(), [])
 
+    def test_targetsGetWhatWasSent(self) -> None:
+        """What a visitor sent before it left still reaches its target: the drain waits for that, and no longer."""
+        visitor, target = self.gateway.session()
+        target.link.aToB.stalled = True
+        visitor.send(b"last words")
+        visitor.close()
+        self.assertTrue(visitor.isGone)
+        drained = self.drain(10)
+        self.gateway.advance(9.9)
+        self.assertNoResult(drained)
+        target.link.aToB.stalled = False
+        self.gateway.pump()
+        self.assertEqual(target.received, b"last words")
+        self.gateway.targetEnds(target)
+        self.successResultOf(drained)
+        self.assertEqual(self.gateway.clock.getDelayedCalls(), [])
+
+    def test_targetsThatTakeNothing(self) -> None:
+        """A target that does not read is cut off when the good-byes are over, so that the gateway does stop."""
+        visitor, target = self.gateway.session()
+        target.link.aToB.stalled = True
+        visitor.send(b"last words")
+        visitor.close()
+        drained = self.drain(10)
+        self.gateway.advance(16.9)
+        self.assertNoResult(drained)
+        self.gateway.advance(0.1)
+        self.successResultOf(drained)
+        self.assertEqual(len(self.logged("tabby.closed")), 1)
+        target.link.aToB.stalled = False
+        self.gateway.pump()
+        self.assertIsNotNone(target.reason)
+        self.assertEqual(self.gateway.clock.getDelayedCalls(), [])
+
+    def test_overIsOver(self) -> None:
+        """When the drain is over the last session is in the log and in no count any more."""
+        visitor, _ = self.gateway.session()
+        drained = self.drain(1000)
+        seen: list[tuple[int, int]] = []
+        drained.addCallback(lambda none: seen.append((len(self.gateway.door.sessions), len(self.logged("tabby.closed")))))
+        visitor.close()
+        self.assertEqual(seen, [(0, 1)])
+
     def test_noTimeAtAll(self) -> None:
         """Zero seconds end the sessions at once."""
         visitor, _ = self.gateway.session()
