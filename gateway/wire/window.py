@@ -154,8 +154,7 @@ class ReceiveWindow:
         self._settle()
 
     def release(self) -> None:
-        """Nothing will be held any more: give everything back to the budget, and announce no more credit."""
-        self.size = 0
+        """Nothing will be held any more: give everything back to the budget. There is nothing to consume after this."""
         self.unconsumed = 0
         self._budget.release(self._reserved)
         self._reserved = 0

@@ -121,7 +121,6 @@ class Stream:
         self.state = TRANSITIONS[self.state][end]
         if end is End.SENT:
             self.credit = 0
-            self.wants = False
 
     @property
     def isDone(self) -> bool:

@@ -297,8 +297,8 @@ class BudgetTests(SynchronousTestCase):
             self.assertGreaterEqual(min(granted, w.credit, w.unconsumed), 0)
             self.assertLessEqual(INITIAL_WINDOW, w.size)
             self.assertLessEqual(w.size, MAXIMUM)
-            held = sum(max(0, w.credit + w.unconsumed - INITIAL_WINDOW) for w in windows)
-            self.assertLessEqual(held, budget.used)
+            reserved = sum(max(0, max(w.size, w.credit + w.unconsumed) - INITIAL_WINDOW) for w in windows)
+            self.assertEqual(budget.used, reserved)
             self.assertLessEqual(budget.used, limit)
         for w in windows:
             w.release()

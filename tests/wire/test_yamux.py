@@ -160,6 +160,13 @@ class ReceiveTests(SynchronousTestCase):
         self.assertEqual(server.receive(b"56789" + frame(GO_AWAY, 0, 0), 0.0), [GoAway()])
         self.assertEqual(len(server), 0)
 
+    def test_finIsOneFrames(self) -> None:
+        """The FIN of one frame is not taken for that of the next, whose payload comes in pieces."""
+        server = session()
+        server.receive(frame(DATA | SYN | FIN, 1, 1) + b"x" + frame(WINDOW_UPDATE | SYN, 3, 0), 0.0)
+        events = server.receive(frame(DATA, 3, 2) + b"a", 0.0) + server.receive(b"b", 0.0)
+        self.assertEqual(merged(events), [Data(3, b"ab")])
+
     def test_afterTheEnd(self) -> None:
         """What comes after the end means nothing."""
         server = session()
@@ -354,6 +361,16 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(pair.toServer(), [Data(stream, b"x"), Rst(stream)])
         self.assertEqual((len(pair.client), len(pair.server), pair.client.nextWriter()), (0, 0, None))
 
+    def test_consumeWhenClosed(self) -> None:
+        """What was received before a stream was closed, and is consumed only after that, does no harm."""
+        pair = Pair()
+        stream = pair.opened()
+        pair.client.sendData(stream, b"x")
+        pair.toServer()
+        pair.server.close(stream, 0.0)
+        pair.server.consume(stream, 1, 0.0)
+        self.assertEqual(wire(pair.server), frame(WINDOW_UPDATE | FIN, stream, 0))
+
     def test_resetWhenDone(self) -> None:
         """Resetting a stream that both sides have ended tells the peer nothing, as it knows no such stream."""
         pair = Pair()
@@ -467,6 +484,18 @@ class WindowTests(SynchronousTestCase):
         pair.toServer()
         pair.server.consume(stream, 64 * KIB, 0.0)
         self.assertEqual(pair.server.take(), [])
+
+    def test_noCreditAfterReset(self) -> None:
+        """Credit that was due on a stream that was reset or closed meanwhile is not announced."""
+        for end in (Session.reset, lambda session, stream: session.close(stream, 0.0)):
+            pair = Pair()
+            stream = pair.opened()
+            for _ in range(2):
+                pair.client.sendData(stream, PATTERN[: 64 * KIB])
+            pair.toServer()
+            pair.server.consume(stream, 128 * KIB, 0.0)
+            end(pair.server, stream)
+            self.assertEqual(len(wire(pair.server)), 12)
 
     def test_largeWindow(self) -> None:
         """A peer with a larger window is sent that much at once."""
@@ -660,6 +689,12 @@ class TimeTests(SynchronousTestCase):
         opaque = client.ping(0.0)
         events = client.receive(frame(PING | ACK, 0, 77) + frame(PING | ACK, 0, opaque) * 2, 1.0)
         self.assertEqual(events, [Pong(opaque, 1.0)])
+
+    def test_pingNumbers(self) -> None:
+        """The numbers of pings begin again when they are used up."""
+        client = session(client=True)
+        client._nextPing = MAX_WINDOW
+        self.assertEqual((client.ping(0.0), client.ping(0.0)), (MAX_WINDOW, 0))
 
     def test_pingTimeout(self) -> None:
         """A ping without an answer loses the session when its time is up, and not before."""

@@ -260,7 +260,10 @@ class RemoteMistakeTests(SynchronousTestCase):
 
     def test_windowExceededAtOnce(self) -> None:
         """A new stream with more payload than it may have, before there is a stream."""
-        self.assertEnds(frame(DATA | SYN, 1, INITIAL_WINDOW + 1), Code.WINDOW_EXCEEDED)
+        syn = frame(DATA | SYN, 1, INITIAL_WINDOW + 1)
+        self.assertEnds(syn, Code.WINDOW_EXCEEDED)
+        full = session(limits=Limits(streams=0))
+        self.assertEqual(self.assertRaises(RemoteProtocolError, full.receive, syn, 0.0).code, Code.WINDOW_EXCEEDED)
 
     def test_windowExceededWhenClosed(self) -> None:
         """Payload beyond the window of a stream that we read no more."""
