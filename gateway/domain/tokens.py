@@ -6,7 +6,7 @@ listener handed over. L{TokenAuthority} asks them all, so a door has one questio
 
     authority = TokenAuthority(file=parseTokensFile(path.getContent(), path.path))
     who = authority.authenticate(presented, time())    # an Identity or a Rejection
-    live = authority.isStillValid(who, time())         # asked again after each reload
+    who = authority.renewed(who, time())               # asked again after each reload: None ends the session
 
 No source keeps a token. Each keeps its plain SHA-256, which is right here and would be wrong for passwords:
 our tokens are 256 random bits, so there is no dictionary to try and a slow, salted hash would only let a
@@ -180,7 +180,7 @@ class TokenAuthority:
         self.replaceFile(file or TokensFile())
 
     def replaceFile(self, file: TokensFile) -> None:
-        """Use another tokens file from now on. Ask L{isStillValid} about each live session afterwards."""
+        """Use another tokens file from now on. Ask L{renewed} about each live session afterwards."""
         self._named = file.tokens
         self._byHash = {identity.revision: identity for identity in file.tokens.values()}
 
@@ -219,17 +219,20 @@ class TokenAuthority:
             return True
         return self._oneShot is not None and self._oneShot.spend(identity.revision)
 
-    def isStillValid(self, identity: Identity, now: float) -> bool:
+    def renewed(self, identity: Identity, now: float) -> Identity | None:
         """
-        Whether a live session may go on.
+        Who the visitor of a live session is by the tokens of now.
 
-        A token of the file must be in it still, by name and hash, and not be past its (perhaps new) expiry;
-        other changes do not end a session. A one-shot token was spent on this very session, and anonymity is
-        no credential to lose.
+        A token of the file must be in it still, by name and hash, and not be past its (perhaps new) expiry; what else
+        has changed is the new identity's. A one-shot token was spent on this very session, and anonymity is no
+        credential to lose.
 
         @param now: POSIX seconds.
+        @return: C{None} when the token is not good any more.
         """
         if identity.name in (ANONYMOUS.name, ONE_SHOT):
-            return True
+            return identity
         current = self._environment if identity.name == ENVIRONMENT else self._named.get(identity.name)
-        return current is not None and current.revision == identity.revision and not current.hasExpired(now)
+        if current is None or current.revision != identity.revision or current.hasExpired(now):
+            return None
+        return current

@@ -173,6 +173,12 @@ class TabbyVisit:
         assert self._channel is not None
         self._channel.sendText(self.conversation.ready())
 
+    def renew(self, identity: Identity) -> None:
+        """The visitor's token has other limits, targets or another expiry now."""
+        self.identity = identity
+        if self._session is not None:
+            self._session.renew(identity)
+
     # -- Where to?
 
     def _connect(self, wish: Connect) -> None:

@@ -201,12 +201,17 @@ class TabbyDoor:
 
     # -- All visitors at once
 
-    def endRevoked(self) -> None:
-        """Tokens have changed: end the sessions of those that are not good any more."""
+    def tokensChanged(self) -> None:
+        """End the sessions of tokens that are not good any more, and hold the others to what their tokens say now."""
         now = self.wallClock()
         for visit in tuple(self.visits):
-            if visit.identity is not None and not self.authority.isStillValid(visit.identity, now):
+            if visit.identity is None:
+                continue
+            current = self.authority.renewed(visit.identity, now)
+            if current is None:
                 visit.end(SessionCause.REVOKED)
+            else:
+                visit.renew(current)
 
     async def drain(self, seconds: float) -> None:
         """

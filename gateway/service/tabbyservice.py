@@ -265,7 +265,7 @@ class TabbyService(MultiService):
         self._policy = self._policyOf(file)
         for certificate in self._certificates:
             certificate.refresh()
-        self.door.endRevoked()
+        self.door.tokensChanged()
         self._log.info("reloaded: {tokens} tokens, {rules} rules in the tokens file", event="tabby.reloaded",
                        tokens=len(file.tokens), rules=len(file.rules))  # fmt: skip
 

@@ -91,7 +91,7 @@ class TabbySession:
     """
 
     _log = Logger()
-    __slots__ = ("_address", "_channel", "_deadline", "_identity", "_relay", "_target", "_visit", "opened")
+    __slots__ = ("_address", "_channel", "_deadline", "_identity", "_openedAt", "_relay", "_target", "_visit", "opened")
 
     def __init__(self, visit: "TabbyVisit", channel: IWebSocketChannel, identity: Identity, target: Target) -> None:
         door = visit.door
@@ -102,6 +102,7 @@ class TabbySession:
         self._target = target
         self._address = ""
         self._deadline: IDelayedCall | None = None
+        self._openedAt = 0.0
         self.opened = False
         self._relay = Relay(
             door.clock,
@@ -139,8 +140,8 @@ class TabbySession:
         self._address = str(getattr(far.transport.getPeer(), "host", ""))
         self._visit.door.metrics.opened.inc()
         self._channel.sendText(self._visit.conversation.connected())
-        if (seconds := self._secondsLeft()) is not None:
-            self._deadline = self._visit.door.clock.callLater(max(0.0, seconds), self._expired)
+        self._openedAt = self._visit.door.clock.seconds()
+        self._startClock()
         self._log.info(
             "session opened: {who} to {target} at {address} from {visitor}", event="tabby.opened", **self._facts()
         )
@@ -153,14 +154,25 @@ class TabbySession:
             "visitor": self._visit.host,
         }
 
+    def renew(self, identity: Identity) -> None:
+        """The visitor's token has changed; its time limit holds at once, counted from the beginning."""
+        self._identity = identity
+        if self.opened and self._relay.cause is None:
+            self._stopClock()
+            self._startClock()
+
+    # -- Ending
+
+    def _startClock(self) -> None:
+        if (seconds := self._secondsLeft()) is not None:
+            self._deadline = self._visit.door.clock.callLater(max(0.0, seconds), self._expired)
+
     def _secondsLeft(self) -> float | None:
         limit, expires = self._identity.limits.seconds, self._identity.expires
-        ends = [] if limit is None else [limit]
+        ends = [] if limit is None else [self._openedAt + limit - self._visit.door.clock.seconds()]
         if expires is not None:
             ends.append(expires - self._visit.door.wallClock())
         return min(ends, default=None)
-
-    # -- Ending
 
     def _expired(self) -> None:
         self._deadline = None

@@ -259,26 +259,26 @@ class TokenAuthorityTests(SynchronousTestCase):
         """A live session's token is invalid once it is removed, has another hash, or has expired."""
         alice = named("alice", ALICE, expires=100.0)
         authority = TokenAuthority(file=fileWith(alice))
-        self.assertTrue(authority.isStillValid(alice, 99.0))
-        self.assertFalse(authority.isStillValid(alice, 100.0))
+        self.assertEqual(authority.renewed(alice, 99.0), alice)
+        self.assertIsNone(authority.renewed(alice, 100.0))
         for file in (TokensFile(), fileWith(named("alice", BOB)), fileWith(named("alice", ALICE, expires=50.0))):
             authority.replaceFile(file)
-            self.assertFalse(authority.isStillValid(alice, 99.0))
+            self.assertIsNone(authority.renewed(alice, 99.0))
 
     def test_renamedIsRevoked(self) -> None:
         """A token given to another name is no longer the first one's."""
         alice = named("alice", ALICE)
         authority = TokenAuthority(file=fileWith(named("bob", ALICE)))
-        self.assertFalse(authority.isStillValid(alice, 0.0))
+        self.assertIsNone(authority.renewed(alice, 0.0))
 
     def test_otherChangesDoNotRevoke(self) -> None:
-        """New limits, new targets and a later expiry leave live sessions alone."""
+        """New limits, new targets and a later expiry are what a live session's token proves from then on."""
         alice = named("alice", ALICE, expires=100.0)
         changed = Identity(
             "alice", (parseRuleLine("deny *"),), limits=Limits(1, 1, 1.0), expires=200.0, revision=alice.revision
         )
         authority = TokenAuthority(file=fileWith(changed))
-        self.assertTrue(authority.isStillValid(alice, 150.0))
+        self.assertEqual(authority.renewed(alice, 150.0), changed)
 
     def test_oneShotAndAnonymousStayValid(self) -> None:
         """Sessions of spent one-shot tokens and anonymous ones outlive a reload."""
@@ -287,16 +287,16 @@ class TokenAuthorityTests(SynchronousTestCase):
         who = self.identity(authority.authenticate(ALICE, 0.0))
         authority.spend(who)
         authority.replaceFile(TokensFile())
-        self.assertTrue(authority.isStillValid(who, 0.0))
-        self.assertTrue(authority.isStillValid(ANONYMOUS, 0.0))
+        self.assertEqual(authority.renewed(who, 0.0), who)
+        self.assertEqual(authority.renewed(ANONYMOUS, 0.0), ANONYMOUS)
 
     def test_environmentStaysValidWhileConfigured(self) -> None:
         """The environment's token is valid for the authority that has it, and not for one with another or none."""
         authority = TokenAuthority(environmentToken=ALICE)
         who = self.identity(authority.authenticate(ALICE, 0.0))
-        self.assertTrue(authority.isStillValid(who, 0.0))
-        self.assertFalse(TokenAuthority(environmentToken=BOB).isStillValid(who, 0.0))
-        self.assertFalse(TokenAuthority().isStillValid(who, 0.0))
+        self.assertEqual(authority.renewed(who, 0.0), who)
+        self.assertIsNone(TokenAuthority(environmentToken=BOB).renewed(who, 0.0))
+        self.assertIsNone(TokenAuthority().renewed(who, 0.0))
 
     def test_showsNoToken(self) -> None:
         """No C{repr} or C{str} of what the authority is or returns holds a token or a part of one."""

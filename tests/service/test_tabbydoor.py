@@ -4,8 +4,9 @@ from ipaddress import ip_network
 
 from twisted.internet.defer import Deferred
 
-from gateway.domain.identity import Identity
+from gateway.domain.identity import Identity, Limits
 from gateway.domain.limits import Bans
+from gateway.domain.targets import parseRule
 from gateway.domain.tokens import hashToken
 from gateway.domain.tokensfile import TokensFile
 from gateway.service.tabbydoor import TabbySettings
@@ -397,7 +398,7 @@ class RevocationTests(DoorTestCase):
         gateway.oneShot.authorize(WRONG)
         once, _ = gateway.session(WRONG)
         gateway.authority.replaceFile(fileOf(bob=BOBS))
-        gateway.door.endRevoked()
+        gateway.door.tokensChanged()
         gateway.pump()
         self.assertIn("no longer valid", self.assertError(alice, "session-expired"))
         self.assertIsNotNone(alicesTarget.reason)
@@ -412,7 +413,7 @@ class RevocationTests(DoorTestCase):
         gateway = TabbyFixture.make(file=fileOf(alice=ALICES))
         visitor, _ = gateway.session(ALICES)
         gateway.authority.replaceFile(fileOf(alice=BOBS))
-        gateway.door.endRevoked()
+        gateway.door.tokensChanged()
         gateway.pump()
         self.assertError(visitor, "session-expired")
 
@@ -421,11 +422,77 @@ class RevocationTests(DoorTestCase):
         gateway = TabbyFixture.make(file=fileOf(alice=ALICES))
         ready, dialling = gateway.greeted(ALICES), gateway.dialling(ALICES)
         gateway.authority.replaceFile(TokensFile())
-        gateway.door.endRevoked()
+        gateway.door.tokensChanged()
         gateway.pump()
         self.assertError(ready, "session-expired")
         self.assertError(dialling, "session-expired")
         self.assertTrue(gateway.dial.cancelled)
+
+
+class ChangedTokenTests(DoorTestCase):
+    """Tokens that are still good, and say something else than before."""
+
+    def reload(self, gateway: TabbyFixture, **changes: object) -> None:
+        """Read the file again, in which alice's token has other values now."""
+        alice = Identity("alice", revision=hashToken(ALICES), **changes)  # type: ignore[arg-type]
+        gateway.authority.replaceFile(TokensFile(tokens={"alice": alice}))
+        gateway.door.tokensChanged()
+        gateway.pump()
+
+    def test_timeLimit(self) -> None:
+        """A new limit of time holds for a session that is open, from its beginning; so does the end of one."""
+        for before, after, ends in ((None, 60.0, 60), (50.0, 60.0, 60), (60.0, None, None), (60.0, 20.0, 40)):
+            gateway = TabbyFixture.make(file=fileOf(alice=ALICES))
+            self.reload(gateway, limits=Limits(seconds=before))
+            visitor, _ = gateway.session(ALICES)
+            gateway.advance(40)
+            self.reload(gateway, limits=Limits(seconds=after))
+            if ends is None:
+                gateway.advance(1000)
+                self.assertFalse(visitor.isGone)
+                continue
+            gateway.advance(max(0, ends - 40 - 0.1))
+            self.assertEqual(visitor.error is None, ends > 40)
+            gateway.advance(0.1)
+            self.assertIn("time limit", self.assertError(visitor, "session-expired"))
+
+    def test_expiry(self) -> None:
+        """A new expiry is when an open session ends."""
+        gateway = TabbyFixture.make(file=fileOf(alice=ALICES))
+        visitor, _ = gateway.session(ALICES)
+        self.reload(gateway, expires=gateway.wallClock.seconds() + 30)
+        gateway.advance(29.9)
+        self.assertIsNone(visitor.error)
+        gateway.advance(0.1)
+        self.assertError(visitor, "session-expired")
+
+    def test_duringTheDial(self) -> None:
+        """A session that is not open yet begins under the new limits."""
+        gateway = TabbyFixture.make(file=fileOf(alice=ALICES))
+        visitor = gateway.dialling(ALICES)
+        self.reload(gateway, limits=Limits(seconds=5))
+        gateway.acceptDial()
+        gateway.advance(5)
+        self.assertError(visitor, "session-expired")
+
+    def test_targets(self) -> None:
+        """A visitor that has shown its token, and not yet said where to, is held to the new targets."""
+        gateway = TabbyFixture.make(file=fileOf(alice=ALICES))
+        visitor = gateway.greeted(ALICES)
+        rules = (parseRule("allow", "only.test"),)
+        self.reload(gateway, targets=rules)
+        visitor.say(_="connect", host="box.test", port=22)
+        self.assertEqual(gateway.asked[-1][1].targets, rules)
+
+    def test_afterTheEnd(self) -> None:
+        """A session whose good-bye is under way is not given any more time."""
+        gateway = TabbyFixture.make(file=fileOf(alice=ALICES))
+        visitor, target = gateway.session(ALICES)
+        gateway.targetSends(target, b"x")
+        gateway.targetEnds(target)
+        self.reload(gateway, limits=Limits(seconds=1000))
+        gateway.advance(LINGER)
+        self.assertError(visitor, "connection-closed")
 
 
 class DrainTests(DoorTestCase):
