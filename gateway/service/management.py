@@ -10,7 +10,7 @@ Tabby Web's back end sends its command without reading our greeting and starts t
 token is taken when its frame is read, which is before the Close is.
 """
 
-__all__ = ["ManagementDoor"]
+__all__ = ["MAX_CONNECTIONS", "ManagementDoor"]
 
 from collections.abc import Callable
 
@@ -19,15 +19,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.domain.limits import Admission, Ticket
 from gateway.domain.tokens import OneShotRefused, OneShotTokens
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.net.websocket import Denied
 from gateway.service.listening import IVisit, explain
+from gateway.service.logs import RefusalLog
 from gateway.service.metrics import Metrics
 from gateway.service.pages import errorPage
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, Response
 from gateway.wire.tabby import Code, ManagementConversation, encodeError
+
+MAX_CONNECTIONS = 200
+"""Connections at once. Each is short, and who has no certificate is one of them until TLS finds out."""
 
 
 class ManagementDoor:
@@ -51,20 +56,43 @@ class ManagementDoor:
         self.clock = clock
         self.timeout = timeout
         self.isDraining = isDraining
+        self._refusals = RefusalLog(clock)
+        self._admission = Admission(
+            clock.seconds(),
+            unauthenticated=MAX_CONNECTIONS,
+            unauthenticatedPerAddress=None,  # they all come from a few machines
+            perAddress=None,
+            newPerSecond=None,
+            newPerSecondPerAddress=None,
+        )
 
-    def arrive(self, host: str) -> "_ManagementVisit":
-        """A connection has come; whether it may was decided by TLS, or by where this door listens."""
+    def arrive(self, host: str) -> "_ManagementVisit | None":
+        """
+        A connection has come; whether it may will be decided by TLS, or was by where this door listens.
+
+        @return: C{None} to drop it.
+        """
+        ticket = self._admission.admit(host, self.clock.seconds())
+        if not isinstance(ticket, Ticket):
+            self.metrics.refused.labels(ticket.value).inc()
+            self._refusals.refused(ticket.value, host)
+            return None
         self.metrics.connections.labels("management").inc()
-        return _ManagementVisit(self, host)
+        return _ManagementVisit(self, host, ticket)
+
+    def stop(self) -> None:
+        """Nobody will come any more."""
+        self._refusals.stop()
 
 
 @implementer(IVisit, IWebSocketReceiver)
 class _ManagementVisit:
     _log = Logger()
 
-    def __init__(self, door: ManagementDoor, host: str) -> None:
+    def __init__(self, door: ManagementDoor, host: str, ticket: Ticket) -> None:
         self._door = door
         self._host = host
+        self._ticket = ticket
         self._channel: IWebSocketChannel | None = None
         self._deadline: IDelayedCall | None = None
 
@@ -94,7 +122,7 @@ class _ManagementVisit:
             )
 
     def left(self) -> None:
-        """Nothing is counted here."""
+        self._ticket.release()
 
     # -- IWebSocketReceiver
 

@@ -64,6 +64,7 @@ class TabbyService(MultiService):
         self._certificates: list[CertificateFiles] = []
         self._clientListeners: list[ListenerService] = []
         self._listeners: list[ListenerService] = []
+        self._managementDoors: list[ManagementDoor] = []
 
         file = self._readTokens()
         oneShot = None
@@ -193,6 +194,7 @@ class TabbyService(MultiService):
     def _managementFactory(self, oneShot: OneShotTokens | None, certificate: CertificateFiles | None) -> DoorFactory:
         door = ManagementDoor(oneShot, self._metrics, clock=self._reactor, isDraining=lambda: self.door.draining)
         websockets = WebSocketServerFactory(clock=self._reactor)
+        self._managementDoors.append(door)
         return DoorFactory(door.arrive, websockets, clock=self._reactor, certificate=certificate)
 
     def _add(
@@ -284,6 +286,8 @@ class TabbyService(MultiService):
         )
         await self.door.drain(self._options["drain"])
         await super().stopService()
+        for door in self._managementDoors:
+            door.stop()
         signal.signal(signal.SIGHUP, self._previous)
         self._log.info("stopped", event="tabby.stopped")
 

@@ -153,6 +153,31 @@ class AuthorizeTests(GatewayTestCase):
         self.assertEqual(self.events, [])
 
 
+class AdmissionTests(GatewayTestCase):
+    """Connections beyond the limit."""
+
+    def test_limit(self) -> None:
+        """More than 200 at once are dropped unread, counted, and one line in the log; who leaves makes room."""
+        gateway = ManagementFixture()
+        clients = [gateway.arrive() for _ in range(200)]
+        address = IPv4Address("TCP", "192.0.2.1", 5000)
+        self.assertEqual([gateway.factory.buildProtocol(address) for _ in range(3)], [None] * 3)
+        self.assertIn(b'txgateway_refused_total{reason="too-many-unauthenticated"} 3.0\n', gateway.metrics.render())
+        self.assertEqual(len(self.logged("gateway.refused")), 1)
+        clients[0].vanish()
+        self.assertEqual(gateway.get("/healthz").status, 200)
+
+    def test_everyEndMakesRoom(self) -> None:
+        """However a connection ends, it is not counted any more."""
+        gateway = ManagementFixture()
+        for _ in range(201):
+            gateway.get("/healthz")
+            gateway.connect().say(_="nonsense")
+            gateway.connect().vanish()
+            gateway.arrive().write(b"\x16\x03\x01")
+        self.assertEqual(self.logged("gateway.refused"), [])
+
+
 class PageTests(GatewayTestCase):
     """Plain requests."""
 
