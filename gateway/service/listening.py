@@ -172,7 +172,7 @@ class ListenerService(Service):
         self._factory = factory
         self._label = label
         self._where = where
-        self._listening: Deferred[None] | None = None
+        self._listening: Deferred[IListeningPort] | None = None
         self._failedToListen = False
 
     def privilegedStartService(self) -> None:
@@ -181,7 +181,9 @@ class ListenerService(Service):
 
         @raise SystemExit: it cannot, and the log says why; an endpoint that finds out later only logs it.
         """
-        self._listening = maybeDeferred(self._endpoint.listen, self._factory).addCallbacks(self._listens, self._failed)
+        self._failedToListen = False
+        self._listening = listening = maybeDeferred(self._endpoint.listen, self._factory)
+        listening.addCallbacks(self._listens, self._failed, (listening,), errbackArgs=(listening,))
         if self._failedToListen:
             raise SystemExit(1)  # not in _failed: a Deferred keeps every exception to itself
 
@@ -190,13 +192,18 @@ class ListenerService(Service):
         if self._listening is None:
             self.privilegedStartService()
 
-    def _listens(self, port: IListeningPort) -> None:
+    def _listens(self, port: IListeningPort, attempt: Deferred[IListeningPort]) -> Deferred[object] | None:
+        if attempt is not self._listening:
+            return maybeDeferred(port.stopListening)  # we were stopped meanwhile
         self.port = port
         self._log.info(
             "{label} listens on {where}", event="gateway.listening", label=self._label, where=_describe(port.getHost())
         )
+        return None
 
-    def _failed(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure, attempt: Deferred[IListeningPort]) -> None:
+        if attempt is not self._listening:
+            return
         error = failure.value
         problem = str(error.socketError) if isinstance(error, CannotListenError) else str(error)
         self._failedToListen = True
@@ -210,6 +217,7 @@ class ListenerService(Service):
 
     def stopListening(self) -> Deferred[object]:
         """Take no more connections; those that stand are not touched."""
+        self._listening = None
         port, self.port = self.port, None
         return maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from twisted.application.service import MultiService
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python import usage
@@ -223,6 +223,7 @@ class TabbyService(MultiService):
         super().privilegedStartService()
 
     def startService(self) -> None:
+        self.door.draining = False
         super().startService()
         self._previous = signal.signal(
             signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload)
@@ -276,20 +277,21 @@ class TabbyService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for listener in self._clientListeners:
-            await listener.stopListening()
-        self._log.info(
-            "stopping: {count} visitors have {seconds} s",
-            event="tabby.stopping",
-            count=len(self.door.visits),
-            seconds=self._options["drain"],
-        )
-        await self.door.drain(self._options["drain"])
-        await super().stopService()
-        for door in self._managementDoors:
-            door.stop()
-        signal.signal(signal.SIGHUP, self._previous)
-        self._log.info("stopped", event="tabby.stopped")
+        try:
+            await gatherResults([listener.stopListening() for listener in self._clientListeners], consumeErrors=True)
+        finally:
+            self._log.info(
+                "stopping: {count} visitors have {seconds} s",
+                event="tabby.stopping",
+                count=len(self.door.visits),
+                seconds=self._options["drain"],
+            )
+            await self.door.drain(self._options["drain"])
+            await super().stopService()
+            for door in self._managementDoors:
+                door.stop()
+            signal.signal(signal.SIGHUP, self._previous or signal.SIG_DFL)  # None: not installed from Python
+            self._log.info("stopped", event="tabby.stopped")
 
 
 def _keptToken(directory: Path) -> str:

@@ -231,6 +231,38 @@ class ListenerServiceTests(GatewayTestCase):
         self.assertTrue(port.stopped)
         self.successResultOf(service.stopService())
 
+    def test_startsAgain(self) -> None:
+        """A service that was stopped listens again when it is started again."""
+        port = FakePort(IPv4Address("TCP", "127.0.0.1", 9000))
+        service = listener(port)
+        for times in (1, 2):
+            service.startService()
+            self.assertEqual(len(self.logged("gateway.listening")), times)
+            self.assertIs(service.port, port)
+            self.successResultOf(service.stopService())
+            self.assertIsNone(service.port)
+
+    def test_stoppedBeforeItListens(self) -> None:
+        """A port that is there only after the service was stopped is closed at once, and nobody hears of it."""
+        answer: Deferred[object] = Deferred()
+        service = listener(answer)
+        service.startService()
+        self.successResultOf(service.stopService())
+        port = FakePort(IPv4Address("TCP", "127.0.0.1", 9000))
+        answer.callback(port)
+        self.assertTrue(port.stopped)
+        self.assertIsNone(service.port)
+        self.assertEqual(self.events, [])
+
+    def test_stoppedBeforeItCannotListen(self) -> None:
+        """What fails only after the service was stopped is nobody's trouble any more."""
+        answer: Deferred[object] = Deferred()
+        service = listener(answer)
+        service.startService()
+        self.successResultOf(service.stopService())
+        answer.errback(OSError("refused"))
+        self.assertEqual(self.events, [])
+
     def test_cannotListen(self) -> None:
         """A port that cannot be had ends the program with exit status 1 and one line that names it."""
         service = listener(CannotListenError("127.0.0.1", 9000, OSError(98, "Address already in use")))

@@ -623,6 +623,38 @@ class StopTests(ServiceTestCase):
         """With nobody in it stops at once."""
         self.successResultOf(self.start("--no-auth").stopService())
 
+    def test_portThatCannotBeStopped(self) -> None:
+        """A port that cannot be stopped keeps no other from being stopped, nor the visitors from being sent home."""
+        service = self.start("--token-auth", "--drain", "0", "--listen", "tcp:1", "--listen", "tcp:2")
+        visitor, _ = self.session(TOKEN)
+
+        def fail() -> None:
+            raise OSError("no")
+
+        self.patch(self.reactor.ports[0], "stopListening", fail)
+        stopped = service.stopService()
+        self.pump()
+        self.assertError(visitor, "shutting-down")
+        self.failureResultOf(stopped)
+        self.assertEqual(self.reactor.ports[1].stopped, 1)
+        self.assertEqual(len(self.logged("tabby.stopped")), 1)
+
+    def test_startsAgain(self) -> None:
+        """A gateway that was stopped takes visitors again when it is started again."""
+        service = self.start("--token-auth")
+        self.successResultOf(service.stopService())
+        self.reactor.tcpServers.clear()
+        service.privilegedStartService()
+        service.startService()
+        self.assertEqual(self.dialling(TOKEN).kinds, ["hello", "ready"])
+
+    def test_signalHandlerOfAnotherLanguage(self) -> None:
+        """A handler for SIGHUP that Python does not know of cannot be put back, and the system's own takes its place."""
+        installed = signal.signal
+        self.patch(signal, "signal", lambda number, handler: (installed(number, handler), None)[1])
+        self.successResultOf(self.start("--no-auth").stopService())
+        self.assertEqual(signal.getsignal(signal.SIGHUP), signal.SIG_DFL)
+
     def test_portsAreStopped(self) -> None:
         """Every port is stopped in the end."""
         service = self.start("--token-auth", "--metrics-listen", "tcp:9100:interface=127.0.0.1")
@@ -644,8 +676,8 @@ class StateTests(ServiceTestCase):
         directory = Path(self.mktemp()) / "a" / "state"
         self.start("--state", str(directory))
         token = (directory / "token").read_text().strip()
-        self.secrets = (*self.secrets, token)
         self.assertRegex(token, r"\A[0-9a-f]{64}\Z")
+        self.assertNotIn(token[:16], repr(self.events))  # four hexadecimal digits may stand there by chance
         self.assertEqual(stat.S_IMODE((directory / "token").stat().st_mode), 0o600)
         self.assertEqual(stat.S_IMODE(directory.stat().st_mode), 0o700)
         self.assertIn(token, self.printed.getvalue())
