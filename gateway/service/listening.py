@@ -19,6 +19,7 @@ __all__ = [
     "serverEndpoint",
 ]
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, TimeoutError
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
@@ -56,6 +57,10 @@ UNIX = "unix"
 
 _BACKLOG = 1024
 """Connections that the kernel may hold for us; the system may have a lower limit."""
+
+
+# What bind(2) says of an address of another machine, of one that needs a scope, and without IPv6.
+_NOT_MINE = frozenset({errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT})
 
 
 class IVisit(IWebSocketGate):
@@ -149,6 +154,8 @@ def explain(reason: Failure) -> str | None:
         return error.details
     if isinstance(error, PeekFailed):
         return str(error)
+    if isinstance(error, TimeoutError):
+        return str(error.args[-1])
     if isinstance(error, SSL.Error):
         entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
         return "TLS: " + (", ".join(str(entry[-1]) for entry in entries) or "the client broke off the handshake")
@@ -192,9 +199,9 @@ class ListenerService(Service):
         if self._listening is None:
             self.privilegedStartService()
 
-    def _listens(self, port: IListeningPort, attempt: Deferred[IListeningPort]) -> Deferred[object] | None:
+    def _listens(self, port: IListeningPort, attempt: Deferred[IListeningPort]) -> Deferred[None] | None:
         if attempt is not self._listening:
-            return maybeDeferred(port.stopListening)  # we were stopped meanwhile
+            return maybeDeferred(port.stopListening).addCallback(lambda none: None)  # we were stopped meanwhile
         self.port = port
         self._log.info(
             "{label} listens on {where}", event="gateway.listening", label=self._label, where=_describe(port.getHost())
@@ -250,15 +257,18 @@ def _describe(address: IAddress) -> str:
 
 
 def isLocalAddress(address: IPAddress) -> bool:
-    """Whether an address is one of this machine's: only then can a socket be bound to it."""
+    """
+    Whether an address is one of this machine's: only then can a socket be bound to it. So it counts too when that
+    cannot be tried, as without a descriptor left.
+    """
     if address.is_unspecified:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((str(address), 0))
-    except OSError:
-        return False
+    except OSError as e:
+        return e.errno not in _NOT_MINE
     return True
 
 

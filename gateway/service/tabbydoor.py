@@ -266,6 +266,8 @@ def _hostName(host: str) -> str | None:
 
 def _forwardedAddress(entry: str) -> IPAddress | None:
     """An entry of X-Forwarded-For, which some proxies write with the port."""
+    if "%" in entry:
+        return None  # a zone id may be any text, and logs would show it
     if (address := parseAddress(entry)) is not None:
         return address
     if entry.startswith("["):

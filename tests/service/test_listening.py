@@ -1,15 +1,19 @@
 """Tests for L{gateway.service.listening}: TLS or not, wrong schemes, and ports."""
 
+import errno
+import os
+import socket
 from ipaddress import ip_address
 
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost, TimeoutError
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol, ServerFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -150,6 +154,8 @@ class PlainPortTests(GatewayTestCase):
         self.assertFalse(visitor.isGone)
         gateway.advance(1)
         self.assertTrue(visitor.isGone)
+        (event,) = self.logged("tabby.failed")
+        self.assertIn("too long", event["problem"])
 
     def test_portScan(self) -> None:
         """A connection that leaves without a byte is no line in the log."""
@@ -321,15 +327,32 @@ class EndpointTests(SynchronousTestCase):
             self.assertEqual(isLocalAddress(ip_address(text)), local, text)
 
 
+    def test_localAddressesInDoubt(self) -> None:
+        """Where the system cannot say whether an address is this machine's, it counts as if; not so one that cannot be."""
+
+        class Socket(socket.socket):
+            def bind(self, address: object) -> None:
+                raise OSError(number, os.strerror(number))
+
+        self.patch(socket, "socket", Socket)
+        for number, local in (
+            (errno.EADDRNOTAVAIL, False),
+            (errno.EINVAL, False),
+            (errno.EAFNOSUPPORT, False),
+            (errno.EMFILE, True),
+            (errno.EACCES, True),
+            (errno.EADDRINUSE, True),
+        ):
+            self.assertEqual(isLocalAddress(ip_address("192.0.2.1")), local, errno.errorcode[number])
+
+
 class ExplainTests(SynchronousTestCase):
     """L{explain}."""
 
     def test_ordinaryEndsAreNotWorthALine(self) -> None:
         """A connection that just ends needs no explanation."""
-        from twisted.internet.error import ConnectionDone, ConnectionLost
-        from twisted.python.failure import Failure
-
         for error in (ConnectionDone(), ConnectionLost()):
             self.assertIsNone(explain(Failure(error)))
+        self.assertEqual(explain(Failure(TimeoutError(None, "the peer took too long"))), "the peer took too long")
         self.assertEqual(explain(Failure(SSL.Error([]))), "TLS: the client broke off the handshake")
         self.assertEqual(explain(Failure(SSL.Error([("a", "b", "no shared cipher")]))), "TLS: no shared cipher")

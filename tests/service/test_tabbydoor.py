@@ -224,7 +224,7 @@ class ForwardedTests(DoorTestCase):
 
     def test_garbageEndsTheChain(self) -> None:
         """What is no address cannot be skipped over to one that the visitor made up."""
-        for garbage in ("unknown", "_hidden", "", "<b>", "999.1.1.1"):
+        for garbage in ("unknown", "_hidden", "", "<b>", "999.1.1.1", "fe80::1%<b>", "[fe80::1%x]:1"):
             self.assertEqual(self.visitorSeen("10.0.0.1", f"192.0.2.1, {garbage}"), "10.0.0.1")
 
     def test_proxyInIPv6AndMapped(self) -> None:
