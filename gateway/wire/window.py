@@ -15,16 +15,18 @@ us hold C{credit + unconsumed} at any time: that, beyond the first 256 KiB, is w
 it is sent, so that the budget is a promise and not a hope. Yamux has no way to take credit back. A window that shrinks
 does it by announcing nothing until the peer has used up the excess, and only then does the budget get it back.
 
-When to grow. Whenever half a window is due, and at least a round trip has passed since the last decision, the
-window asks for four times the bandwidth-delay product, C{4 * rtt * rate}, where the rate is what the application
-consumed, and gets at most twice what it has. Four, because a stream that its window holds up may get as little as half
-a window through in a round trip, as credit goes back in halves, and has to ask for twice its window even then. A
-stream that is slow for another reason asks for less than it has. A window more than twice as large as it asks for is
-halved. One of which less than half was used in L{IDLE} seconds is measured, too.
-C{docs/explanation/yamux-windows.md} has what was rejected.
+When to announce. Credit goes back in batches of half a window, as in hashicorp's library, so that updates stay few. A
+batch is L{MAX_BATCH} at most: the credit that a batch keeps back is missing from what can be under way.
+
+When to grow. Whenever a batch is due, and at least a round trip has passed since the last decision, the window asks for
+four times the bandwidth-delay product, C{4 * rtt * rate}, where the rate is what the application consumed, and gets at
+most twice what it has. Four, because batches of half a window may let as little as that through in a round trip, and
+a stream that its window holds up has to ask for twice its window even then. A stream that is slow for another
+reason asks for less than it has. A window more than twice as large as it asks for is halved. One of which less than a
+batch was used in L{IDLE} seconds is measured, too. C{docs/explanation/yamux-windows.md} has what was rejected.
 """
 
-__all__ = ["IDLE", "INITIAL_WINDOW", "MAX_WINDOW", "ReceiveWindow", "WindowBudget"]
+__all__ = ["IDLE", "INITIAL_WINDOW", "MAX_BATCH", "MAX_WINDOW", "ReceiveWindow", "WindowBudget"]
 
 from gateway.wire.errors import LocalProtocolError
 
@@ -34,8 +36,11 @@ INITIAL_WINDOW = 256 * 1024
 MAX_WINDOW = 2**32 - 1
 """Bytes: what the field of a frame can hold."""
 
+MAX_BATCH = 1024 * 1024
+"""Bytes: credit that is due is announced at this at the latest."""
+
 IDLE = 10.0
-"""Seconds after which a window of which less than half was used is measured all the same."""
+"""Seconds after which a window of which less than a batch was used is measured all the same."""
 
 
 class WindowBudget:
@@ -76,11 +81,12 @@ class ReceiveWindow:
     @ivar size: the sum of both that the window aims at.
     """
 
-    __slots__ = ("_budget", "_maximum", "_measured", "_reserved", "_since", "credit", "size", "unconsumed")
+    __slots__ = ("_batch", "_budget", "_maximum", "_measured", "_reserved", "_since", "credit", "size", "unconsumed")
 
     def __init__(self, budget: WindowBudget, maximum: int, now: float) -> None:
         self.credit = self.size = INITIAL_WINDOW
         self.unconsumed = 0
+        self._batch = INITIAL_WINDOW // 2
         self._budget = budget
         self._maximum = maximum
         self._reserved = 0
@@ -104,7 +110,7 @@ class ReceiveWindow:
         The application took payload.
 
         @param rtt: the round trip in seconds; C{None} while unknown, which keeps the window as it is.
-        @return: credit to announce now, in bytes; 0 until half a window is due, so that updates stay few.
+        @return: credit to announce now, in bytes; 0 until a batch is due.
         @raise LocalProtocolError: when more is consumed than was received.
         """
         if count > self.unconsumed:
@@ -116,11 +122,11 @@ class ReceiveWindow:
         if due <= 0:
             self._settle()
             return 0
-        if 2 * due < self.size and now - self._since < IDLE:
+        if due < self._batch and now - self._since < IDLE:
             return 0
         self._resize(now - self._since, now, rtt)
         due = self.size - held
-        if 2 * due < self.size:
+        if due < self._batch:
             self._settle()
             return 0
         self.credit += due
@@ -138,6 +144,7 @@ class ReceiveWindow:
             self.size += granted
         elif 2 * target < self.size:
             self.size = max(INITIAL_WINDOW, self.size // 2)
+        self._batch = min(self.size // 2, MAX_BATCH)
         self._since = now
         self._measured = 0
 

@@ -113,8 +113,9 @@ class Session:
         self._target = 0
         self._fin = False
 
-    def __len__(self) -> int:
-        """The number of streams, also of those that wait for the application only."""
+    @property
+    def streamCount(self) -> int:
+        """How many streams there are, of either side, with those that wait for the application only."""
         return len(self._byNumber)
 
     def receive(self, data: bytes, now: float) -> list[Event]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.wire.errors import LocalProtocolError
-from gateway.wire.window import IDLE, INITIAL_WINDOW, ReceiveWindow, WindowBudget
+from gateway.wire.window import IDLE, INITIAL_WINDOW, MAX_BATCH, ReceiveWindow, WindowBudget
 
 KIB = 1024
 MAXIMUM = 16 * KIB * KIB
@@ -91,6 +91,15 @@ class CreditTests(SynchronousTestCase):
         self.assertEqual(pass_(w, half - 1, 1.0), 0)
         self.assertEqual(pass_(w, 1, 1.0), half)
         self.assertEqual(w.credit, INITIAL_WINDOW)
+
+    def test_batchOfLargeWindow(self) -> None:
+        """However large a window is, credit is announced when a mebibyte is due."""
+        w = window()
+        now = saturate(w, 20)
+        while not pass_(w, 64 * KIB, now):
+            pass
+        self.assertEqual(pass_(w, MAX_BATCH - 1, now), 0)
+        self.assertEqual(pass_(w, 1, now), MAX_BATCH)
 
     def test_partlyConsumed(self) -> None:
         """Bytes that wait for the application stay counted."""

@@ -158,7 +158,7 @@ class ReceiveTests(SynchronousTestCase):
         server.receive(frame(DATA | SYN | FIN, 1, 10) + b"01234", 0.0)
         server.close(1, 0.0)
         self.assertEqual(server.receive(b"56789" + frame(GO_AWAY, 0, 0), 0.0), [GoAway()])
-        self.assertEqual(len(server), 0)
+        self.assertEqual(server.streamCount, 0)
 
     def test_finIsOneFrames(self) -> None:
         """The FIN of one frame is not taken for that of the next, whose payload comes in pieces."""
@@ -210,7 +210,7 @@ class StreamTests(SynchronousTestCase):
         pair.toServer()
         pair.server.reset(stream)
         self.assertEqual(pair.toClient(), [Rst(stream)])
-        self.assertEqual((len(pair.client), len(pair.server)), (0, 0))
+        self.assertEqual((pair.client.streamCount, pair.server.streamCount), (0, 0))
 
     def test_sendDataSmall(self) -> None:
         """A thousand small writes arrive."""
@@ -268,9 +268,9 @@ class StreamTests(SynchronousTestCase):
         pair.client.sendData(stream, b"bcd")
         pair.client.closeWrite(stream)
         self.assertEqual(pair.toServer(), [Data(stream, b"bcd"), Fin(stream)])
-        self.assertEqual((len(pair.client), len(pair.server)), (0, 1))
+        self.assertEqual((pair.client.streamCount, pair.server.streamCount), (0, 1))
         pair.server.consume(stream, 3, 0.0)
-        self.assertEqual(len(pair.server), 0)
+        self.assertEqual(pair.server.streamCount, 0)
 
     def test_halfCloseForLong(self) -> None:
         """A side that ended its direction may be sent any amount, and no time is set for that."""
@@ -311,7 +311,7 @@ class StreamTests(SynchronousTestCase):
         for stream in streams:
             pair.server.close(stream, 0.0)
         pair.toClient()
-        self.assertEqual((len(pair.client), len(pair.server)), (0, 0))
+        self.assertEqual((pair.client.streamCount, pair.server.streamCount), (0, 0))
         pair.opened()
 
     def test_close(self) -> None:
@@ -327,7 +327,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(pair.server.sendable(stream), 0)
         pair.server.closeWrite(stream)
         self.assertEqual(pair.toClient(), [])
-        self.assertEqual((len(pair.client), len(pair.server)), (0, 0))
+        self.assertEqual((pair.client.streamCount, pair.server.streamCount), (0, 0))
 
     def test_closeAfterFin(self) -> None:
         """Closing what the peer has ended already, and we too, forgets what was not consumed."""
@@ -337,10 +337,10 @@ class StreamTests(SynchronousTestCase):
         pair.client.closeWrite(stream)
         pair.toServer()
         pair.server.closeWrite(stream)
-        self.assertEqual(len(pair.server), 1)
+        self.assertEqual(pair.server.streamCount, 1)
         wire(pair.server)
         pair.server.close(stream, 0.0)
-        self.assertEqual((len(pair.server), pair.server.take(), pair.server.deadline), (0, [], None))
+        self.assertEqual((pair.server.streamCount, pair.server.take(), pair.server.deadline), (0, [], None))
 
     def test_closeTwice(self) -> None:
         """Closing again does nothing, and neither does closing after half of it was done."""
@@ -359,7 +359,7 @@ class StreamTests(SynchronousTestCase):
         pair.client.wants(stream)
         pair.client.reset(stream)
         self.assertEqual(pair.toServer(), [Data(stream, b"x"), Rst(stream)])
-        self.assertEqual((len(pair.client), len(pair.server), pair.client.nextWriter()), (0, 0, None))
+        self.assertEqual((pair.client.streamCount, pair.server.streamCount, pair.client.nextWriter()), (0, 0, None))
 
     def test_consumeWhenClosed(self) -> None:
         """What was received before a stream was closed, and is consumed only after that, does no harm."""
@@ -381,7 +381,7 @@ class StreamTests(SynchronousTestCase):
         pair.server.closeWrite(stream)
         wire(pair.server)
         pair.server.reset(stream)
-        self.assertEqual((len(pair.server), pair.server.take()), (0, []))
+        self.assertEqual((pair.server.streamCount, pair.server.take()), (0, []))
 
     def test_unknownStream(self) -> None:
         """Frames for a stream that does not exist are skipped, and answered with nothing."""
@@ -394,7 +394,7 @@ class StreamTests(SynchronousTestCase):
         """A stream that is opened and reset in one frame never was."""
         server = session()
         self.assertEqual(server.receive(frame(DATA | SYN | RST, 1, 2) + b"??", 0.0), [])
-        self.assertEqual(len(server), 0)
+        self.assertEqual(server.streamCount, 0)
 
     def test_verbsOnNothing(self) -> None:
         """Verbs on a stream that is gone do nothing, as the caller may not know yet."""
@@ -646,10 +646,10 @@ class GoAwayTests(SynchronousTestCase):
         pair.opened()
         pair.server.goAway(GoAwayCode.INTERNAL_ERROR)
         self.assertTrue(pair.server.ended)
-        self.assertEqual(len(pair.server), 0)
+        self.assertEqual(pair.server.streamCount, 0)
         error = self.assertRaises(RemoteProtocolError, pair.toClient)
         self.assertEqual(error.code, Code.WENT_AWAY)
-        self.assertEqual((pair.client.ended, len(pair.client)), (True, 0))
+        self.assertEqual((pair.client.ended, pair.client.streamCount), (True, 0))
 
     def test_unknownCode(self) -> None:
         """A Go Away with any other number is an error, too."""
@@ -742,5 +742,5 @@ class TimeTests(SynchronousTestCase):
         self.assertEqual(pair.server.expire(300.9), [])
         self.assertEqual(pair.server.expire(301.0), [Rst(stream)])
         self.assertEqual(pair.toClient(), [Fin(stream), Rst(stream)])
-        self.assertEqual((len(pair.client), len(pair.server), pair.server.deadline), (0, 0, None))
+        self.assertEqual((pair.client.streamCount, pair.server.streamCount, pair.server.deadline), (0, 0, None))
         self.assertEqual(pair.client.sendable(stream), 0)

@@ -230,7 +230,7 @@ class Conversation(RuleBasedStateMachine):
                 assert held <= self.LIMITS.window
                 excess += 0 if stream.closing else max(0, held - INITIAL_WINDOW)
             assert excess <= budget.used <= budget.limit
-            assert len(side.session) <= 2 * self.LIMITS.streams
+            assert side.session.streamCount <= 2 * self.LIMITS.streams
 
     def teardown(self) -> None:
         """Let everything arrive and be consumed: all that was sent on streams that nobody reset is there."""
@@ -253,7 +253,7 @@ class Conversation(RuleBasedStateMachine):
                 assert (stream in side.ended) == (stream in other.finished)
         for side, budget in zip(self.sides, self.budgets, strict=True):
             side.session.lost()
-            assert (len(side.session), budget.used) == (0, 0)
+            assert (side.session.streamCount, budget.used) == (0, 0)
 
 
 class ConversationTests(SynchronousTestCase):
@@ -303,9 +303,9 @@ class FuzzTests(SynchronousTestCase):
                 events += client.receive(piece, 1.0)
             except RemoteProtocolError as e:
                 self.assertIn(e.code, set(Code))
-                self.assertEqual((client.ended, len(client), budget.used), (True, 0, 0))
+                self.assertEqual((client.ended, client.streamCount, budget.used), (True, 0, 0))
                 return merged(events), e.code
-            self.assertLessEqual(len(client), 8)
+            self.assertLessEqual(client.streamCount, 8)
         self.assertLessEqual(len(wire(client)), 20 * 12)
         return merged(events), None
 

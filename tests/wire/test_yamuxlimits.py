@@ -120,7 +120,7 @@ class LimitTests(SynchronousTestCase):
         pair.client.reset(first)
         pair.toServer()
         pair.opened()
-        self.assertEqual(len(pair.server), 2)
+        self.assertEqual(pair.server.streamCount, 2)
         self.assertNotEqual(first, second)
 
     def test_ownStreams(self) -> None:
@@ -213,7 +213,7 @@ class RemoteMistakeTests(SynchronousTestCase):
             error = self.assertRaises(RemoteProtocolError, receive)
             self.assertEqual(error.code, code)
             self.assertTrue(wire(server).endswith(frame(GO_AWAY, 0, GoAwayCode.PROTOCOL_ERROR)))
-            self.assertEqual((server.ended, len(server), budget.used), (True, 0, 0))
+            self.assertEqual((server.ended, server.streamCount, budget.used), (True, 0, 0))
             self.assertEqual(server.receive(data, 0.0), [])
 
     def test_version(self) -> None:
