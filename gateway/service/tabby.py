@@ -43,6 +43,7 @@ class TabbyVisit:
 
     @param host: the address that it comes from, until a trusted proxy names another.
     @param ticket: its place in the door's counts; C{None} while it is a proxy's.
+    @param secure: whether the port that it came to speaks TLS.
     @ivar conversation: what was said so far.
     @ivar identity: who it is, once that is known.
     """
@@ -52,6 +53,7 @@ class TabbyVisit:
         "_channel",
         "_deadline",
         "_pathTarget",
+        "_secure",
         "_session",
         "_ticket",
         "conversation",
@@ -60,10 +62,11 @@ class TabbyVisit:
         "identity",
     )
 
-    def __init__(self, door: "TabbyDoor", host: str, ticket: Ticket | None) -> None:
+    def __init__(self, door: "TabbyDoor", host: str, ticket: Ticket | None, secure: bool) -> None:
         self.door = door
         self.host = host
         self._ticket = ticket
+        self._secure = secure
         self.conversation = ClientConversation(authRequired=not door.authority.anonymous)
         self.identity: Identity | None = None
         self._channel: IWebSocketChannel | None = None
@@ -96,7 +99,7 @@ class TabbyVisit:
         return self
 
     def plain(self, head: RequestHead) -> Response:
-        return self.door.page(head, self.host)
+        return self.door.page(head, self.host, secure=self._secure)
 
     def failed(self, reason: Failure) -> None:
         if (problem := explain(reason)) is not None:

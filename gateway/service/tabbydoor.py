@@ -44,7 +44,6 @@ class TabbySettings:
     @ivar hosts: the names under which the gateway may be addressed, in lower case; addresses always may. C{None}: any.
     @ivar trustedProxies: networks whose C{X-Forwarded-For} and C{X-Forwarded-Proto} are believed.
     @ivar publicURL: what to paste into Tabby Web; C{None}: what the request shows.
-    @ivar secure: whether the door's own port speaks TLS.
     @ivar closeTimeout: seconds for the last good-byes once the drain is over.
     """
 
@@ -54,7 +53,6 @@ class TabbySettings:
     hosts: frozenset[str] | None = None
     trustedProxies: Sequence[IPNetwork] = ()
     publicURL: str | None = None
-    secure: bool = False
     closeTimeout: float = 7.0
 
 
@@ -112,16 +110,17 @@ class TabbyDoor:
         address = getattr(address, "ipv4_mapped", None) or address
         return address is not None and any(address in network for network in self.settings.trustedProxies)
 
-    def arrive(self, host: str) -> TabbyVisit | None:
+    def arrive(self, host: str, *, secure: bool = False) -> TabbyVisit | None:
         """
         A connection has come.
 
+        @param secure: whether its port speaks TLS.
         @return: C{None} to drop it.
         """
         if self._isProxy(host):
-            return TabbyVisit(self, host, None)  # admitted when the proxy has said for whom
+            return TabbyVisit(self, host, None, secure)  # admitted when the proxy has said for whom
         ticket = self.admit(host)
-        return None if ticket is None else TabbyVisit(self, host, ticket)
+        return None if ticket is None else TabbyVisit(self, host, ticket, secure)
 
     def admit(self, host: str) -> Ticket | None:
         """Count a connection from an address, if there is room for it."""
@@ -176,7 +175,7 @@ class TabbyDoor:
             return False
         return self.bans.failed(host, self.clock.seconds())
 
-    def page(self, head: RequestHead, host: str) -> Response:
+    def page(self, head: RequestHead, host: str, *, secure: bool) -> Response:
         """Answer somebody who did not ask for a WebSocket."""
         if head.method not in ("GET", "HEAD"):
             return errorPage(405, "This is a WebSocket gateway; nothing can be sent to it.", (("Allow", "GET, HEAD"),))
@@ -196,7 +195,7 @@ class TabbyDoor:
                 "It must pass on the headers Upgrade and Connection, and speak HTTP/1.1.",
                 (("Upgrade", "websocket"), ("Connection", "Upgrade")),
             )
-        secure = self.settings.secure or (self._isProxy(host) and head.get("x-forwarded-proto") in ("https", "wss"))
+        secure = secure or (self._isProxy(host) and head.get("x-forwarded-proto") in ("https", "wss"))
         return statusPage(self.settings.publicURL or webSocketURL(head, secure=secure))
 
     # -- All visitors at once

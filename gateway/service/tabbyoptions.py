@@ -171,6 +171,8 @@ class TabbyOptions(ServiceOptions):
         ways = (self["no-auth"], self["token-auth"], self["admin-port"] is not None, self["tokens"], self["state"])
         if not any(ways):
             raise usage.UsageError("either --no-auth, --token-auth or --admin-port must be provided, or --tokens")
+        if self["certificate"] is not None and any(endpoint.startswith("ssl:") for endpoint in self.listen):
+            raise usage.UsageError("--certificate and --listen ssl: contradict each other: that endpoint has its own")
         if self["ca"] is not None and self["certificate"] is None:
             raise usage.UsageError("--certificate and --private-key are required if --ca is set")
         for one, other in (("no-auth", "token-auth"), ("state", "token-auth"), ("state", "no-auth")):

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -120,13 +121,10 @@ class TabbyService(MultiService):
             hosts=frozenset(hosts) if hosts else None,
             trustedProxies=tuple(options.trustedProxies),
             publicURL=options["public-url"],
-            secure=self._isSecure,
         )
 
-    @property
-    def _isSecure(self) -> bool:
-        listen = self._options.listen
-        return self._options["certificate"] is not None or (bool(listen) and listen[0].startswith("ssl:"))
+    def _isSecure(self, listen: str) -> bool:
+        return self._options["certificate"] is not None or listen.startswith("ssl:")
 
     def _readTokens(self) -> TokensFile:
         path = self._options["tokens"]
@@ -170,17 +168,21 @@ class TabbyService(MultiService):
                 handshakeTimeout=options["handshake-timeout"], pingInterval=options["ping-interval"]
             ),
         )
-        factory = DoorFactory(
-            door.arrive,
-            websockets,
-            clock=self._reactor,
-            certificate=self._certificate(),
-            timeout=options["handshake-timeout"],
-        )
+        certificate = self._certificate()
+
+        def factoryFor(listen: str) -> DoorFactory:
+            return DoorFactory(
+                partial(door.arrive, secure=self._isSecure(listen)),
+                websockets,
+                clock=self._reactor,
+                certificate=certificate,
+                timeout=options["handshake-timeout"],
+            )
+
         for description in options.listen:
-            self._add("listen", description, factory, "tabby", self._clientListeners)
+            self._add("listen", description, factoryFor(description), "tabby", self._clientListeners)
         if not options.listen:
-            self._addPort(options["host"], options["port"], factory, "tabby", self._clientListeners)
+            self._addPort(options["host"], options["port"], factoryFor(""), "tabby", self._clientListeners)
 
     def _listenForManagement(self, oneShot: OneShotTokens | None) -> None:
         options = self._options
@@ -254,7 +256,7 @@ class TabbyService(MultiService):
             host = socket.gethostname()
         elif parsed.version == 6:
             host = f"[{host}]"
-        scheme, usual = ("wss", 443) if self._isSecure else ("ws", 80)
+        scheme, usual = ("wss", 443) if self._isSecure("".join(self._options.listen[:1])) else ("ws", 80)
         return f"{scheme}://{host}" + ("" if number == usual else f":{number}")
 
     def reload(self) -> None:

@@ -14,6 +14,7 @@ so::
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -261,9 +262,11 @@ class TabbyFixture:
         budget: StallBudget | None = None,
         certificate: CertificateFiles | None = None,
         clock: Clock | None = None,
+        secure: bool = False,
     ) -> "TabbyFixture":
         """
         @param limits: of the L{Admission}.
+        @param secure: whether the port is one that speaks TLS.
         """
         clock = clock or Clock()
         wallClock = Clock()
@@ -291,7 +294,7 @@ class TabbyFixture:
             wallClock=wallClock.seconds,
         )
         websockets = WebSocketServerFactory(clock=clock, settings=WebSocketSettings())
-        factory = DoorFactory(door.arrive, websockets, clock=clock, certificate=certificate)
+        factory = DoorFactory(partial(door.arrive, secure=secure), websockets, clock=clock, certificate=certificate)
         return cls(clock, wallClock, authority, oneShot, bans, door, factory, endpoint, asked, metrics)
 
     # -- Moving

@@ -311,7 +311,7 @@ class PageTests(DoorTestCase):
 
     def test_URLofATLSPort(self) -> None:
         """On a TLS port the URL is wss."""
-        self.assertIn(b"<code>wss://gateway.test</code>", self.gatewayWith(secure=True).get().body)
+        self.assertIn(b"<code>wss://gateway.test</code>", TabbyFixture.make(environmentToken=TOKEN, secure=True).get().body)
 
     def test_URLbehindAProxy(self) -> None:
         """A trusted proxy says whether the outside is TLS; anybody else may not."""

@@ -82,6 +82,13 @@ class OriginalsOptionsTests(OptionsTestCase):
         """--ca means nothing without a certificate of our own, so it is refused rather than ignored."""
         self.assertIn("--ca", self.assertWrong("--no-auth", "--ca", "x"))
 
+    def test_oneCertificateAPort(self) -> None:
+        """--certificate and an endpoint that does TLS by itself are refused together: one TLS would be in the other."""
+        problem = self.assertWrong("--no-auth", "--certificate", "x", "--private-key", "x", "--listen", "ssl:443")
+        self.assertIn("--certificate", problem)
+        self.assertIn("--listen ssl:", problem)
+        self.parse("--no-auth", "--certificate", "x", "--private-key", "x", "--listen", "tcp:443")
+
     def test_tokenAuthNeedsToken(self) -> None:
         """--token-auth needs TABBY_AUTH_TOKEN, and not an empty one."""
         environments: tuple[dict[str, str], ...] = ({}, {"TABBY_AUTH_TOKEN": ""})

@@ -438,14 +438,14 @@ class LimitTests(ServiceTestCase):
         self.assertEqual(self.logged("tabby.turned-away")[0]["visitor"], "192.0.2.77")
 
     def test_secure(self) -> None:
-        """The door knows whether its port speaks TLS, by certificate or by endpoint."""
+        """Of several ports each knows whether it speaks TLS: its page shows the URL that leads there."""
         certificate, key = makeAuthority("x").issue("gateway.test").write(self.mktemp())
-        for words, secure in (
-            ((), False),
-            (("--certificate", certificate, "--private-key", key), True),
-            (("--listen", f"ssl:443:privateKey={key}:certKey={certificate}"), True),
-        ):
-            self.assertEqual(self.make("--no-auth", *words).door.settings.secure, secure)
+        self.start("--token-auth", "--listen", "tcp:80", "--listen", f"ssl:443:privateKey={key}:certKey={certificate}")
+        self.assertEqual(self.logged("tabby.url")[0]["url"].partition(":")[0], "ws")
+        self.reactor.tcpServers += self.reactor.sslServers
+        for server, scheme in ((0, b"<code>ws://"), (1, b"<code>wss://")):
+            visitor = self.visit("/", server, Upgrade="", Connection="", Sec_WebSocket_Key="")
+            self.assertIn(scheme, visitor.answer.body)
 
 
 class PolicyTests(ServiceTestCase):
