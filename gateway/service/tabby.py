@@ -35,6 +35,9 @@ from gateway.wire.tabby import ClientConversation, Code, Connect, Hello, State, 
 if TYPE_CHECKING:
     from gateway.service.tabbydoor import TabbyDoor
 
+_TARGET_PATH = "/to/"
+"""What a path begins with that names a default target."""
+
 
 @implementer(IVisit, IWebSocketReceiver)
 class TabbyVisit:
@@ -90,10 +93,9 @@ class TabbyVisit:
                 "upgrade refused: {problem}, from {visitor}", event="tabby.refused", problem=problem, visitor=host
             )
             raise Denied(Response(403, f"{problem}\n".encode()))
-        _, marker, target = head.path.partition("/to/")
-        if marker:
+        if head.path.startswith(_TARGET_PATH):
             try:
-                self._pathTarget = parseTarget(target)
+                self._pathTarget = parseTarget(head.path.removeprefix(_TARGET_PATH))
             except ValueError as e:
                 raise Denied(Response(400, f"{e}\n".encode())) from None
         return self

@@ -296,14 +296,23 @@ class DefaultTargetTests(TabbyTestCase):
             self.assertEqual(str(gateway.asked.pop()[0]), "telnet.test:23")
 
     def test_ofThePath(self) -> None:
-        """The URL may end in /to/HOST:PORT, below any prefix, IPv6 in brackets."""
+        """The path may be /to/HOST:PORT, IPv6 in brackets."""
         for path, target in (
             ("/to/box.test:23", "box.test:23"),
-            ("/a/to/box.test:23?x=y", "box.test:23"),
+            ("/to/box.test:23?x=y", "box.test:23"),
             ("/to/[2001:db8::1]:23", "[2001:db8::1]:23"),
         ):
             self.gateway.greeted(path=path).say(_="connect")
             self.assertEqual(str(self.gateway.asked.pop()[0]), target)
+
+    def test_toWithinAPath(self) -> None:
+        """/to/ after something else is part of a path like any other, and names no target."""
+        for path in ("/how/to/connect", "/a/to/box.test:23", "//to/box.test:23", "/TO/box.test:23", "/to"):
+            visitor = self.gateway.greeted(path=path)
+            self.assertEqual(visitor.answer.status, 101)
+            visitor.say(_="connect")
+            self.assertError(visitor, "connection-failed")
+        self.assertEqual(self.gateway.asked, [])
 
     def test_pathBeforeToken(self) -> None:
         """The path is nearer to the person than the token, so it wins."""
