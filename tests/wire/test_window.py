@@ -226,6 +226,16 @@ class ShrinkTests(SynchronousTestCase):
             pass_(w, 20 * KIB, now)
         self.assertEqual(w.size, INITIAL_WINDOW)
 
+    def test_hysteresis(self) -> None:
+        """A window is halved when half of it is four times what is under way, and not when that would be too little."""
+        for pieces, size in ((36, MAXIMUM), (28, MAXIMUM // 2)):
+            w = window()
+            now = saturate(w, 20)
+            for _ in range(10 * pieces):
+                now += RTT / pieces
+                pass_(w, 64 * KIB, now)
+            self.assertEqual(w.size, size)
+
     def test_stillWorks(self) -> None:
         """A window that has shrunk grows again when it is needed."""
         w = window()
