@@ -186,7 +186,7 @@ class Bans:
         @return: whether this one starts a ban.
         """
         key = addressKey(host)
-        if self._remaining(key, now):
+        if self._remainingOf(key, now):
             return False
         failures, ends, capacity = self._failures, self._ends, self._capacity
         while failures and next(iter(failures.values()))[1] + self._window <= now:
@@ -207,13 +207,13 @@ class Bans:
         """Forget the failures of an address; the person behind it has found the right token."""
         self._failures.pop(addressKey(host), None)
 
-    def isBanned(self, host: str, now: float) -> float:
+    def remaining(self, host: str, now: float) -> float:
         """
         @return: seconds that a ban on the address still lasts; 0 is not banned.
         """
-        return self._remaining(addressKey(host), now)
+        return self._remainingOf(addressKey(host), now)
 
-    def _remaining(self, key: str, now: float) -> float:
+    def _remainingOf(self, key: str, now: float) -> float:
         end = self._ends.get(key)
         if end is None:
             return 0.0
@@ -360,7 +360,7 @@ class Admission:
         # What the address did comes before what all did: a flood from one is refused for its own sake, and
         # takes nothing from the rate that the others share.
         key = addressKey(host)
-        if self._bans is not None and self._bans._remaining(key, now):
+        if self._bans is not None and self._bans._remainingOf(key, now):
             return AdmissionRefusal.BANNED
         if self._waiting.isFull(key) or self._all.isFull(key):
             return AdmissionRefusal.TOO_MANY_FROM_ADDRESS

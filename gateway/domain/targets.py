@@ -31,7 +31,7 @@ I/O, on the name that was asked and on each address that it resolved to::
 # *Built-in refusals* come after the rules and are lifted only by an allow rule that decided, and only by one
 # that shows it was meant. Link-local, metadata, multicast, unspecified and reserved addresses want a rule
 # that names the address: were a name enough, the owner of an allowed name could point it at 169.254.169.254.
-# Loopback and private addresses, refused to visitors without a credential (`strict`), may also be allowed by
+# Loopback and private addresses, refused where no credential is asked for (`strict`), may also be allowed by
 # their very name, since "allow nas.lan" can mean nothing else; `*.example.edu` can, and any of the many who may
 # make a name there could point it at the machine next door. A network lifts a class only if it lies inside it,
 # whole: 0.0.0.0/0 says "the Internet", and so do 0.0.0.0/1 and 128.0.0.0/1 together. No prefix length would tell
@@ -172,8 +172,8 @@ class TargetPolicy:
     """
     An ordered list of rules, and the built-in refusals.
 
-    @param strict: also refuse loopback, private, shared and benchmark addresses unless a rule allows them;
-        for visitors that show no credential.
+    @param strict: also refuse loopback, private, shared and benchmark addresses, unless a rule that names them
+        allows it; for a gateway that asks for no credential.
     @param ownListener: tells whether a connection to an address and port would reach a listener of this very
         process. Is asked about unwrapped addresses only. An answer for a wildcard listener holds for all
         addresses of this machine.

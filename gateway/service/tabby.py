@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.domain.identity import Identity
+from gateway.domain.identity import ANONYMOUS, Identity
 from gateway.domain.limits import Ticket
 from gateway.domain.targets import Target, normaliseHost, parseTarget
 from gateway.domain.tokens import Rejection
@@ -153,7 +153,7 @@ class TabbyVisit:
 
     def _authenticate(self, token: str | None) -> None:
         door = self.door
-        if door.bans.isBanned(self.host, door.clock.seconds()):  # since this connection was admitted
+        if door.bans.remaining(self.host, door.clock.seconds()):  # since this connection was admitted
             self.fail(Code.RATE_LIMITED, "Too many wrong tokens came from this address, try again later")
             return
         who = door.authority.authenticate(token, door.wallClock())
@@ -164,14 +164,17 @@ class TabbyVisit:
                 self._log.warn("banned for wrong tokens: {visitor}", event="tabby.banned", visitor=self.host)
             self.fail(who.code, who.details if who.name is None else f"{who.details} ({who.name})")
             return
+        # Only a one-shot token wears out, and it has no limit of sessions for which it could be refused after this.
+        if not door.authority.spend(who):
+            self.fail(Code.INCORRECT_AUTH_TOKEN, "This token is not known here")
+            return
         if not door.sessions.acquire(who.name, who.limits.sessions):
             self.fail(Code.QUOTA_EXCEEDED, f"This token has {who.limits.sessions} sessions open already")
             return
         self.identity = who
-        # Nothing came between finding a one-shot token and this, so it cannot have been spent meanwhile.
-        door.authority.spend(who)
         door.bans.succeeded(self.host)
-        door.metrics.authenticated.inc()
+        if who is not ANONYMOUS:
+            door.metrics.authenticated.inc()
         if self._ticket is not None:
             self._ticket.authenticated()
         self._expectWithin(door.settings.handshakeTimeout)

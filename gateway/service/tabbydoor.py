@@ -97,7 +97,7 @@ class TabbyDoor:
         self._empty: Deferred[None] | None = None
         metrics.gauge("connections_open", "Client connections.", lambda: admission.connections)
         metrics.gauge("connections_unauthenticated", "Those not yet authenticated.", lambda: admission.unauthenticated)
-        metrics.gauge("sessions", "Visitors past the opening handshake.", lambda: len(self.visits))
+        metrics.gauge("visitors", "Visitors past the opening handshake.", lambda: len(self.visits))
         metrics.gauge("stalled_bytes", "Bytes held for stalled readers, at most.", lambda: budget.used)
 
     # -- Decisions

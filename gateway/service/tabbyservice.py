@@ -260,7 +260,10 @@ class TabbyService(MultiService):
         return f"{scheme}://{host}" + ("" if number == usual else f":{number}")
 
     def reload(self) -> None:
-        """Read tokens, rules and certificates again; what cannot be used leaves everything as it was."""
+        """
+        Read tokens, rules and certificates again. A tokens file that cannot be used leaves everything as it was, a
+        certificate that cannot be used only itself.
+        """
         try:
             file = self._readTokens()
         except usage.UsageError as e:

@@ -193,11 +193,13 @@ class TabbySession:
     def part(self, cause: str) -> None:
         """
         The relay is over: let the browser take what it was sent, then tell the person why.
+
+        @param cause: one of L{PARTING}: where the visitor itself is the cause, it is gone.
         """
         self._stopClock()
         if self._visit.conversation.state is State.CLOSED:
             return
-        if not self._channel.sentData or cause in (Cause.NEAR_CLOSED, Cause.NEAR_RESET):
+        if not self._channel.sentData:
             self._sayGoodbye(cause)
             return
         progress = Progress(self._channel)
@@ -219,10 +221,7 @@ class TabbySession:
 
     def _sayGoodbye(self, cause: str) -> None:
         self._deadline = None
-        if cause in PARTING:
-            self._visit.fail(*PARTING[cause])
-        else:
-            self._channel.close(1000)
+        self._visit.fail(*PARTING[cause])
 
     def _ended(self, outcome: Outcome) -> None:
         self._stopClock()

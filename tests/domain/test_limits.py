@@ -104,16 +104,16 @@ class BansTests(SynchronousTestCase):
         """One failure less than the threshold does nothing; the next starts the ban, and says so."""
         bans = Bans()
         self.assertEqual(self.failed(bans, BAN_THRESHOLD - 1, 0.0), [False] * (BAN_THRESHOLD - 1))
-        self.assertEqual(bans.isBanned(self.HOST, 0.0), 0.0)
+        self.assertEqual(bans.remaining(self.HOST, 0.0), 0.0)
         self.assertTrue(bans.failed(self.HOST, 1.0))
-        self.assertEqual(bans.isBanned(self.HOST, 1.0), BAN_SECONDS)
+        self.assertEqual(bans.remaining(self.HOST, 1.0), BAN_SECONDS)
 
     def test_ends(self) -> None:
         """A ban lasts until just before its time is over, and then the count starts anew."""
         bans = Bans(threshold=2, duration=10.0)
         self.failed(bans, 2, 0.0)
-        self.assertEqual(bans.isBanned(self.HOST, 9.5), 0.5)
-        self.assertEqual(bans.isBanned(self.HOST, 10.0), 0.0)
+        self.assertEqual(bans.remaining(self.HOST, 9.5), 0.5)
+        self.assertEqual(bans.remaining(self.HOST, 10.0), 0.0)
         self.assertEqual(self.failed(bans, 2, 10.0), [False, True])
 
     def test_failuresDuringABan(self) -> None:
@@ -121,7 +121,7 @@ class BansTests(SynchronousTestCase):
         bans = Bans(threshold=2, duration=10.0)
         self.failed(bans, 2, 0.0)
         self.assertEqual(self.failed(bans, 5, 9.0), [False] * 5)
-        self.assertEqual(bans.isBanned(self.HOST, 9.0), 1.0)
+        self.assertEqual(bans.remaining(self.HOST, 9.0), 1.0)
         self.assertFalse(bans.failed(self.HOST, 10.0))
 
     def test_window(self) -> None:
@@ -155,8 +155,8 @@ class BansTests(SynchronousTestCase):
         bans = Bans(threshold=2)
         bans.failed("2001:db8::1", 0.0)
         self.assertTrue(bans.failed("2001:db8::2", 0.0))
-        self.assertTrue(bans.isBanned("2001:db8::3", 0.0))
-        self.assertFalse(bans.isBanned("2001:db8:0:1::1", 0.0))
+        self.assertTrue(bans.remaining("2001:db8::3", 0.0))
+        self.assertFalse(bans.remaining("2001:db8:0:1::1", 0.0))
 
     def test_capacity(self) -> None:
         """Of failures and of bans, the oldest are forgotten when there are too many, and no other."""
@@ -167,7 +167,7 @@ class BansTests(SynchronousTestCase):
         self.assertTrue(bans.failed("c", 0.0))
         self.assertTrue(bans.failed("a", 0.0))
         self.failed(bans, 2, 1.0, "d")
-        self.assertEqual([bool(bans.isBanned(host, 1.0)) for host in "acd"], [True, False, True])
+        self.assertEqual([bool(bans.remaining(host, 1.0)) for host in "acd"], [True, False, True])
         self.assertEqual(len(bans), 2)
 
     def test_endedBansAreForgotten(self) -> None:

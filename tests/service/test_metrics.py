@@ -47,11 +47,20 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(len(text.splitlines()), len(gateway.metrics.render().splitlines()))
         self.assertLess(max(sizes) - min(sizes), 20)
 
+    def test_anonymousProvesNothing(self) -> None:
+        """Who shows no token is not counted as authenticated; who shows one that is known is, though none is asked for."""
+        gateway = TabbyFixture.make(environmentToken=TOKEN, anonymous=True)
+        gateway.greeted(None)
+        gateway.greeted("wrong")
+        self.assertEqual(gateway.metric("authenticated_total"), 0)
+        gateway.greeted(TOKEN)
+        self.assertEqual(gateway.metric("authenticated_total"), 1)
+
     def test_session(self) -> None:
         """A session counts where it should: connection, identity, opened, closed, bytes each way."""
         gateway = TabbyFixture.make(environmentToken=TOKEN)
         visitor, target = gateway.session()
-        self.assertEqual([gateway.metric(name) for name in ("connections_open", "sessions")], [1, 1])
+        self.assertEqual([gateway.metric(name) for name in ("connections_open", "visitors")], [1, 1])
         visitor.send(b"12345")
         gateway.targetSends(target, b"123")
         visitor.close()
@@ -65,7 +74,7 @@ class MetricsTests(SynchronousTestCase):
             ('bytes_total{direction="down"}', 3),
             ("connections_open", 0),
             ("connections_unauthenticated", 0),
-            ("sessions", 0),
+            ("visitors", 0),
             ("stalled_bytes", 0),
         ):
             self.assertEqual(gateway.metric(line), value, line)

@@ -369,6 +369,13 @@ class OneShotTests(TabbyTestCase):
         visitor.say(_="connect", auth_token=ONE_SHOT)
         self.assertEqual(self.gateway.greeted(ONE_SHOT).kinds, ["hello", "ready"])
 
+    def test_someoneElseWasFaster(self) -> None:
+        """A token that was spent between being found and being used up is refused, and leaves no session counted."""
+        self.gateway.oneShot.authorize(ONE_SHOT)
+        self.patch(self.gateway.authority, "spend", lambda who: False)
+        self.assertError(self.gateway.greeted(ONE_SHOT), "incorrect-auth-token")
+        self.assertEqual(len(self.gateway.door.sessions), 0)
+
     def test_isSpentAtReady(self) -> None:
         """A session that fails after ready has used the token up."""
         visitor = self.gateway.dialling(ONE_SHOT)
