@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from twisted.application.service import MultiService
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -45,6 +45,10 @@ from gateway.service.target import TargetEndpoint, policyFor
 
 class IReactor(IReactorDial, IReactorFromThreads):
     """What the service needs of a reactor."""
+
+
+LOOKUP_THREADS = 64
+"""Names that can be looked up at once. A slow name server keeps a thread for each until it gives up."""
 
 
 class TabbyService(MultiService):
@@ -227,6 +231,8 @@ class TabbyService(MultiService):
     def startService(self) -> None:
         self.door.draining = False
         super().startService()
+        if IReactorThreads.providedBy(self._reactor):
+            self._reactor.suggestThreadPoolSize(LOOKUP_THREADS)
         self._previous = signal.signal(
             signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload)
         )
