@@ -4,6 +4,7 @@ C{twistd tabby-gateway}: what the twistd plugin loads.
 
 __all__ = ["Options", "makeService"]
 
+import sys
 from typing import cast
 
 from twisted.application.service import IService
@@ -15,11 +16,13 @@ from gateway.service.tabbyservice import IReactor, TabbyService
 
 def makeService(options: Options) -> IService:
     """
-    @raise SystemExit: with one line, when a file or endpoint that the options name cannot be used.
+    @raise SystemExit: with status 2 and one line on standard error, when a file or endpoint that the options name
+        cannot be used.
     """
     from twisted.internet import reactor
 
     try:
         return TabbyService(cast(IReactor, reactor), options)
     except usage.UsageError as e:  # which twistd knows only from parsing
-        raise SystemExit(f"tabby-gateway: error: {e}") from None
+        print(f"tabby-gateway: error: {e}", file=sys.stderr)
+        raise SystemExit(2) from None

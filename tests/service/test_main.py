@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway import __version__
 from gateway.service.main import COMMANDS, main
+from gateway.service.tabby_tap import Options, makeService
 
 
 class MainTests(SynchronousTestCase):
@@ -107,3 +108,14 @@ class PluginTests(SynchronousTestCase):
         options.parseOptions(["--no-auth"])
         self.assertTrue(IService.providedBy(maker.makeService(options)))
         self.assertIn("Tabby", maker.description)
+
+    def test_unusableFile(self) -> None:
+        """A file that cannot be used is one line on standard error and exit status 2, at which systemd gives up."""
+        options = Options()
+        options.parseOptions(["--tokens", "/nonexistent/tokens.toml"])
+        errors = io.StringIO()
+        self.patch(sys, "stderr", errors)
+        with self.assertRaises(SystemExit) as caught:
+            makeService(options)
+        self.assertEqual(caught.exception.code, 2)
+        self.assertRegex(errors.getvalue(), r"\Atabby-gateway: error: --tokens: [^\n]*\n\Z")
