@@ -138,7 +138,7 @@ class Watched:
 
     def isIdle(self) -> bool:
         """Whether nobody is counted as connected."""
-        return self.metric("connections_open") == self.metric("sessions") == 0
+        return self.metric("connections_open") == self.metric("visitors") == 0
 
     def events(self, name: str) -> list[dict[str, object]]:
         """Return the events of one name from the log."""

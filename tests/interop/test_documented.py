@@ -389,7 +389,7 @@ class TokenTests(SynchronousTestCase):
         options = ["--token-auth", "--metrics-listen", f"tcp:{port}:interface={HERE}"]
         with started(OURS, options, env=ENVIRONMENT) as gateway:
             awaitPort(port)
-            self.assertIn("txgateway_sessions", fetch(port, "/metrics"))
+            self.assertIn("txgateway_visitors", fetch(port, "/metrics"))
             self.assertEqual(fetch(port, "/healthz"), "ok\n")
             self.assertEqual(fetch(gateway.address[1], "/healthz"), "ok\n")
             with self.assertRaises(urllib.error.HTTPError):

@@ -806,7 +806,7 @@ class LogTests(TabbyTestCase):
             self.assertEqual([event["cause"] for event in self.logged("tabby.closed")], [cause])
             self.assertEqual(self.gateway.metric(f'sessions_closed_total{{cause="{cause}"}}'), 1)
         self.assertEqual(self.gateway.metric("sessions_opened_total"), 6)
-        self.assertEqual(self.gateway.metric("sessions"), 0)
+        self.assertEqual(self.gateway.metric("visitors"), 0)
         self.assertEqual(self.gateway.metric("connections_open"), 0)
 
     def test_nothingIsLeftBehind(self) -> None:
