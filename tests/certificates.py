@@ -59,6 +59,8 @@ class Authority:
         certificate = (
             _builder(self._name, self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signsCertificates=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         self.certificatePEM = certificate.public_bytes(serialization.Encoding.PEM)
@@ -85,6 +87,11 @@ class Authority:
             _builder(_commonName(names[0]), self._name, key.public_key())
             .add_extension(x509.SubjectAlternativeName([_generalName(name) for name in names]), critical=False)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(_usage(signsCertificates=False), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
             .sign(self._key, hashes.SHA256())
         )
         return Credential(
@@ -104,6 +111,21 @@ def makeAuthority(name: str) -> Authority:
     @param name: its common name.
     """
     return Authority(name)
+
+
+def _usage(*, signsCertificates: bool) -> x509.KeyUsage:
+    # What RFC 5280 wants of each, and Python 3.13 does too (ssl.VERIFY_X509_STRICT).
+    return x509.KeyUsage(
+        digital_signature=not signsCertificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signsCertificates,
+        crl_sign=signsCertificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _commonName(name: str) -> x509.Name:
