@@ -296,13 +296,13 @@ class MuxSession(Protocol):
             self._settle()
             if self._full:
                 break
-            self._takeTurns()
+            isAll = self._takeTurns()
             for number in self._toAccept:
                 self._session.accept(number)
             self._toAccept.clear()
             if output := self._session.take():
                 self._write(output)
-            elif not self._toSettle:
+            if isAll and not self._toSettle:
                 break
         else:
             self._corked = False
@@ -311,7 +311,8 @@ class MuxSession(Protocol):
         if self._usable and self._session.goingAway and not (self._streams or self._session.streamCount):
             self._closeCarrier(self._settings.drainTimeout)
 
-    def _takeTurns(self) -> None:
+    def _takeTurns(self) -> bool:
+        """Let the streams fill a batch. Return whether there is room left in it."""
         session, streams = self._session, self._streams
         room = _BATCH
         while room > 0 and (turn := session.nextWriter()) is not None:
@@ -324,6 +325,7 @@ class MuxSession(Protocol):
                 session.wants(number)
             else:
                 self._settleOne(stream)  # so that an end leaves together with the last bytes
+        return room > 0
 
     # -- IPushProducer: of the carrier
 
@@ -384,9 +386,7 @@ class MuxSession(Protocol):
 
 @implementer(IStreamClientEndpoint)
 class MuxEndpoint:
-    """
-    Opens streams on a session.
-    """
+    """Opens streams on a session."""
 
     def __init__(self, session: MuxSession) -> None:
         self._session = session

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
-from twisted.internet.error import ConnectError, ConnectionAborted, ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionAborted
 from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableDescriptor,
@@ -32,6 +32,7 @@ from twisted.internet.interfaces import (
     IProtocol,
     IPushProducer,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
@@ -344,7 +345,7 @@ class MuxStream:
             self._deliver(data)
         if self._finArrived and not (self._finTold or self._arrived or self._paused or self.disconnecting):
             self._finTold = True
-            self.readConnectionLost(Failure(ConnectionDone()))
+            self.readConnectionLost(connectionDone)
 
     def _settleWriting(self) -> None:
         """All is sent. The order is that of Twisted's transports."""
@@ -353,8 +354,8 @@ class MuxStream:
             self._producer.resumeProducing()
         elif self.disconnecting:
             self._session.end(self.number)
-            self.lost(Failure(ConnectionDone()))
+            self.lost(connectionDone)
         elif self._endsWriting and not self._finSent:
             self._finSent = True
             self._session.endWriting(self.number)
-            self.writeConnectionLost(Failure(ConnectionDone()))
+            self.writeConnectionLost(connectionDone)
