@@ -91,21 +91,26 @@ class CertificateFiles:
         self._seen = self._look()
         self._context = _context(*self._paths)
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        found: list[tuple[int, int, int] | None] = []
+    def _look(self) -> list[tuple[int, ...] | None]:
+        found: list[tuple[int, ...] | None] = []
         for path in self._paths:
             try:
                 status = os.stat(path) if path is not None else None
             except OSError:
                 status = None
-            found.append(None if status is None else (status.st_mtime_ns, status.st_size, status.st_ino))
+            # A change of owner or mode, which may make a file readable, shows in the ctime alone.
+            found.append(status and (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
         return found
 
-    def refresh(self) -> None:
-        """Look at the files now. Never raises."""
+    def refresh(self, *, always: bool = False) -> None:
+        """
+        Look at the files now. Never raises.
+
+        @param always: read them even if they seem unchanged.
+        """
         self._checked = self._clock.seconds()
         seen = self._look()
-        if seen == self._seen:
+        if seen == self._seen and not always:
             return
         self._seen = seen
         try:

@@ -9,7 +9,7 @@ What the command lines of all our services have in common::
             self.chooseLogger()
 """
 
-__all__ = ["ServiceOptions"]
+__all__ = ["CommandOptions", "ServiceOptions"]
 
 from collections.abc import Callable
 from typing import NoReturn
@@ -25,15 +25,15 @@ _OBSERVERS = {
 }
 
 
-class ServiceOptions(usage.Options):
+class CommandOptions(usage.Options):
     """
-    Options whose help is laid out well, and whose errors name the option.
+    Options of a command of ours, whose help is laid out well.
+
+    @cvar command: the words that it is called by, for the first line of its help.
     """
 
-    optParameters: list[list[str | None]] = [
-        ["log-format", None, "auto", "text, json, or auto: text on a terminal, JSON lines otherwise"]
-    ]
-
+    command = "gateway"
+    synopsis = "[options]"
     longdesc = ""
 
     def __init__(self) -> None:
@@ -46,6 +46,24 @@ class ServiceOptions(usage.Options):
         """Show the version and exit."""
         print(f"txgateway {__version__}")
         raise SystemExit(0)
+
+    def getSynopsis(self) -> str:
+        """The first line of the help, whichever program it is that runs us."""
+        parent = self.parent
+        if parent is None or isinstance(parent, CommandOptions):
+            return f"Usage: {self.command} {self.synopsis}"
+        synopsis: str = super().getSynopsis()
+        return synopsis
+
+
+class ServiceOptions(CommandOptions):
+    """
+    Options of a service, whose errors name the option.
+    """
+
+    optParameters: list[list[str | None]] = [
+        ["log-format", None, "auto", "text, json, or auto: text on a terminal, JSON lines otherwise"]
+    ]
 
     def number(self, name: str, kind: Callable[[str], float], low: float, high: float = 1e9) -> None:
         """

@@ -209,20 +209,21 @@ class TabbyVisit:
             raise ValueError("No host and port were given, and neither this token nor the URL has a default target")
         return target
 
-    def cannotConnect(self, code: str, details: str, **facts: str) -> None:
+    def cannotConnect(self, code: str, details: str, *, target: str = "no target", **rule: str) -> None:
         """
         The target cannot be reached, may not be, or there is none: log it, and tell the client.
 
-        @param facts: C{target} and C{rule}, as far as there are any.
+        @param rule: C{rule}, where one refused it.
         """
         assert self.identity is not None
         self._log.info(
-            "cannot connect: {who} from {visitor}: {problem}",
+            "cannot connect: {who} to {target} from {visitor}: {problem}",
             event="tabby.dial-failed",
             who=self.identity.name,
+            target=target,
             visitor=self.host,
             problem=details,
-            **facts,
+            **rule,
         )
         self._refuse(code, details)
 

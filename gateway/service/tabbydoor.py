@@ -230,10 +230,12 @@ class TabbyDoor:
             visit.abort()
         self._refusals.stop()
 
+    def hurry(self) -> None:
+        """Whoever asked for the drain has lost patience: do not wait for the present step of it any longer."""
+        self._wake()
+
     async def _emptyWithin(self, seconds: float) -> None:
-        if not self.visits:
-            return
-        if seconds <= 0:
+        if not self.visits or seconds <= 0:
             return
         self._empty = Deferred()
         timer = self.clock.callLater(seconds, self._wake)

@@ -26,6 +26,7 @@ class TabbyOptions(ServiceOptions):
     C{hosts}, C{listen} and C{trustedProxies} hold what was repeated, in order.
     """
 
+    command = "gateway tabby"
     synopsis = "[--token-auth | --tokens FILE | --no-auth | --admin-port PORT] [options]"
     longdesc = """
     A gateway that lets Tabby Web, a terminal in the browser, reach ssh and telnet hosts. It takes the options of

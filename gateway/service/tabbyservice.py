@@ -239,7 +239,8 @@ class TabbyService(MultiService):
         url = self.url
         if url is not None:
             self._log.info("the gateway URL for Tabby Web is {url}", event="tabby.url", url=url)
-        if self._anonymous and not all(listener.isLocal for listener in self._clientListeners):
+        named = bool(self._options["tokens"])
+        if self._anonymous and (named or not all(listener.isLocal for listener in self._clientListeners)):
             self._log.warn("no token is asked for: whoever reaches this port can use it", event="tabby.unprotected")
         if self._quickToken is not None:
             # Not on sys.stdout, which twistd makes part of the log by now: a token is for the person, not for a log.
@@ -278,7 +279,7 @@ class TabbyService(MultiService):
         self.door.authority.replaceFile(file)
         self._policy = self._policyOf(file)
         for certificate in self._certificates:
-            certificate.refresh()
+            certificate.refresh(always=True)
         self.door.tokensChanged()
         self._log.info("reloaded: {tokens} tokens, {rules} rules in the tokens file", event="tabby.reloaded",
                        tokens=len(file.tokens), rules=len(file.rules))  # fmt: skip
@@ -287,7 +288,12 @@ class TabbyService(MultiService):
         """Stop accepting, drain, then stop the rest."""
         return Deferred.fromCoroutine(self._stop())
 
+    def _hurry(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self.door.hurry)
+
     async def _stop(self) -> None:
+        # A second Ctrl-C is for us: the reactor is stopping already, and would only complain.
+        impatience = {each: signal.signal(each, self._hurry) for each in (signal.SIGINT, signal.SIGTERM)}
         try:
             await gatherResults([listener.stopListening() for listener in self._clientListeners], consumeErrors=True)
         finally:
@@ -301,7 +307,8 @@ class TabbyService(MultiService):
             await super().stopService()
             for door in self._managementDoors:
                 door.stop()
-            signal.signal(signal.SIGHUP, self._previous or signal.SIG_DFL)  # None: not installed from Python
+            for each, before in {**impatience, signal.SIGHUP: self._previous}.items():
+                signal.signal(each, before or signal.SIG_DFL)  # None: not installed from Python
             self._log.info("stopped", event="tabby.stopped")
 
 

@@ -21,9 +21,10 @@ from twisted.python import usage
 from gateway.domain.identity import Limits
 from gateway.domain.tokens import generateToken, hashToken
 from gateway.domain.tokensfile import TokensFileError, addToken, parseTokensFile, removeToken
+from gateway.service.options import CommandOptions
 
 
-class _FileOptions(usage.Options):
+class _FileOptions(CommandOptions):
     optParameters: list[list[str | None]] = [["file", "f", "tokens.toml", "The tokens file"]]
 
     @property
@@ -67,7 +68,7 @@ class _FileOptions(usage.Options):
                 os.unlink(temporary)
                 raise
         except OSError as e:
-            raise usage.UsageError(f"--file: {e.filename or path}: {e.strerror}") from None
+            raise usage.UsageError(f"--file: {path}: {e.strerror}") from None
 
 
 def _keepOwner(descriptor: int, before: os.stat_result, path: Path) -> None:
@@ -95,6 +96,7 @@ class _Named(_FileOptions):
 
 
 class _New(_Named):
+    command = "gateway tabby-token new"
     synopsis = "NAME [options]"
     optParameters: list[list[str | None]] = [
         ["expires", None, None, "When it stops working: 2027-01-31 or 2027-01-31T12:00:00+00:00 (without a zone: UTC)"],
@@ -147,6 +149,7 @@ class _New(_Named):
 
 
 class _List(_FileOptions):
+    command = "gateway tabby-token list"
     synopsis = "[options]"
 
     def run(self) -> int:
@@ -159,6 +162,7 @@ class _List(_FileOptions):
 
 
 class _Revoke(_Named):
+    command = "gateway tabby-token revoke"
     synopsis = "NAME [options]"
 
     def run(self) -> int:
@@ -167,9 +171,10 @@ class _Revoke(_Named):
         return 0
 
 
-class TokenOptions(usage.Options):
+class TokenOptions(CommandOptions):
     """The command line of C{gateway tabby-token}."""
 
+    command = "gateway tabby-token"
     synopsis = "new|list|revoke [NAME] [options]"
     longdesc = "After a change send the running gateway SIGHUP; revoking a token then ends its sessions."
     subCommands = [

@@ -329,6 +329,22 @@ class ChangeTests(Files):
         self.certificates.refresh()
         self.assertServes(self.renewed)
 
+    def test_modeChanged(self) -> None:
+        """Files that become readable by a change of their mode alone are tried again."""
+        self.certificates.refresh()
+        before = self.certificates.serverConnectionForTLS(cast(Any, None)).get_context()
+        os.chmod(self.keyPath, 0o640)
+        self.certificates.refresh()
+        self.assertIsNot(self.certificates.serverConnectionForTLS(cast(Any, None)).get_context(), before)
+
+    def test_readAnyway(self) -> None:
+        """Whoever asks for it has the files read even when they seem the same."""
+        before = self.certificates.serverConnectionForTLS(cast(Any, None)).get_context()
+        self.certificates.refresh()
+        self.assertIs(self.certificates.serverConnectionForTLS(cast(Any, None)).get_context(), before)
+        self.certificates.refresh(always=True)
+        self.assertIsNot(self.certificates.serverConnectionForTLS(cast(Any, None)).get_context(), before)
+
     def test_nothingChanged(self) -> None:
         """Files that are as they were are not read again."""
         for _ in range(3):

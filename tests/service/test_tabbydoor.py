@@ -534,6 +534,17 @@ class DrainTests(DoorTestCase):
         self.gateway.targetSends(target, b"saved\n")
         self.assertEqual((target.received, visitor.data, visitor.error), (b"save\n", b"saved\n", None))
 
+    def test_hurry(self) -> None:
+        """Whoever loses patience ends the wait for sessions, and then the wait for their good-byes."""
+        visitor, _ = self.gateway.session()
+        drained = self.drain(1000)
+        self.gateway.door.hurry()
+        self.gateway.pump()
+        self.assertError(visitor, "shutting-down")
+        self.gateway.door.hurry()
+        self.gateway.pump()
+        self.successResultOf(drained)
+
     def test_deadline(self) -> None:
         """At the deadline, not before, the target is let go and the person is told with an error."""
         visitor, target = self.gateway.session()
