@@ -104,6 +104,7 @@ class MuxPair:
     """
     Two sessions, a link between them, and the time.
 
+    @param roundTrip: seconds that the first pings take, by which windows grow.
     @ivar accepted: what the server's factory made.
     @ivar ended: what the client and the server said that they ended with, in that order.
     """
@@ -114,6 +115,7 @@ class MuxPair:
         client: MuxSettings | None = None,
         server: MuxSettings | None = None,
         accept: Applications | None = None,
+        roundTrip: float = 0.0,
         **options: Any,
     ) -> None:
         self.clock = Clock()
@@ -139,6 +141,9 @@ class MuxPair:
             name="down",
         )
         self.link = flowPair(self.client, self.server, **options)
+        self.link.aToB.stalled = self.link.bToA.stalled = True
+        self.clock.advance(roundTrip)
+        self.link.aToB.stalled = self.link.bToA.stalled = False
         self.pump()
 
     def connect(self, make: Callable[[], IProtocol] = Peer) -> Any:

@@ -167,6 +167,16 @@ class SharingTests(SynchronousTestCase):
         pair.pump()
         self.assertEqual({len(theirs.received) for _, theirs in pairs}, {1000 * KIB})
 
+    def test_carrierThatTakesEverything(self) -> None:
+        """However much the carrier takes at once, and though nothing comes back, everything is sent in the end."""
+        pair = MuxPair(capacity=100_000 * KIB)
+        pairs = [pair.open() for _ in range(12)]
+        pair.link.bToA.stalled = True
+        for mine, _ in pairs:
+            mine.transport.write(pattern(256 * KIB))
+        pair.pump()
+        self.assertEqual([len(theirs.received) for _, theirs in pairs], [256 * KIB] * 12)
+
     def test_manyStreams(self) -> None:
         """Hundreds of streams that open, echo and close leave nothing behind."""
         pair = MuxPair(chunkSize=999)
@@ -293,6 +303,35 @@ class EndTests(SynchronousTestCase):
         pair.pump()
         self.successResultOf(first)
         self.successResultOf(second)
+
+    def test_goAwayWaitsForThePeersReader(self) -> None:
+        """A carrier is not closed while the peer has not read what it was sent, though our stream has ended."""
+        pair = MuxPair()
+        mine, theirs = pair.open()
+        mine.transport.pauseProducing()
+        theirs.transport.write(b"the last")
+        theirs.transport.loseConnection()
+        drained = self.drained(pair)
+        self.assertNoResult(drained)
+        mine.transport.resumeProducing()
+        pair.pump()
+        self.assertEqual((mine.received, mine.ended), (b"the last", True))
+        mine.transport.loseConnection()
+        pair.pump()
+        self.successResultOf(drained)
+
+    def test_grownWindowsAreGivenBack(self) -> None:
+        """The budget gets back what the windows of a lost session had."""
+        pair = MuxPair(roundTrip=1.0)
+        mine, theirs = pair.open()
+        for _ in range(12):
+            mine.transport.write(pattern(200 * KIB))
+            pair.wait(0.25)
+        self.assertEqual(len(theirs.received), 12 * 200 * KIB)
+        self.assertGreater(pair.budget.used, 0)
+        pair.link.a.abortConnection()
+        pair.pump()
+        self.assertEqual(pair.budget.used, 0)
 
     def test_drainTimeout(self) -> None:
         """Streams that do not end are cut off at the drain timeout, not before."""

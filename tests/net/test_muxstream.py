@@ -15,7 +15,7 @@ from gateway.net.mux import MuxAddress
 from gateway.net.muxstream import HIGH_WATER
 from gateway.wire.window import INITIAL_WINDOW
 from tests.net.muxpair import Applications, MuxPair, Plain, Source
-from tests.net.sides import KIB, pattern
+from tests.net.sides import KIB, Peer, pattern
 
 
 class TransportTests(SynchronousTestCase):
@@ -170,6 +170,34 @@ class EndTests(SynchronousTestCase):
         self.assertEqual((len(theirs.received), theirs.ended), (INITIAL_WINDOW + 1, True))
         self.assertIsNotNone(mine.reason)
 
+    def test_endWaitsForWhatIsUnread(self) -> None:
+        """A paused reader is told of the end when it has got everything, and not before."""
+        pair = MuxPair()
+        mine, theirs = pair.open()
+        theirs.transport.pauseProducing()
+        mine.transport.write(b"the last")
+        mine.transport.loseWriteConnection()
+        pair.pump()
+        self.assertEqual((theirs.received, theirs.ended), (b"", False))
+        theirs.transport.resumeProducing()
+        pair.pump()
+        self.assertEqual((theirs.received, theirs.ended), (b"the last", True))
+
+    def test_closingWhenHalfClosed(self) -> None:
+        """A protocol may close the stream when it hears that its writing has ended."""
+
+        class Closing(Peer):
+            def writeConnectionLost(self) -> None:
+                self.transport.loseConnection()
+
+        pair = MuxPair()
+        mine, theirs = pair.open(Closing)
+        mine.transport.write(b"all")
+        mine.transport.loseWriteConnection()
+        pair.pump()
+        mine.reason.trap(ConnectionDone)
+        self.assertEqual((theirs.received, theirs.ended), (b"all", True))
+
     def test_resetIsToldFromAnEnd(self) -> None:
         """C{abortConnection} is C{ConnectionLost} at the peer, and what was on the way is dropped."""
         pair = MuxPair()
@@ -256,6 +284,33 @@ class ProducerTests(SynchronousTestCase):
                 busy = pair.turn()
             self.assertEqual(theirs.received, pattern(251 * 100 * 100))
             self.assertTrue(theirs.ended)
+
+    def test_resumingKeepsTheOrder(self) -> None:
+        """What comes between the resuming and the handing over of what was kept does not overtake it."""
+        pair = MuxPair()
+        mine, theirs = pair.open()
+        theirs.transport.pauseProducing()
+        mine.transport.write(b"first ")
+        pair.pump()
+        mine.transport.write(b"second")
+        pair.clock.advance(0)
+        theirs.transport.resumeProducing()
+        pair.link.step()
+        pair.pump()
+        self.assertEqual(theirs.received, b"first second")
+
+    def test_closingWaitsForAPullProducer(self) -> None:
+        """A stream with a pull producer closes when that is unregistered."""
+        pair = MuxPair()
+        mine, _ = pair.open()
+        source = Source(mine.transport, b"", 1000, streaming=False)
+        mine.transport.loseConnection()
+        pair.pump()
+        self.assertIsNone(mine.reason)
+        self.assertGreater(source.left, 0)
+        mine.transport.unregisterProducer()
+        pair.pump()
+        mine.reason.trap(ConnectionDone)
 
     def test_oneProducer(self) -> None:
         """A second producer is refused, and the first is told when the stream breaks off."""
