@@ -58,7 +58,8 @@ _INTRODUCTION = """\
 that takes a value is written `--port 9000` or `--port=9000`.
 
 One of `--token-auth`, `--tokens`, `--no-auth`, `--admin-port` and `--state` is required: it says who may come in. A wrong
-command line, or a file that cannot be used, ends `gateway tabby` with one line on standard error and exit status 2.
+command line, or a file that cannot be used, ends `gateway tabby` with one line on standard error and exit status 2. A port
+that cannot be had ends it with one line in the log and exit status 1.
 
 This page is generated: run `python -m tests.documents`.
 """
