@@ -103,11 +103,19 @@ class OriginalTests(SynchronousTestCase):
         require(ORIGINAL.installed, _HOW)
 
     def checkTranscript(self, transcript: Transcript) -> None:
-        """Play C{transcript} as written, or with the outcome that is recorded."""
+        """
+        Play C{transcript} as written, or with the outcome that is recorded. How a defect of the original shows is
+        sometimes a race, so it has a few tries to show it as recorded.
+        """
         if transcript.original is None:
             self.assertIsNone(perform(ORIGINAL, transcript, patience=5.0))
-        else:
-            self.assertIn(perform(ORIGINAL, transcript, patience=1.5), transcript.original.saw)
+            return
+        seen = []
+        while len(seen) < 4:
+            seen.append(perform(ORIGINAL, transcript, patience=1.5))
+            if seen[-1] in transcript.original.saw:
+                return
+        self.fail(f"{seen} instead of {transcript.original.saw}")
 
     def checkCommandLine(self, line: CommandLine) -> None:
         """Refuse C{line}."""
