@@ -110,7 +110,7 @@ class OriginalTests(SynchronousTestCase):
         if transcript.original is None:
             self.assertIsNone(perform(ORIGINAL, transcript, patience=5.0))
             return
-        seen = []
+        seen: list[str | None] = []
         while len(seen) < 4:
             seen.append(perform(ORIGINAL, transcript, patience=1.5))
             if seen[-1] in transcript.original.saw:
