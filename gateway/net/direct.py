@@ -37,7 +37,7 @@ Buffer = bytes | memoryview
 READ_SIZE = 240 * 1024
 """
 Bytes read at once. On loopback a segment takes 65,483: with a WebSocket's headers this is a little less than four,
-where 256 KiB would be four and a tiny fifth, which costs as much as the others.
+where 256 KiB would be four and a tiny fifth, and a segment costs something however small it is.
 """
 
 

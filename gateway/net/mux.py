@@ -205,7 +205,7 @@ class MuxSession(Protocol):
                 if (stream := streams.get(event.stream)) is not None:
                     try:
                         stream.gotData(event.payload)
-                    except Exception:
+                    except Exception:  # of the application's; the other streams go on
                         self._defect(stream)
             elif isinstance(event, Syn):
                 self._accept(event.stream)
@@ -221,7 +221,7 @@ class MuxSession(Protocol):
                 self._session.reset(number)
             else:
                 self._toAccept.append(number)
-        except Exception:
+        except Exception:  # of the application's
             self._log.failure("a stream's factory failed", event="gateway.defect")
             self._session.reset(number)
 
@@ -232,7 +232,7 @@ class MuxSession(Protocol):
             stream = self._streams[number] = MuxStream(self, number, protocol)
             try:
                 protocol.makeConnection(stream)
-            except Exception:
+            except Exception:  # of the application's; the other streams go on
                 self._defect(stream)
         return protocol
 
@@ -260,7 +260,7 @@ class MuxSession(Protocol):
         self._flushSoon()
         try:
             protocol = self._connect(protocolFactory, number)
-        except Exception:
+        except Exception:  # the peer was told of a stream that will never be
             self._session.reset(number)
             raise
         if protocol is None:
@@ -286,7 +286,7 @@ class MuxSession(Protocol):
     def _settleOne(self, stream: MuxStream) -> None:
         try:
             stream.settle()
-        except Exception:
+        except Exception:  # of the application's; the other streams go on
             self._defect(stream)
 
     def _flush(self) -> None:

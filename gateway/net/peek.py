@@ -96,7 +96,7 @@ class Peek(Protocol):
     def _drop(self, why: Exception) -> None:
         self._stopClock()
         self._failed(why)
-        self.transport.abortConnection()  # type: ignore[union-attr]
+        self.transport.abortConnection()  # type: ignore[union-attr]  # connected by now
 
     def dataReceived(self, data: bytes) -> None:
         self._data += data

@@ -72,7 +72,7 @@ class WebSocketSettings:
 
     @ivar handshakeTimeout: seconds from the first byte of the connection to the end of the opening handshake.
     @ivar pingInterval: seconds between pings; a peer from which nothing came in the interval after a ping is cut off,
-        so a dead one is found within two. Zero turns that off.
+        so a dead one is found within two, or three if it died in the middle of a backlog. Zero turns that off.
     @ivar closeTimeout: seconds that a peer has for its part of the closing handshake.
     @ivar maxMessage: bytes of the longest message outside stream mode; a longer one ends the connection with 1009.
     @ivar maxHead: bytes of the longest request head.
@@ -358,7 +358,7 @@ class _ServerChannel(_AutobahnServerProtocol):  # type: ignore[misc]  # autobahn
                 piece = view[at : at + self._rest]
                 at += len(piece)
                 self._rest -= len(piece)
-                self._gotData(self._masker.process(piece))  # type: ignore[misc,attr-defined]
+                self._gotData(self._masker.process(piece))  # type: ignore[misc,attr-defined]  # both are set by now
                 continue
             if end - at < 2:
                 break

@@ -32,16 +32,16 @@ class _FileOptions(CommandOptions):
         """The tokens file."""
         return Path(self["file"])
 
-    def read(self) -> str:
+    def read(self, *, mayBeMissing: bool = False) -> str:
         """
         @raise usage.UsageError: when it cannot be read.
         """
         try:
             with self.path.open(encoding="utf-8", newline="") as file:
                 return file.read()
-        except FileNotFoundError:
-            return ""
         except (OSError, UnicodeError) as e:
+            if mayBeMissing and isinstance(e, FileNotFoundError):
+                return ""
             raise usage.UsageError(f"--file: {self.path}: {getattr(e, 'strerror', None) or 'not UTF-8'}") from None
 
     def write(self, text: str) -> None:
@@ -134,7 +134,7 @@ class _New(_Named):
         limits = Limits(self._number("sessions"), self._number("bytes-per-second"), self._number("seconds"))
         token = generateToken()
         text = addToken(
-            self.read(),
+            self.read(mayBeMissing=True),
             self["name"],
             hashToken(token),
             expires=expires,

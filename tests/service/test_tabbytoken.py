@@ -83,11 +83,17 @@ class TokenCommandTests(SynchronousTestCase):
             self.run_("revoke", "alice")
 
     def test_list(self) -> None:
-        """list has a line for each token with its expiry; none for an empty file or a missing one."""
+        """list has a line for each token with its expiry; none for an empty file."""
+        self.path.write_text("")
         self.assertEqual(self.run_("list"), "")
         self.run_("new", "alice")
         self.run_("new", "bob", "--expires", "2027-01-31")
         self.assertEqual(self.run_("list"), "alice\texpires never\nbob\texpires 2027-01-31T00:00Z\n")
+
+    def test_missingFile(self) -> None:
+        """Only a new token makes a file; whoever lists or revokes has named the wrong one."""
+        for words in (("list",), ("revoke", "alice")):
+            self.assertIn("No such file", self.assertWrong(*words))
 
     def test_revoke(self) -> None:
         """revoke takes a token out, and nothing else that a person wrote."""
