@@ -1,0 +1,72 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/hashicorp/yamux"
+)
+
+// A carrier is the connection below a session, as flags describe it.
+type carrier struct {
+	listen, dial, cert, key, ca string
+	client                      bool
+}
+
+func (c *carrier) addFlags(flags *flag.FlagSet) {
+	flags.StringVar(&c.listen, "listen", "", "accept one connection at this `address`")
+	flags.StringVar(&c.dial, "dial", "", "connect to this `address`")
+	flags.StringVar(&c.cert, "cert", "", "accept with TLS: PEM `file` with the certificates")
+	flags.StringVar(&c.key, "key", "", "PEM `file` with the certificate's key")
+	flags.StringVar(&c.ca, "ca", "", "connect with TLS: PEM `file` with who signed the other's certificate")
+	flags.BoolVar(&c.client, "client", false, "be the yamux client; otherwise the server")
+}
+
+// connect makes the connection. It tells listening where it listens, if it does.
+func (c *carrier) connect(listening func(address string)) (net.Conn, error) {
+	if c.dial == "" {
+		return c.accept(listening)
+	}
+	if c.ca == "" {
+		return net.Dial("tcp", c.dial)
+	}
+	pem, err := os.ReadFile(c.ca)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no certificate", c.ca)
+	}
+	return tls.Dial("tcp", c.dial, &tls.Config{RootCAs: roots})
+}
+
+func (c *carrier) accept(listening func(address string)) (net.Conn, error) {
+	listener, err := net.Listen("tcp", c.listen)
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	listening(listener.Addr().String())
+	conn, err := listener.Accept()
+	if err != nil || c.cert == "" {
+		return conn, err
+	}
+	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+	if err != nil {
+		return nil, err
+	}
+	return tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{pair}}), nil
+}
+
+// session puts yamux on the connection.
+func (c *carrier) session(conn net.Conn, config *yamux.Config) (*yamux.Session, error) {
+	if c.client {
+		return yamux.Client(conn, config)
+	}
+	return yamux.Server(conn, config)
+}
