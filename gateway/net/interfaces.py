@@ -5,11 +5,26 @@ Everything that moves bytes here is a plain Twisted transport or protocol; what 
 is a WebSocket, whose connection carries messages first and a byte stream afterwards.
 """
 
-__all__ = ["IStreamTransport", "IWebSocketChannel", "IWebSocketGate", "IWebSocketReceiver"]
+__all__ = [
+    "IEarlyData",
+    "IEarlyEndpoint",
+    "IStreamTransport",
+    "IWebSocketChannel",
+    "IWebSocketGate",
+    "IWebSocketReceiver",
+]
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IConsumer,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IStreamClientEndpoint,
+    ITransport,
+)
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
@@ -27,6 +42,28 @@ class IStreamTransport(ITransport, IConsumer, IPushProducer, Interface):
 
     def loseWriteConnection() -> None:
         """End writing after what was written; only where C{IHalfCloseableDescriptor} is provided."""
+
+
+class IEarlyData(Interface):
+    """What a visitor sends before it is known whether anybody is there to read it."""
+
+    def follow(write: Callable[[bytes], object]) -> None:
+        """
+        Write what came so far, and what comes from now on. Whoever follows once has to see to all of it; a second call
+        begins again, for another attempt.
+        """
+
+
+class IEarlyEndpoint(IStreamClientEndpoint):
+    """
+    An endpoint that can send a visitor's first bytes while it still waits to hear whether there is a far side: that
+    saves a round trip, and the bytes are there to be sent again when another attempt is made.
+    """
+
+    def connectEarly(factory: IProtocolFactory, early: IEarlyData) -> Deferred[IProtocol]:
+        """
+        As C{connect}; and what is early, up to the moment when the result is there, was written by then.
+        """
 
 
 class IWebSocketReceiver(Interface):

@@ -11,7 +11,8 @@ reports once how it ended::
 What holds, whatever the two transports are:
 
   1. What the near side sends before the far side exists is kept, up to C{pending} bytes, then the near side is paused.
-     (Reading a little, rather than nothing, is what tells us that it left, and so cancels the dial.)
+     (Reading a little, rather than nothing, is what tells us that it left, and so cancels the dial.) An endpoint that
+     is an L{IEarlyEndpoint} may pass it on meanwhile.
   2. Each L{Half} is the other's streaming producer, so one stalled reader stops its own source and nothing else.
      The I{half} is registered, not its transport: a half may have more than one reason to stay paused.
   3. An end of reading becomes C{loseWriteConnection} on the other side where that truly half-closes. TLS claims
@@ -59,7 +60,7 @@ from zope.interface import implementer
 from gateway.net.budget import IStalls, StallBudget
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.direct import Buffer, directWriter, readDirectly
-from gateway.net.interfaces import IStreamTransport, IWebSocketChannel
+from gateway.net.interfaces import IEarlyData, IEarlyEndpoint, IStreamTransport, IWebSocketChannel
 from gateway.net.progress import Progress
 
 
@@ -130,6 +131,7 @@ class _FarFactory(ClientFactory):
         return self._half
 
 
+@implementer(IEarlyData)
 class _Pending:
     """Stands in for a side that does not exist yet."""
 
@@ -137,13 +139,28 @@ class _Pending:
         self._half = half
         self._limit = limit
         self._size = 0
-        self.chunks: list[bytes] = []
+        self._chunks: list[bytes] = []
+        self._follower: Callable[[bytes], object] | None = None
 
     def write(self, data: Buffer) -> None:
-        self.chunks.append(bytes(data))
-        self._size += len(data)
+        kept = bytes(data)
+        self._chunks.append(kept)
+        if self._follower is not None:
+            self._follower(kept)
+        self._size += len(kept)
         if self._size >= self._limit:
             self._half.pause(Half.NOT_JOINED)
+
+    def follow(self, write: Callable[[bytes], object]) -> None:
+        self._follower = write
+        for chunk in self._chunks:
+            write(chunk)
+
+    def replay(self, write: Callable[[Buffer], object]) -> None:
+        """The other side is there: give it what came, unless the endpoint did."""
+        if self._follower is None:
+            for chunk in self._chunks:
+                write(chunk)
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer, IStalls)
@@ -169,11 +186,17 @@ class Half(Protocol):
         self.lost = False
         self._paused = 0
         self._rateTimer: IDelayedCall | None = None
-        self._pending: _Pending | None = _Pending(self, relay.settings.pending)
+        self._pending: _Pending | None = _Pending(self, relay.settings.pending)  # None: joined
         self.write: Callable[[Buffer], object] = self._pending.write
 
     def connectionMade(self) -> None:
         self.relay.sideMade(self)
+
+    @property
+    def early(self) -> IEarlyData:
+        """What comes from this side before there is another."""
+        assert self._pending is not None
+        return self._pending
 
     def dataReceived(self, data: Buffer) -> None:
         self.received += len(data)
@@ -197,12 +220,11 @@ class Half(Protocol):
         Both sides exist: what came so far goes on, in order, and the other side's pace is ours from now on.
         """
         assert self._pending is not None and self.transport is not None and other.transport is not None
-        chunks, self._pending = self._pending.chunks, None
+        pending, self._pending = self._pending, None
         self.write = self.relay.metered(self, other.input())
         other.transport.registerProducer(self, True)
         readDirectly(self.transport, self.dataReceived)
-        for chunk in chunks:
-            self.write(chunk)
+        pending.replay(self.write)
         self.resume(self.NOT_JOINED)
 
     def input(self) -> Callable[[Buffer], object]:
@@ -353,7 +375,12 @@ class Relay:
         """
         if self.cause is not None:
             return fail(_cancelled())
-        self._dial = dial = endpoint.connect(_FarFactory(self.far))
+        factory = _FarFactory(self.far)
+        if IEarlyEndpoint.providedBy(endpoint):
+            dial = endpoint.connectEarly(factory, self.near.early)
+        else:
+            dial = endpoint.connect(factory)
+        self._dial = dial
         dial.addTimeout(self.settings.dialTimeout, self._clock, onTimeoutCancel=_timedOut)
         return dial.addCallbacks(self._dialled, self._dialFailed)
 
