@@ -1,5 +1,5 @@
 """
-TLS for listeners whose certificate changes while they run.
+TLS for listeners whose certificate changes while they run, and what both sides' contexts have in common.
 
 Certificates are renewed every few weeks by another program, which replaces the files. A L{CertificateFiles} looks at
 them when a connection comes, at most once a second, and uses the new ones from then on; connections that
@@ -7,12 +7,14 @@ stand keep theirs::
 
     files = CertificateFiles("fullchain.pem", "privkey.pem", clock=reactor)
     factory = TLSMemoryBIOFactory(files, False, innerFactory)
+
+The other side is L{gateway.net.tlsclient}.
 """
 
-__all__ = ["CertificateError", "CertificateFiles"]
+__all__ = ["CertificateError", "CertificateFiles", "newContext", "useAuthorities", "useCertificate"]
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -30,43 +32,83 @@ class CertificateError(Exception):
     """A certificate, key or CA file cannot be used. Its text is one line that names the file."""
 
 
-def _context(certificate: str, privateKey: str, authority: str | None) -> SSL.Context:
+def newContext(method: int) -> SSL.Context:
     """
-    @param authority: a file with the CA certificates that clients must have theirs from; C{None}: clients need none.
+    A context for TLS 1.2 and newer, without what has no use or is known to be dangerous.
+
+    @param method: C{SSL.TLS_CLIENT_METHOD} or C{SSL.TLS_SERVER_METHOD}.
+    """
+    context = SSL.Context(method)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    return context
+
+
+def _use(path: str, load: Callable[[bytes], object], problem: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            load(file.read())
+    except OSError as e:
+        raise CertificateError(f"{path}: {e.strerror}") from None
+    except SSL.Error as e:
+        reasons = ", ".join(str(entry[-1]) for entry in (e.args[0] if e.args else ()))
+        raise CertificateError(f"{path}: {problem} ({reasons})" if reasons else f"{path}: {problem}") from None
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        raise CertificateError(f"{path}: not a private key in PEM without a passphrase") from None
+
+
+def useCertificate(context: SSL.Context, certificate: str, privateKey: str) -> None:
+    """
+    Show this certificate to the other side.
+
+    @param certificate: PEM file of the certificate and those that follow in its chain.
+    @param privateKey: PEM file of its key; may be the same file.
     @raise CertificateError: when a file is missing, unreadable, not PEM, or the key has a passphrase or is not the
         certificate's.
     """
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    # OpenSSL refuses to resume the session of a client that has a certificate in a context without this.
-    context.set_session_id(b"txgateway")
-
-    def use(path: str, load: Callable[[bytes], object], problem: str) -> None:
-        try:
-            with open(path, "rb") as file:
-                load(file.read())
-        except OSError as e:
-            raise CertificateError(f"{path}: {e.strerror}") from None
-        except SSL.Error as e:
-            reasons = ", ".join(str(entry[-1]) for entry in (e.args[0] if e.args else ()))
-            raise CertificateError(f"{path}: {problem} ({reasons})" if reasons else f"{path}: {problem}") from None
-        except (TypeError, ValueError, UnsupportedAlgorithm):
-            raise CertificateError(f"{path}: not a private key in PEM without a passphrase") from None
 
     def useKey(pem: bytes) -> None:
         # Not use_privatekey_file: of a key with a passphrase it asks at the terminal, and the reactor waits.
         context.use_privatekey(load_pem_private_key(pem, None))  # type: ignore[arg-type]  # more than TLS can use
         context.check_privatekey()
 
-    use(certificate, lambda _: context.use_certificate_chain_file(certificate), "not certificates in PEM")
-    use(privateKey, useKey, f"not the key of {certificate}")
+    _use(certificate, lambda _: context.use_certificate_chain_file(certificate), "not certificates in PEM")
+    _use(privateKey, useKey, f"not the key of {certificate}")
+
+
+def useAuthorities(context: SSL.Context, authorities: str) -> None:
+    """
+    Believe certificates of these authorities.
+
+    @param authorities: PEM file of their certificates.
+    @raise CertificateError: when it is missing, unreadable or not PEM.
+    """
+    _use(authorities, lambda _: context.load_verify_locations(authorities), "not CA certificates in PEM")
+
+
+def _serverContext(certificate: str, privateKey: str, authority: str | None, alpn: Sequence[bytes]) -> SSL.Context:
+    context = newContext(SSL.TLS_SERVER_METHOD)
+    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+    # OpenSSL refuses to resume the session of a client that has a certificate in a context without this.
+    context.set_session_id(b"txgateway")
+    useCertificate(context, certificate, privateKey)
     if authority is not None:
-        use(authority, lambda _: context.load_verify_locations(authority), "not CA certificates in PEM")
+        useAuthorities(context, authority)
         # So that a browser offers the right certificate.
-        use(authority, lambda _: context.load_client_ca(os.fsencode(authority)), "not CA certificates in PEM")
+        _use(authority, lambda _: context.load_client_ca(os.fsencode(authority)), "not CA certificates in PEM")
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+
+    def select(_: SSL.Connection, offered: Sequence[bytes]) -> bytes:
+        for protocol in alpn:
+            if protocol in offered:
+                return protocol
+        # An exception is what makes pyOpenSSL send the alert no_application_protocol (RFC 7301, section 3.2), and
+        # one of this type is what Twisted takes for a failed handshake.
+        raise SSL.Error([("gateway", "", "no application protocol")])
+
+    if alpn:
+        context.set_alpn_select_callback(select)
     return context
 
 
@@ -78,18 +120,29 @@ class CertificateFiles:
     When changed files cannot be used the old certificate stays in use and one error is logged for each change.
 
     @param authority: PEM file of the CAs that client certificates must come from; C{None}: no client certificates.
+    @param alpn: the application protocols spoken here, best first (RFC 7301). A client that offers others only is
+        turned away; for one that offers none, C{negotiatedProtocol} of the transport is C{None}.
     @raise CertificateError: when the files cannot be used at the start.
     """
 
     _log = Logger()
 
-    def __init__(self, certificate: str, privateKey: str, authority: str | None = None, *, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        certificate: str,
+        privateKey: str,
+        authority: str | None = None,
+        *,
+        alpn: Sequence[bytes] = (),
+        clock: IReactorTime,
+    ) -> None:
         self._paths = (certificate, privateKey, authority)
+        self._alpn = tuple(alpn)
         self._clock = clock
         self._checked = clock.seconds()
         # First the look, then the reading: a change between the two is found by the next look.
         self._seen = self._look()
-        self._context = _context(*self._paths)
+        self._context = _serverContext(*self._paths, self._alpn)
 
     def _look(self) -> list[tuple[int, ...] | None]:
         found: list[tuple[int, ...] | None] = []
@@ -114,7 +167,7 @@ class CertificateFiles:
             return
         self._seen = seen
         try:
-            self._context = _context(*self._paths)
+            self._context = _serverContext(*self._paths, self._alpn)
         except CertificateError as e:
             self._log.error(
                 "the changed certificate is not used, the old one stays: {problem}",
