@@ -75,6 +75,7 @@ class DialFailure(StrEnum):
     UNREACHABLE = "unreachable"
     NAME = "name-not-found"
     DENIED = "denied"
+    GONE = "agent-gone"
     CANCELLED = "cancelled"
     OTHER = "other"
 

@@ -10,7 +10,7 @@ where the peer's dialect has one its first line back is the answer. To whoever d
 The preamble and the visitor's first bytes leave together, before the answer: see L{IEarlyEndpoint}.
 """
 
-__all__ = ["ANSWER_LIMIT", "OpeningEndpoint"]
+__all__ = ["OpeningEndpoint"]
 
 from collections.abc import Callable
 
@@ -25,8 +25,11 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint, IStreamTransport
 from gateway.net.peek import become
 
-ANSWER_LIMIT = 4096
-"""Bytes of the longest answer, with its newline."""
+ReadAnswer = Callable[[bytes], int | None]
+"""
+Takes all that came back so far and returns how long the answer in it is, or C{None} when more is needed; raises
+L{DialFailed} when it is a refusal, too long, or no answer at all.
+"""
 
 
 class _Opening(Protocol):
@@ -40,14 +43,14 @@ class _Opening(Protocol):
         self,
         factory: IProtocolFactory,
         preamble: bytes,
-        readAnswer: Callable[[bytes], None] | None,
+        readAnswer: ReadAnswer | None,
         early: IEarlyData | None,
     ) -> None:
         self._factory = factory
         self._preamble = preamble
         self._readAnswer = readAnswer
         self._early = early
-        self._answer = b""
+        self._received = b""
         self._chosen: IProtocol | None = None
         self._over = False
         self.done: Deferred[IProtocol] = Deferred(lambda _: self._giveUp())
@@ -67,22 +70,16 @@ class _Opening(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._over:
             return
-        self._answer += data
-        line, newline, rest = self._answer.partition(b"\n")
-        if len(line) >= ANSWER_LIMIT:
-            self._fail(DialFailed(DialFailure.OTHER, "The agent's answer is too long."))
-        elif newline:
-            assert self._readAnswer is not None
-            try:
-                self._readAnswer(line)
-            except DialFailed as e:
-                self._fail(e)
-            else:
-                self._become(rest)
-
-    def _fail(self, error: DialFailed) -> None:
-        self._giveUp()
-        self.done.errback(error)
+        assert self._readAnswer is not None
+        self._received += data
+        try:
+            size = self._readAnswer(self._received)
+        except DialFailed as e:
+            self._giveUp()
+            self.done.errback(e)
+            return
+        if size is not None:
+            self._become(self._received[size:])
 
     def _become(self, rest: bytes) -> None:
         address: IAddress = self.transport.getPeer()
@@ -106,7 +103,7 @@ class _Opening(Protocol):
             self._chosen.connectionLost(reason)
         elif not self._over:
             self._over = True
-            self.done.errback(DialFailed(DialFailure.OTHER, "The agent ended the stream without an answer."))
+            self.done.errback(DialFailed(DialFailure.GONE, "The agent went away."))
 
 
 @implementer(IEarlyEndpoint)
@@ -116,12 +113,11 @@ class OpeningEndpoint:
 
     @param inner: opens streams.
     @param preamble: the first bytes.
-    @param readAnswer: takes the first line that comes back, without its newline; raises L{DialFailed} when it is a
-        refusal or no answer at all. C{None} in a dialect without answers.
+    @param readAnswer: reads the answer; C{None} in a dialect without.
     """
 
     def __init__(
-        self, inner: IStreamClientEndpoint, preamble: bytes, readAnswer: Callable[[bytes], None] | None
+        self, inner: IStreamClientEndpoint, preamble: bytes, readAnswer: ReadAnswer | None
     ) -> None:
         self._inner = inner
         self._preamble = preamble
