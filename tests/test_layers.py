@@ -155,7 +155,7 @@ class FloorTests(SynchronousTestCase):
     def test_autobahnInOneFile(self) -> None:
         """Autobahn stays behind one module, so that it can be replaced there."""
         users = {m.name for m in sourceTree() if m.importsAny("autobahn", "txaio")}
-        self.assertEqual(users - {"gateway.net.websocket"}, set())
+        self.assertEqual(users - {"gateway.net.websocketchannel"}, set())
 
     def test_reactorComesByArgument(self) -> None:
         """Importing a module never installs the process-wide reactor."""

@@ -70,7 +70,7 @@ class IWebSocketReceiver(Interface):
     """Who is told what happens on an L{IWebSocketChannel}."""
 
     def opened(channel: "IWebSocketChannel") -> None:
-        """The opening handshake is done. Called once, before anything else."""
+        """The opening handshake is done. Called once, before anything else but a client's L{lost}."""
 
     def gotMessage(payload: bytes, isBinary: bool) -> None:
         """
@@ -85,7 +85,8 @@ class IWebSocketReceiver(Interface):
         longer, until the peer has taken what was written.
 
         @param reason: C{ConnectionDone} when the peer has made its part of the closing handshake, so that all it sent
-            has come, and for no other reason.
+            has come, and for no other reason. Of a client's receiver that was not told C{opened}, a
+            L{gateway.net.dial.DialFailed}.
         """
 
 
@@ -97,6 +98,7 @@ class IWebSocketChannel(IStreamTransport):
     """
 
     sentData = Attribute("Whether any binary frame was sent.")
+    subprotocol = Attribute("The one agreed upon, or C{None}. A server's gate sets it when it accepts.")
 
     def sendText(text: str) -> None:
         """Send a text message; nothing happens once the channel is closing."""
@@ -134,6 +136,7 @@ class IWebSocketGate(Interface):
         @param channel: not open yet: nothing can be sent before L{IWebSocketReceiver.opened}.
         @return: whom to tell about the channel.
         @raise gateway.net.websocket.Denied: with the answer to give instead.
+        @raise gateway.wire.upgrade.UpgradeRefused: with the answer to give instead; L{failed} is told too.
         """
 
     def plain(head: RequestHead) -> Response:

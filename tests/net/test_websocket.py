@@ -2,18 +2,14 @@
 Tests for L{gateway.net.websocket}: how connections open, live and close, what they send, and that a relay keeps its
 promises over them. What they receive is in L{tests.net.test_websocketframes}.
 
-Length: one class for each part of a connection's life, and one for what we need of autobahn.
+Length: one class for each part of a connection's life.
 """
 
 from __future__ import annotations
 
 import gc
 import weakref
-from typing import Any
 
-from autobahn.twisted.websocket import WebSocketServerFactory as AutobahnServerFactory
-from autobahn.twisted.websocket import WebSocketServerProtocol as AutobahnServerProtocol
-from autobahn.websocket.xormasker import create_xor_masker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
@@ -521,76 +517,3 @@ class NearToTLSTests(RelayPromises, SynchronousTestCase):
     """A relay from a WebSocket to TLS."""
 
     nearKind, farKind = WEBSOCKET, TLS
-
-
-class AutobahnTests(SynchronousTestCase):
-    """
-    What we rely on and autobahn does not promise. When one of these fails after an upgrade of autobahn, read
-    C{gateway/net/websocket.py} beside its new C{protocol.py}.
-    """
-
-    methods = (
-        "_closeConnection",
-        "_connectionMade",
-        "_onOpen",
-        "consumeData",
-        "dropConnection",
-        "failHandshake",
-        "onFrameData",
-        "onMessage",
-        "onMessageBegin",
-        "onMessageEnd",
-        "onMessageFrameBegin",
-        "onMessageFrameData",
-        "onMessageFrameEnd",
-        "onPong",
-        "processControlFrame",
-        "processData",
-        "processHandshake",
-        "sendCloseFrame",
-        "sendData",
-        "sendFrame",
-        "sendPing",
-        "sendPong",
-        "succeedHandshake",
-    )
-
-    def test_methods(self) -> None:
-        """The methods that we override or call are there."""
-        missing = [name for name in self.methods if not callable(getattr(AutobahnServerProtocol, name, None))]
-        self.assertEqual(missing, [], "autobahn's WebSocketServerProtocol has changed")
-
-    def test_options(self) -> None:
-        """Every option of autobahn's is an attribute of our class, so that none is left to its defaults."""
-        ours = Connection().transport.protocol
-        options = set(AutobahnServerProtocol.CONFIG_ATTRS)
-        self.assertGreater(len(options), 20, "autobahn's options are kept elsewhere now")
-        # We ping ourselves, and read the opening request ourselves.
-        unused = {"autoPingSize", "allowedOrigins", "allowedOriginsPatterns", "allowNullOrigin", "versions", "webStatus"}
-        unused |= {"maxConnections", "trustXForwardedFor", "serveFlashSocketPolicy", "flashSocketPolicy"}
-        unset = {name for name in options - unused if name not in vars(type(ours)) and name not in vars(ours)}
-        self.assertEqual(unset, set(), "autobahn has options that gateway/net/websocket.py does not set")
-
-    def test_state(self) -> None:
-        """The attributes that we read and write are the ones that autobahn uses."""
-        connection = Connection.open()
-        protocol: Any = connection.transport.protocol
-        for name in ("data", "current_frame", "inside_message", "failedByMe", "wasClean", "localCloseReason"):
-            self.assertTrue(hasattr(protocol, name), f"autobahn's {name} is gone")
-        self.assertEqual(protocol.state, protocol.STATE_OPEN)
-        self.assertEqual(len({protocol.STATE_CONNECTING, protocol.STATE_OPEN, protocol.STATE_CLOSED}), 3)
-        connection.send(frame(TEXT, b"abc", final=False)[:-1])
-        self.assertEqual((protocol.current_frame.opcode, protocol.current_frame.length), (TEXT, 3))
-        self.assertTrue(protocol.inside_message, "autobahn keeps elsewhere whether a message is under way")
-        connection.send(close(1000))
-
-    def test_masker(self) -> None:
-        """The native masker takes a part of a frame at a time, also as a view of other bytes."""
-        masker = create_xor_masker(b"\x01\x02\x03\x04", 200)
-        self.assertIn("nvx", type(masker).__module__.lower() + type(masker).__name__.lower(), "not the native masker")
-        pieces = [masker.process(memoryview(bytes(200))[at : at + 7]) for at in range(0, 200, 7)]
-        self.assertEqual(b"".join(pieces), (b"\x01\x02\x03\x04" * 50))
-
-    def test_factory(self) -> None:
-        """The factory of autobahn's that we start from takes a clock and no URL."""
-        self.assertTrue(AutobahnServerFactory(reactor=Clock(), server="").isServer)
