@@ -42,8 +42,6 @@ _PIN = "sha256//"
 _SHOWN = 120
 """Characters of a certificate's names that are told."""
 
-_Verify = Callable[[SSL.Connection, X509, int, int, int], bool]
-
 
 def publicKeyPin(certificate: x509.Certificate) -> str:
     """The SHA-256 of a certificate's public key (SubjectPublicKeyInfo, RFC 7469, section 2.4), as curl writes it."""
@@ -121,10 +119,10 @@ def _shown(text: str) -> str:
 def _names(certificate: x509.Certificate) -> str:
     try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = [str(name) for name in alternatives.get_values_for_type(x509.DNSName)]
-        names += [str(address) for address in alternatives.get_values_for_type(x509.IPAddress)]
-    except (x509.ExtensionNotFound, ValueError):
-        names = []
+    except x509.ExtensionNotFound:
+        return "none"
+    names = [str(name) for name in alternatives.get_values_for_type(x509.DNSName)]
+    names += [str(address) for address in alternatives.get_values_for_type(x509.IPAddress)]
     return _shown(", ".join(names)) if names else "none"
 
 
@@ -153,33 +151,52 @@ def _refusal(certificate: x509.Certificate, error: int, depth: int) -> str:
     return f"{whose} was refused, with OpenSSL's error {error} (see openssl-verification-options)."
 
 
-def _verifyName(identity: DNS_ID | IPAddress_ID, hostname: str) -> _Verify:
-    def verify(connection: SSL.Connection, x: X509, error: int, depth: int, ok: int) -> bool:
-        certificate = x.to_cryptography()
-        if not ok:
+_Check = Callable[[x509.Certificate, int | None, int], None]
+"""
+Takes a certificate of the chain, OpenSSL's error with it or C{None}, and its depth, which is 0 for the server's own;
+raises L{TrustError}.
+"""
+
+
+def _verifying(check: _Check) -> Callable[[SSL.Connection, X509, int, int, int], bool]:
+    """What pyOpenSSL calls back."""
+
+    def verify(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
+        try:
+            check(certificate.to_cryptography(), None if ok else error, depth)
+        except TrustError:
+            raise
+        except Exception:
+            # OpenSSL takes certificates that cryptography does not, which has many ways to say so.
+            raise TrustError("The server's certificate cannot be read.") from None
+        return True
+
+    return verify
+
+
+def _checkName(identity: DNS_ID | IPAddress_ID, hostname: str) -> _Check:
+    def check(certificate: x509.Certificate, error: int | None, depth: int) -> None:
+        if error is not None:
             raise TrustError(_refusal(certificate, error, depth))
         if depth == 0:
             try:
                 verify_service_identity(extract_patterns(certificate), [identity], [])
-            except (VerificationError, BadCertificate, ValueError):
-                # The last is from names that cannot be read.
+            except (VerificationError, BadCertificate):
                 names = _names(certificate)
                 raise TrustError(
                     f"The server's certificate is for another name: wanted {hostname}, it has {names}."
                 ) from None
-        return True
 
-    return verify
+    return check
 
 
-def _verifyPin(pins: Sequence[str]) -> _Verify:
-    def verify(connection: SSL.Connection, x: X509, error: int, depth: int, ok: int) -> bool:
+def _checkPin(pins: Sequence[str]) -> _Check:
+    def check(certificate: x509.Certificate, error: int | None, depth: int) -> None:
         # The key at the depth 0 is the only one that the server has shown to have.
-        if depth == 0 and (pin := publicKeyPin(x.to_cryptography())) not in pins:
+        if depth == 0 and (pin := publicKeyPin(certificate)) not in pins:
             raise TrustError(f"The pin does not match: the server has {pin}.")
-        return True
 
-    return verify
+    return check
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -225,13 +242,13 @@ def clientConnectionCreator(
         serverName = identity.hostname
     # On the context, since pyOpenSSL does not raise what the callback of a connection has raised.
     if trust.pin is not None:
-        context.set_verify(SSL.VERIFY_PEER, _verifyPin(trust.pins))
+        context.set_verify(SSL.VERIFY_PEER, _verifying(_checkPin(trust.pins)))
     elif trust.verify:
         if trust.authorities is None:
             context.set_default_verify_paths()
         else:
             useAuthorities(context, trust.authorities)
-        context.set_verify(SSL.VERIFY_PEER, _verifyName(identity, hostname))
+        context.set_verify(SSL.VERIFY_PEER, _verifying(_checkName(identity, hostname)))
     return _ClientConnections(context, serverName, list(alpn))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import ssl
 from typing import cast
 from unittest import mock
 
@@ -264,6 +265,17 @@ class AuthorityTests(Connections):
             self.reason(meeting.client) or "",
             r"^A certificate of the server's authority was refused, with OpenSSL's error \d+ ",
         )
+
+    def test_unreadable(self) -> None:
+        """A certificate that OpenSSL reads, but Python cannot, is refused like any other."""
+        credential = self.authority.issue(NAME)
+        der = ssl.PEM_cert_to_DER_cert(credential.certificatePEM.decode())
+        version3, version9 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x08"
+        self.assertIn(version3, der)
+        pem = ssl.DER_cert_to_PEM_cert(der.replace(version3, version9)).encode()
+        for trust in (self.trust, ClientTrust(pin=pinOf(credential))):
+            meeting = self.meet(Credential(pem, credential.keyPEM), trust=trust)
+            self.assertRefused(meeting, "The server's certificate cannot be read.")
 
     def test_platform(self) -> None:
         """Without a file the authorities of the platform are believed, which do not include ours."""
