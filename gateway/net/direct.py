@@ -11,14 +11,15 @@ kernel, page by page. Here both are done at once and in place::
     readDirectly(near, lambda data: write([data]))
 
 What the kernel does not take goes to C{transport.write}, so order, back-pressure and errors stay the transport's
-own. All of this holds for plain TCP alone; any other transport is used as it is.
+own. All of this holds for plain TCP alone. A transport of another kind that can hand over what it reads without a copy
+provides L{IDirectTransport}; any other is used as it is.
 
 The price is that names of Twisted's are used which are not public: C{_tempDataBuffer} and C{_aborting}, to see
 whether something is queued or over, and C{doRead} of an instance, which is replaced.
 C{tests/integration/test_direct.py} holds Twisted to them.
 """
 
-__all__ = ["Buffer", "directWriter", "readDirectly"]
+__all__ = ["Buffer", "IDirectTransport", "directWriter", "readDirectly"]
 
 from collections.abc import Callable, Iterator, Sequence
 from errno import ENOBUFS
@@ -43,6 +44,17 @@ where 256 KiB would be four and a tiny fifth, and a segment costs something howe
 
 _MAX_PIECES = 64
 """Pieces that are worth a vector of their own; the kernel takes no more than 1,024."""
+
+
+class IDirectTransport(IStreamTransport):
+    """A stream transport whose C{write} takes a C{memoryview}, too, and keeps none beyond the call."""
+
+    def readDirectly(gotData: Callable[[Buffer], None]) -> None:
+        """
+        From here on hand over what is read as it stands in a buffer of somebody else's.
+
+        @param gotData: called in place of the protocol's C{dataReceived}; must not keep what it is given.
+        """
 
 
 def _plain(transport: object) -> Client | Server | None:
@@ -101,11 +113,15 @@ _buffer = memoryview(bytearray(READ_SIZE))
 
 def readDirectly(transport: IStreamTransport, gotData: Callable[[Buffer], None]) -> None:
     """
-    From here on hand over what a plain TCP transport reads as it stands in a buffer that is used again. Pausing, ends
-    and errors go their usual way; a transport of another kind goes on calling its protocol's C{dataReceived}.
+    From here on hand over what a plain TCP transport or an L{IDirectTransport} reads as it stands in a buffer that is
+    used again. Pausing, ends and errors go their usual way; a transport of another kind goes on calling its protocol's
+    C{dataReceived}.
 
     @param gotData: must not keep what it is given.
     """
+    if IDirectTransport.providedBy(transport):
+        transport.readDirectly(gotData)
+        return
     connection = _plain(transport)
     if connection is None:
         return

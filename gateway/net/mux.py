@@ -26,7 +26,6 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred, execute, succeed
 from twisted.internet.error import ConnectionLost, NoProtocol, TimeoutError
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IProtocol,
     IProtocolFactory,
@@ -40,14 +39,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.direct import directWriter
+from gateway.net.direct import Buffer, directWriter, readDirectly
 from gateway.net.interfaces import IStreamTransport
-from gateway.net.muxdeadlines import Deadlines, MuxSettings
+from gateway.net.muxdeadlines import Deadlines, MuxSettings, monotonic
 from gateway.net.muxstream import ISession, MuxAddress, MuxStream, StreamRefused
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.window import WindowBudget
 from gateway.wire.yamux import Session
-from gateway.wire.yamuxframes import Data, Event, Fin, Rst, Syn
+from gateway.wire.yamuxframes import Data, Event, Fin, Pong, Rst, Syn
 
 _BATCH = 128 * 1024
 """Bytes of payload that the carrier is given at once: two frames, or very many small ones."""
@@ -86,6 +85,7 @@ class MuxSession(Protocol):
     ) -> None:
         self.name = name
         self._clock = clock
+        self._seconds = monotonic(clock)
         self._factory = factory
         self._settings = settings or MuxSettings()
         self._ended = ended
@@ -111,8 +111,7 @@ class MuxSession(Protocol):
     def connectionMade(self) -> None:
         assert self.transport is not None
         self._carrier: IStreamTransport = self.transport  # type: ignore[assignment]  # all stream transports are
-        self._peer: IAddress = self._carrier.getPeer()
-        self._host: IAddress = self._carrier.getHost()
+        self._peer, self._host = self._carrier.getPeer(), self._carrier.getHost()
         self._write = directWriter(self._carrier)
         self._deadlines = Deadlines(
             self._clock, self._session, self._settings, self._carrier, expired=self._expired, dead=self._dead
@@ -123,6 +122,7 @@ class MuxSession(Protocol):
         self._carrier.registerProducer(self, True)
         if self._factory is not None:
             self._factory.doStart()
+        readDirectly(self._carrier, self.dataReceived)
         self._deadlines.start()
         self._flushSoon()
 
@@ -186,12 +186,12 @@ class MuxSession(Protocol):
 
     # -- Receiving
 
-    def dataReceived(self, data: bytes) -> None:
+    def dataReceived(self, data: Buffer) -> None:
         if not self._usable:
             return
         self._deadlines.heard = self._corked = True
         try:
-            events = self._session.receive(data, self._clock.seconds())
+            events = self._session.receive(memoryview(data), self._seconds())
         except RemoteProtocolError as e:
             self._fail(e)
             return
@@ -209,11 +209,13 @@ class MuxSession(Protocol):
                         self._defect(stream)
             elif isinstance(event, Syn):
                 self._accept(event.stream)
-            elif isinstance(event, Fin):
-                if (stream := streams.get(event.stream)) is not None:
+            elif isinstance(event, Pong):
+                self._deadlines.answered()
+            elif isinstance(event, Fin | Rst) and (stream := streams.get(event.stream)) is not None:
+                if isinstance(event, Fin):
                     stream.gotFin()
-            elif isinstance(event, Rst) and (stream := streams.get(event.stream)) is not None:
-                stream.lost(Failure(ConnectionLost("the peer reset the stream, or took too long over it")))
+                else:
+                    stream.lost(Failure(ConnectionLost("the peer reset the stream, or took too long over it")))
 
     def _accept(self, number: int) -> None:
         try:
@@ -255,18 +257,16 @@ class MuxSession(Protocol):
         refusal = self._session.openRefusal if self._usable else "ended"
         if refusal is not None:
             raise StreamRefused(refusal)
-        number = self._session.open(self._clock.seconds())
+        number = self._session.open(self._seconds())
         self._deadlines.wakeWithin(self._settings.openTimeout)
         self._flushSoon()
         try:
-            protocol = self._connect(protocolFactory, number)
+            if (protocol := self._connect(protocolFactory, number)) is not None:
+                return protocol
+            raise NoProtocol()
         except Exception:  # the peer was told of a stream that will never be
             self._session.reset(number)
             raise
-        if protocol is None:
-            self._session.reset(number)
-            raise NoProtocol()
-        return protocol
 
     def _flushSoon(self) -> None:
         if not self._corked and self._flushCall is None and self._usable:
@@ -353,7 +353,7 @@ class MuxSession(Protocol):
         self._flushSoon()
 
     def consumed(self, stream: int, count: int) -> None:
-        self._session.consume(stream, count, self._clock.seconds())
+        self._session.consume(stream, count, self._seconds())
 
     def unsettled(self, stream: MuxStream) -> None:
         self._toSettle.append(stream)
@@ -363,7 +363,7 @@ class MuxSession(Protocol):
         self._session.closeWrite(stream)
 
     def end(self, stream: int) -> None:
-        self._session.close(stream, self._clock.seconds())
+        self._session.close(stream, self._seconds())
         self._deadlines.wakeWithin(self._settings.closeTimeout)
 
     def reset(self, stream: int) -> None:

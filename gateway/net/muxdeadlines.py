@@ -13,12 +13,14 @@ The peer is pinged at an interval, and is dead when nothing at all came in the i
 still acknowledges a backlog of ours: a pong may wait behind a lot on a slow line.
 """
 
-__all__ = ["Deadlines", "MuxSettings"]
+__all__ = ["Deadlines", "MuxSettings", "monotonic"]
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python import runtime
 
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.progress import Progress
@@ -26,6 +28,12 @@ from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.yamux import Session
 from gateway.wire.yamuxframes import Event
 from gateway.wire.yamuxstreams import Limits
+
+_FIRST_PINGS = 8
+"""
+Pings that are sent one upon the other when a session begins. The round trip is the shortest that was seen, and the very
+first may be ten times as long, as both sides are still busy with the connection; windows would grow to match.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,14 @@ class MuxSettings(Limits):
             raise ValueError("pingTimeout must be at most pings * pingInterval")
 
 
+def monotonic(clock: IReactorTime) -> Callable[[], float]:
+    """
+    What tells the seconds to a session of this clock. That of a real reactor is the time of day, which jumps when it is
+    set: a round trip might seem to be less than nothing, and every ping overdue.
+    """
+    return time.monotonic if clock.seconds is runtime.seconds else clock.seconds
+
+
 class Deadlines:
     """
     Until L{stop} is called.
@@ -73,6 +89,7 @@ class Deadlines:
     ) -> None:
         self.heard = False
         self._clock = clock
+        self._seconds = monotonic(clock)
         self._session = session
         self._interval = settings.pingInterval
         self._carrier = carrier
@@ -83,11 +100,18 @@ class Deadlines:
         self._nextPing: float | None = None
         self._cutOffAt: float | None = None
         self._watching = True
+        self._firstPings = _FIRST_PINGS - 1
 
     def start(self) -> None:
         """Ping, and begin."""
-        self._ping(self._clock.seconds())
+        self._ping(self._seconds())
         self._schedule()
+
+    def answered(self) -> None:
+        """A ping was answered. The first few are followed by the next at once."""
+        if self._watching and self._firstPings:
+            self._firstPings -= 1
+            self._ping(self._seconds())
 
     def stop(self) -> None:
         """The carrier is gone."""
@@ -98,7 +122,7 @@ class Deadlines:
 
     def cutOffWithin(self, seconds: float) -> None:
         """Whatever happens, abort the carrier in so many seconds."""
-        self._cutOffAt = self._clock.seconds() + seconds
+        self._cutOffAt = self._seconds() + seconds
         self.wakeWithin(seconds)
 
     def sessionEnded(self) -> None:
@@ -115,11 +139,11 @@ class Deadlines:
     def _schedule(self) -> None:
         times = (self._session.deadline, self._nextPing, self._cutOffAt) if self._watching else (self._cutOffAt,)
         if due := [when for when in times if when is not None]:
-            self.wakeWithin(min(due) - self._clock.seconds())
+            self.wakeWithin(min(due) - self._seconds())
 
     def _wake(self) -> None:
         self._timer = None
-        now = self._clock.seconds()
+        now = self._seconds()
         if self._cutOffAt is not None and now >= self._cutOffAt:
             self._carrier.abortConnection()
             return

@@ -59,7 +59,7 @@ from zope.interface import implementer
 
 from gateway.net.budget import IStalls, StallBudget
 from gateway.net.dial import DialFailed, DialFailure
-from gateway.net.direct import Buffer, directWriter, readDirectly
+from gateway.net.direct import Buffer, IDirectTransport, directWriter, readDirectly
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint, IStreamTransport, IWebSocketChannel
 from gateway.net.progress import Progress
 
@@ -230,8 +230,8 @@ class Half(Protocol):
     def input(self) -> Callable[[Buffer], object]:
         """How the other half writes to this side."""
         assert self.transport is not None
-        if IWebSocketChannel.providedBy(self.transport):
-            return self.transport.write  # type: ignore[return-value]  # which takes buffers, as L{IWebSocketChannel} says
+        if IWebSocketChannel.providedBy(self.transport) or IDirectTransport.providedBy(self.transport):
+            return self.transport.write  # type: ignore[return-value]  # which takes buffers, as both interfaces say
         write = directWriter(self.transport)
         return lambda data: write((data,))
 

@@ -163,5 +163,11 @@ class ReceiveWindow:
     def release(self) -> None:
         """Nothing will be held any more: give everything back to the budget. There is nothing to consume after this."""
         self.unconsumed = 0
+        self.size = self.credit
         self._budget.release(self._reserved)
         self._reserved = 0
+
+    @property
+    def isSpent(self) -> bool:
+        """Half of what the peer might still send at L{release} has come since then; or it might send nothing."""
+        return 2 * self.credit <= self.size

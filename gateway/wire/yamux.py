@@ -14,10 +14,10 @@ Streams are known by their numbers: odd ones are the client's, even ones the ser
 
 I{Reading.} Dispatch the events of one C{receive} in order. It took all the data before the first of them is dispatched,
 so a verb may name a stream whose end is still among them. Such a verb does nothing, and events of a stream that
-was closed or reset meanwhile are to be dropped. Payload is C{bytes}, a slice of what was read: a view would
-keep the whole read alive for one byte of it. Keep what the application does not take in one buffer per stream and not
-in pieces, as a peer may send a byte at a time; drop it on L{Rst}. Say C{consume} when the application has taken it,
-never before.
+was closed or reset meanwhile are to be dropped. Payload is a slice of what was read, so of a C{memoryview} it is one:
+copy what is kept, as a view would keep the whole read alive for one byte of it. Keep what the application does not
+take in one buffer per stream and not in pieces, as a peer may send a byte at a time; drop it on L{Rst}. Say C{consume}
+when the application has taken it, never before.
 
 I{Writing.} Payload waits with the caller. A stream with something to write says C{wants} and gets in line. When the
 carrier has room, C{nextWriter} says whose turn it is and for how many bytes, at most one frame::
@@ -43,12 +43,14 @@ C{take} returns, which ends with our Go Away, and close the carrier. When the ca
 the windows back to the budget.
 
 The state of a stream is a table, in L{gateway.wire.yamuxstreams}. Besides, a frame for a stream that is not known is
-skipped, as it crossed our RST; and a SYN that cannot be taken (we go away, or a limit) is answered with RST.
+skipped, as it crossed our RST; and a SYN that cannot be taken (we go away, or a limit) is answered with RST. Payload
+for a stream that was closed is not answered with RST at once, as TCP would do: hashicorp's library drops at an RST what
+its application has not read yet, so an answer would be lost because the question was long.
 
 Length: one state machine, whose two directions share all of their state; a fifth is this contract.
 """
 
-__all__ = ["Piece", "Session"]
+__all__ = ["Session"]
 
 from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
 from gateway.wire.window import INITIAL_WINDOW, WindowBudget
@@ -70,14 +72,13 @@ from gateway.wire.yamuxframes import (
     Fin,
     GoAway,
     GoAwayCode,
+    Piece,
     Pong,
     Rst,
     Syn,
     frame,
 )
 from gateway.wire.yamuxstreams import End, Limits, State, Stream, Streams
-
-Piece = bytes | memoryview
 
 _HEADER_SIZE = HEADER.size
 
@@ -106,6 +107,7 @@ class Session:
         self._nextPing = 0
         self._output: list[Piece] = []
         self._answers = 0
+        self._newStreams = 0
         self._grants: dict[int, int] = {}
         # What a read ended in the middle of: a header, or the payload of a frame for the target.
         self._head = b""
@@ -118,7 +120,7 @@ class Session:
         """How many streams there are, of either side, with those that wait for the application only."""
         return len(self._byNumber)
 
-    def receive(self, data: bytes, now: float) -> list[Event]:
+    def receive(self, data: Piece, now: float) -> list[Event]:
         """
         Take what arrived, in pieces of any size. After the end it is ignored.
 
@@ -131,7 +133,7 @@ class Session:
         streams, end, position = self._byNumber, len(data), 0
         if self._head:
             position = _HEADER_SIZE - len(self._head)
-            self._head += data[:position]
+            self._head += bytes(data[:position])
             if len(self._head) < _HEADER_SIZE:
                 return events
             word, identifier, length = HEADER.unpack(self._head)
@@ -152,10 +154,10 @@ class Session:
                     position = stop
                     continue
             self._receiveFrame(word, identifier, length, now, events)
-        self._head = data[position:]
+        self._head = bytes(data[position:])
         return events
 
-    def _receivePayload(self, data: bytes, position: int, events: list[Event]) -> int:
+    def _receivePayload(self, data: Piece, position: int, events: list[Event]) -> int:
         """Pass on what is there of a frame's payload, or skip it if nobody wants it. Return where it stops."""
         stop = min(position + self._left, len(data))
         stream = self._byNumber.get(self._target)
@@ -199,9 +201,11 @@ class Session:
             raise self._fail(Code.WINDOW_EXCEEDED, "The peer sent more than a new stream's window allows.")
         if flags & RST:
             return
-        if self.goingAway or self._streams.isFull:
+        # A stream may end before the carrier took the ACK; the peer, who did not see one, counts it all the same.
+        if self.goingAway or self._streams.isFull or self._newStreams >= self._limits.backlog:
             self._answer(WINDOW_UPDATE | RST, identifier, 0)
             return
+        self._newStreams += 1
         self._streams.add(identifier, now)
         events.append(Syn(identifier))
 
@@ -217,6 +221,9 @@ class Session:
             raise self._fail(Code.WINDOW_EXCEEDED, "The peer sent more than the window allows.")
         if stream.closing:
             stream.window.unconsumed = 0
+            if payload and stream.window.isSpent and not flags & FIN:
+                self.reset(stream.identifier)
+                return
         if credit:
             self._streams.grant(stream, credit)
         if flags & FIN:
@@ -365,7 +372,7 @@ class Session:
         if stream is None:
             return
         if not stream.allows(End.SENT):
-            raise LocalProtocolError(f"stream {identifier} is {stream.state.value}")
+            raise LocalProtocolError(f"stream {identifier} is {stream.state}")
         stream.end(End.SENT)
         self._send(stream, WINDOW_UPDATE | FIN, 0)
         self._forgetIfDone(stream)
@@ -373,14 +380,17 @@ class Session:
     def close(self, identifier: int, now: float) -> None:
         """
         The application is done with both directions: send FIN unless it was sent, and drop what still comes. The peer
-        gets no credit for that, and C{closeTimeout} to end its direction. The only event that may follow is an L{Rst}.
+        gets no credit for that, and C{closeTimeout} to end its direction. If it goes on until half of its credit is
+        used up, or waits for credit already, the stream is reset. The only event that may follow is an L{Rst}.
         """
         stream = self._byNumber.get(identifier)
         if stream is None or stream.closing:
             return
+        stream.window.credit -= self._grants.pop(identifier, 0)
         self._streams.close(stream, now)
-        self._grants.pop(identifier, None)
-        if stream.allows(End.SENT):
+        if stream.allows(End.RECEIVED) and stream.window.isSpent:
+            self.reset(identifier)
+        elif stream.allows(End.SENT):
             self.closeWrite(identifier)
         else:
             self._forgetIfDone(stream)
@@ -459,5 +469,5 @@ class Session:
             self._send(self._byNumber[identifier], WINDOW_UPDATE, grant)
         self._grants.clear()
         output, self._output = self._output, []
-        self._answers = 0
+        self._answers = self._newStreams = 0
         return output

@@ -28,6 +28,7 @@ __all__ = [
     "Fin",
     "GoAway",
     "GoAwayCode",
+    "Piece",
     "Pong",
     "Rst",
     "Syn",
@@ -55,6 +56,10 @@ ACK = 2
 FIN = 4
 RST = 8
 FLAGS = SYN | ACK | FIN | RST
+
+
+Piece = bytes | memoryview
+"""What carries payload."""
 
 
 class GoAwayCode(IntEnum):
@@ -104,11 +109,11 @@ class Data(msgspec.Struct, frozen=True, gc=False):
     """
     Payload: a frame's, or a part of it, as it arrives.
 
-    @ivar payload: never empty. It counts against the window until it is consumed.
+    @ivar payload: a slice of what was received, and never empty. It counts against the window until it is consumed.
     """
 
     stream: int
-    payload: bytes
+    payload: Piece
 
 
 class Fin(msgspec.Struct, frozen=True, gc=False):

@@ -24,7 +24,7 @@ __all__ = ["TRANSITIONS", "End", "Limits", "State", "Stream", "Streams"]
 
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from gateway.wire.window import INITIAL_WINDOW, MAX_WINDOW, ReceiveWindow, WindowBudget
 from gateway.wire.yamuxframes import ACK
@@ -33,7 +33,7 @@ _LAST_STREAM = 2**32 - 3
 """Where hashicorp's library stops opening streams, too."""
 
 
-class State(Enum):
+class State(StrEnum):
     """See the module's docstring."""
 
     OPEN = "open"
@@ -42,7 +42,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class End(Enum):
+class End(StrEnum):
     """What ends one direction of a stream."""
 
     SENT = "FIN sent"
@@ -63,7 +63,7 @@ class Limits:
     What one session may cost, and how long things may take. Times are in seconds.
 
     @ivar streams: streams that each side may have open.
-    @ivar backlog: streams that each side may have opened without an ACK.
+    @ivar backlog: streams that each side may have opened without an ACK, which counts once the carrier took it.
     @ivar pings: our pings without an answer.
     @ivar answers: frames that the peer made us queue (pongs, resets) and the carrier did not take yet.
     @ivar frame: bytes of payload that a stream sends before it is the next one's turn.

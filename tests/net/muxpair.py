@@ -104,7 +104,7 @@ class MuxPair:
     """
     Two sessions, a link between them, and the time.
 
-    @param roundTrip: seconds that the first pings take, by which windows grow.
+    @param roundTrip: seconds that the first pings take, by which windows grow; some of the server's take half of it.
     @ivar accepted: what the server's factory made.
     @ivar ended: what the client and the server said that they ended with, in that order.
     """
@@ -141,9 +141,13 @@ class MuxPair:
             name="down",
         )
         self.link = flowPair(self.client, self.server, **options)
-        self.link.aToB.stalled = self.link.bToA.stalled = True
-        self.clock.advance(roundTrip)
-        self.link.aToB.stalled = self.link.bToA.stalled = False
+        one, other = self.link.aToB, self.link.bToA
+        one.stalled = True
+        for _ in range(20):
+            self.turn()
+            self.clock.advance(roundTrip / 2)
+            one.stalled, other.stalled = other.stalled, one.stalled
+        one.stalled = other.stalled = False
         self.pump()
 
     def connect(self, make: Callable[[], IProtocol] = Peer) -> Any:

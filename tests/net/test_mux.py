@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, NoProtocol, TimeoutError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.net.mux import MuxEndpoint, MuxSession, MuxSettings, StreamRefused
+from gateway.net.muxdeadlines import monotonic
 from gateway.testing import FlowTransport
 from gateway.wire.errors import RemoteProtocolError
-from gateway.wire.yamuxframes import GO_AWAY, PING, SYN, WINDOW_UPDATE, GoAwayCode, frame
-from tests.net.muxpair import Applications, MuxPair
+from gateway.wire.yamuxframes import ACK, FIN, GO_AWAY, PING, SYN, WINDOW_UPDATE, GoAwayCode, frame
+from tests.net.muxpair import Applications, MuxPair, Plain
 from tests.net.sides import KIB, Peer, pattern
 
 
@@ -35,6 +39,21 @@ class _FailingAtOnce(Peer):
 
 def _fail() -> None:
     raise ZeroDivisionError
+
+
+class _Cases(SynchronousTestCase):
+    """What some of the tests share."""
+
+    def alone(self, make: Callable[[], Any] = Peer, **settings: Any) -> tuple[Clock, FlowTransport, list[Any]]:
+        """A server's session whose peer is the test."""
+        clock, ended = Clock(), list[Any]()
+        session = MuxSession(
+            clock, client=False, factory=Applications(make), settings=MuxSettings(**settings), ended=ended.append
+        )
+        transport = FlowTransport(session)
+        clock.advance(0)
+        self.assertEqual(transport.takeWritten(), frame(PING | SYN, 0, 0))
+        return clock, transport, ended
 
 
 class OpeningTests(SynchronousTestCase):
@@ -196,7 +215,7 @@ class SharingTests(SynchronousTestCase):
         self.assertEqual((pair.client.streamCount, pair.server.streamCount, pair.budget.used), (0, 0, 0))
 
 
-class TimeTests(SynchronousTestCase):
+class TimeTests(_Cases):
     """What may not take forever."""
 
     def test_deadCarrier(self) -> None:
@@ -257,6 +276,24 @@ class TimeTests(SynchronousTestCase):
         pair.wait(0.25)
         theirs.reason.trap(ConnectionLost)
 
+    def test_roundTrip(self) -> None:
+        """The round trip is asked for a few times when a session begins, as the first answer is a slow one."""
+        clock, transport, _ = self.alone()
+        asked = 1
+        while True:
+            clock.advance(1 / asked)
+            transport.deliver(frame(PING | ACK, 0, asked - 1))
+            if not transport.takeWritten():
+                break
+            asked += 1
+        self.assertEqual(asked, 8)
+
+    def test_timeOfDay(self) -> None:
+        """A session goes by a clock that nobody sets."""
+        self.assertIs(monotonic(reactor), time.monotonic)
+        clock = Clock()
+        self.assertEqual(monotonic(clock), clock.seconds)
+
     def test_settings(self) -> None:
         """Pings may not run out before their time does."""
         MuxSettings(pings=4, pingInterval=5, pingTimeout=20)
@@ -264,7 +301,7 @@ class TimeTests(SynchronousTestCase):
         self.assertRaises(ValueError, MuxSettings, window=1)
 
 
-class EndTests(SynchronousTestCase):
+class EndTests(_Cases):
     """How sessions end."""
 
     def drained(self, pair: MuxPair) -> Deferred[None]:
@@ -365,17 +402,6 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(pair.clock.getDelayedCalls(), [])
             self.assertEqual(pair.budget.used, 0)
 
-    def alone(self, **settings: Any) -> tuple[Clock, FlowTransport, list[Any]]:
-        """A server's session whose peer is the test."""
-        clock, ended = Clock(), list[Any]()
-        session = MuxSession(
-            clock, client=False, factory=Applications(), settings=MuxSettings(**settings), ended=ended.append
-        )
-        transport = FlowTransport(session)
-        clock.advance(0)
-        self.assertEqual(transport.takeWritten(), frame(PING | SYN, 0, 0))
-        return clock, transport, ended
-
     def test_violation(self) -> None:
         """A peer that breaks the protocol is told so before the carrier is closed, and the reason says how."""
         clock, transport, ended = self.alone()
@@ -404,6 +430,16 @@ class EndTests(SynchronousTestCase):
         clock, transport, ended = self.alone(answers=100)
         for _ in range(70):
             transport.deliver(frame(PING | SYN, 0, 7) * 100)
+        self.assertLess(transport.outgoing.highWater, 70_000)
+        clock.advance(10)
+        transport.pump()
+        self.assertEqual(ended[0].value.code, "control-flood")
+
+    def test_streamsByWhoDoesNotRead(self) -> None:
+        """A peer that opens and ends streams for ever and reads nothing ends its session, too."""
+        clock, transport, ended = self.alone(Plain, answers=100)
+        for number in range(1, 20_000, 2):
+            transport.deliver(frame(WINDOW_UPDATE | SYN | FIN, number, 0))
         self.assertLess(transport.outgoing.highWater, 70_000)
         clock.advance(10)
         transport.pump()

@@ -10,10 +10,11 @@ from twisted.internet.interfaces import IConsumer, IHalfCloseableDescriptor, IPu
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from gateway.net.interfaces import IStreamTransport
+from gateway.net.direct import IDirectTransport, readDirectly
 from gateway.net.mux import MuxAddress
 from gateway.net.muxstream import HIGH_WATER
 from gateway.wire.window import INITIAL_WINDOW
+from gateway.wire.yamuxframes import DATA, frame
 from tests.net.muxpair import Applications, MuxPair, Plain, Source
 from tests.net.sides import KIB, Peer, pattern
 
@@ -24,7 +25,7 @@ class TransportTests(SynchronousTestCase):
     def test_interfaces(self) -> None:
         """A stream provides all that a TCP connection does, but for the socket."""
         mine, _ = MuxPair().open()
-        for interface in (ITransport, IConsumer, IPushProducer, IHalfCloseableDescriptor, IStreamTransport):
+        for interface in (ITransport, IConsumer, IPushProducer, IHalfCloseableDescriptor, IDirectTransport):
             verifyObject(interface, mine.transport)
 
     def test_addresses(self) -> None:
@@ -84,6 +85,42 @@ class TransportTests(SynchronousTestCase):
         buffer[:] = b"other"
         pair.pump()
         self.assertEqual(theirs.received, b"first")
+
+    def test_readDirectly(self) -> None:
+        """Who asks for it is given views of what was read, and what was kept during a pause before them."""
+        pair = MuxPair()
+        mine, theirs = pair.open()
+        pieces: list[tuple[bool, bytes]] = []
+        readDirectly(theirs.transport, lambda data: pieces.append((isinstance(data, memoryview), bytes(data))))
+        mine.transport.write(b"first")
+        pair.pump()
+        theirs.transport.pauseProducing()
+        mine.transport.write(b"kept")
+        pair.pump()
+        theirs.transport.resumeProducing()
+        mine.transport.write(b"last")
+        mine.transport.loseWriteConnection()
+        pair.pump()
+        self.assertEqual(pieces, [(True, b"first"), (False, b"kept"), (True, b"last")])
+        self.assertEqual((theirs.received, theirs.ended), (b"", True))
+
+    def test_whatIsReadMayBeKept(self) -> None:
+        """A protocol is given bytes, and what is kept for it is a copy, as the carrier reads into one buffer."""
+        pair = MuxPair()
+        mine, theirs = pair.open()
+        got: list[bytes] = []
+        theirs.dataReceived = got.append
+        mine.transport.write(b"handed over")
+        pair.pump()
+        for size in (3, 5000):
+            theirs.transport.pauseProducing()
+            data = bytearray(frame(DATA, 1, size) + b"x" * size)
+            pair.server.dataReceived(memoryview(data))
+            data[:] = bytes(len(data))
+            theirs.transport.resumeProducing()
+            pair.pump()
+        self.assertEqual(got, [b"handed over", b"xxx", b"x" * 5000])
+        self.assertEqual({type(data) for data in got}, {bytes})
 
     def test_manySmallWritesAreOneFrame(self) -> None:
         """What is written in one turn of the reactor leaves as one frame in one write to the carrier."""

@@ -167,6 +167,16 @@ class ReceiveTests(SynchronousTestCase):
         events = server.receive(frame(DATA, 3, 2) + b"a", 0.0) + server.receive(b"b", 0.0)
         self.assertEqual(merged(events), [Data(3, b"ab")])
 
+    def test_views(self) -> None:
+        """Of a C{memoryview} the payload is a part, which is not copied; what is needed of it later is."""
+        server = session()
+        data = bytearray(frame(DATA | SYN, 1, 9) + b"some" + b"thing" + frame(DATA, 1, 2)[:5])
+        events = server.receive(memoryview(data), 0.0)
+        data[12:16] = b"SOME"
+        self.assertEqual(events, [Syn(1), Data(1, b"SOMEthing")])
+        data[-5:] = b"other"
+        self.assertEqual(server.receive(memoryview(frame(DATA, 1, 2)[5:] + b"ok"), 0.0), [Data(1, b"ok")])
+
     def test_afterTheEnd(self) -> None:
         """What comes after the end means nothing."""
         server = session()
@@ -315,19 +325,49 @@ class StreamTests(SynchronousTestCase):
         pair.opened()
 
     def test_close(self) -> None:
-        """A closed stream has sent FIN and drops what comes, without credit for it."""
+        """A closed stream has sent FIN and drops what was on the way, without credit for it."""
         pair = Pair()
         stream = pair.opened()
         pair.client.close(stream, 0.0)
         self.assertEqual(pair.toServer(), [Fin(stream)])
-        while count := pair.server.sendable(stream):
-            pair.server.sendData(stream, PATTERN[:count])
+        pair.server.sendData(stream, PATTERN[: 64 * KIB])
+        pair.server.sendData(stream, PATTERN[: 64 * KIB - 1])
         self.assertEqual(pair.toClient(), [])
         self.assertEqual(pair.toServer(), [])
-        self.assertEqual(pair.server.sendable(stream), 0)
         pair.server.closeWrite(stream)
         self.assertEqual(pair.toClient(), [])
         self.assertEqual((pair.client.streamCount, pair.server.streamCount), (0, 0))
+
+    def test_closedStreamThatGoesOn(self) -> None:
+        """A closed stream is reset when half of what the peer could still send has come, not before."""
+        pair = Pair()
+        stream = pair.opened()
+        pair.server.sendData(stream, PATTERN[: 64 * KIB])
+        pair.toClient()
+        pair.client.close(stream, 0.0)
+        pair.toServer()
+        for count in (64 * KIB, 32 * KIB - 1):
+            pair.server.sendData(stream, PATTERN[:count])
+        self.assertEqual((pair.toClient(), pair.toServer()), ([], []))
+        pair.server.sendData(stream, b"x")
+        pair.server.sendData(stream, b"on the way")
+        self.assertEqual((pair.toClient(), pair.toServer()), ([], [Rst(stream)]))
+        self.assertEqual((pair.client.streamCount, pair.server.streamCount, pair.client.deadline), (0, 0, None))
+
+    def test_closeWhatIsStuck(self) -> None:
+        """Closing a stream whose peer waits for credit resets it, as nothing would ever come; one that ended is closed."""
+        for consumed, ended in ((0, False), (INITIAL_WINDOW // 2, False), (0, True)):
+            pair = Pair()
+            stream = pair.opened()
+            while count := pair.server.sendable(stream):
+                pair.server.sendData(stream, PATTERN[:count])
+            if ended:
+                pair.server.closeWrite(stream)
+            pair.toClient()
+            pair.client.consume(stream, consumed, 0.0)  # which the peer is not told any more
+            pair.client.close(stream, 0.0)
+            self.assertEqual(pair.toServer(), [Fin(stream) if ended else Rst(stream)])
+            self.assertEqual((pair.client.streamCount, pair.server.streamCount), (0, 0))
 
     def test_closeAfterFin(self) -> None:
         """Closing what the peer has ended already, and we too, forgets what was not consumed."""

@@ -13,6 +13,7 @@ from gateway.wire.yamuxframes import (
     FIN,
     GO_AWAY,
     PING,
+    RST,
     SYN,
     WINDOW_UPDATE,
     Code,
@@ -180,6 +181,16 @@ class LimitTests(SynchronousTestCase):
         error = self.assertRaises(RemoteProtocolError, server.receive, syns[10], 0.0)
         self.assertEqual(error.code, Code.CONTROL_FLOOD)
 
+    def test_backlogOfWhatEnded(self) -> None:
+        """Streams that begin and end while the carrier is full are part of the backlog until it takes their ACKs."""
+        server = session(limits=Limits(backlog=10))
+        for number in (1, 41):
+            for stream in range(number, number + 22, 2):
+                server.receive(frame(WINDOW_UPDATE | SYN | FIN, stream, 0), 0.0)
+                server.close(stream, 0.0)
+            ended = [frame(WINDOW_UPDATE | ACK | FIN, stream, 0) for stream in range(number, number + 20, 2)]
+            self.assertEqual(wire(server), b"".join(ended) + frame(WINDOW_UPDATE | RST, number + 20, 0))
+
     def test_unconsumedCounts(self) -> None:
         """A stream that both sides have ended counts until what it received is consumed."""
         pair = Pair(server=Limits(streams=1))
@@ -270,8 +281,7 @@ class RemoteMistakeTests(SynchronousTestCase):
         server = session()
         server.receive(frame(WINDOW_UPDATE | SYN, 1, 0), 0.0)
         server.close(1, 0.0)
-        server.receive(frame(DATA, 1, INITIAL_WINDOW) + PATTERN[:INITIAL_WINDOW], 0.0)
-        error = self.assertRaises(RemoteProtocolError, server.receive, frame(DATA, 1, 1), 0.0)
+        error = self.assertRaises(RemoteProtocolError, server.receive, frame(DATA, 1, INITIAL_WINDOW + 1), 0.0)
         self.assertEqual(error.code, Code.WINDOW_EXCEEDED)
 
     def test_endlessFrame(self) -> None:

@@ -28,7 +28,7 @@ def merged(events: Iterable[Event]) -> list[Event]:
     for event in events:
         last = result[-1] if result else None
         if isinstance(event, Data) and isinstance(last, Data) and last.stream == event.stream:
-            result[-1] = Data(event.stream, last.payload + event.payload)
+            result[-1] = Data(event.stream, bytes(last.payload) + event.payload)
         else:
             result.append(event)
     return result
