@@ -11,10 +11,9 @@ import (
 	"github.com/hashicorp/yamux"
 )
 
-// A carrier is the connection below a session, as flags describe it.
+// A carrier is the connection below a session, as flags describe it. Who dials is the yamux client.
 type carrier struct {
 	listen, dial, cert, key, ca string
-	client                      bool
 }
 
 func (c *carrier) addFlags(flags *flag.FlagSet) {
@@ -23,7 +22,6 @@ func (c *carrier) addFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.cert, "cert", "", "accept with TLS: PEM `file` with the certificates")
 	flags.StringVar(&c.key, "key", "", "PEM `file` with the certificate's key")
 	flags.StringVar(&c.ca, "ca", "", "connect with TLS: PEM `file` with who signed the other's certificate")
-	flags.BoolVar(&c.client, "client", false, "be the yamux client; otherwise the server")
 }
 
 // connect makes the connection. It tells listening where it listens, if it does.
@@ -65,7 +63,7 @@ func (c *carrier) accept(listening func(address string)) (net.Conn, error) {
 
 // session puts yamux on the connection.
 func (c *carrier) session(conn net.Conn, config *yamux.Config) (*yamux.Session, error) {
-	if c.client {
+	if c.dial != "" {
 		return yamux.Client(conn, config)
 	}
 	return yamux.Server(conn, config)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -23,8 +24,8 @@ type order struct {
 	ID     int    `json:"id"`
 	Do     string `json:"do"`
 	Stream uint32 `json:"stream"`
-	Count  int64  `json:"count"`
-	Most   int64  `json:"most"`
+	Count  int64  `json:"count"` // of bytes, or of streams
+	Most   int64  `json:"most"`  // bytes at once, or on a stream
 }
 
 type answer struct {
@@ -134,12 +135,11 @@ func (p *peer) do(o order) (a answer, err error) {
 	}
 	digest := sha256.New()
 	switch o.Do {
-	case "write": // that many bytes of its own choice, in frames as long as the window allows
-		data := make([]byte, o.Count)
-		noise(stream).Read(data)
-		written, failure := stream.Write(data)
-		digest.Write(data[:written])
-		a.Count, err = int64(written), failure
+	case "write": // that many bytes of its own choice, the most at once
+		if o.Most == 0 {
+			o.Most = o.Count
+		}
+		a.Count, err = copyPieces(io.MultiWriter(stream, digest), noise(stream), o.Count, o.Most)
 	case "read": // that many bytes
 		a.Count, err = io.CopyN(digest, stream, o.Count)
 	case "drain": // until the end
@@ -153,8 +153,24 @@ func (p *peer) do(o order) (a answer, err error) {
 	return a, err
 }
 
+// copyPieces copies so many bytes, the most at once: neither end may choose pieces of its own, as with io.Copy.
+func copyPieces(to io.Writer, from io.Reader, count, most int64) (done int64, err error) {
+	piece := make([]byte, most)
+	for done < count && err == nil {
+		if left := count - done; left < most {
+			piece = piece[:left]
+		}
+		if _, err = io.ReadFull(from, piece); err == nil {
+			var written int
+			written, err = to.Write(piece)
+			done += int64(written)
+		}
+	}
+	return done, err
+}
+
 // noise is payload without end that is the same in each run, and another on each stream.
-func noise(stream *yamux.Stream) *rand.Rand {
+func noise(stream *yamux.Stream) io.Reader {
 	return rand.New(rand.NewSource(int64(stream.StreamID())))
 }
 
@@ -182,18 +198,25 @@ func (p *peer) echo() error {
 	}
 }
 
-// exchange opens so many streams at once, sends up to so many bytes on each and ends it, and expects them back. The
-// answer counts the bytes.
-func (p *peer) exchange(streams int, most int64) (answer, error) {
-	sizes := rand.New(rand.NewSource(1))
-	results := make(chan error, streams)
-	total := int64(0)
-	for i := 0; i < streams; i++ {
-		size := sizes.Int63n(most + 1)
-		total += size
-		go func() { results <- p.exchangeOne(size) }()
+// exchange opens so many streams, sends up to so many bytes on each and ends it, and expects them back. The answer
+// counts the bytes.
+func (p *peer) exchange(count int, most int64) (answer, error) {
+	streams := make([]*yamux.Stream, count)
+	for i := range streams {
+		var err error
+		if streams[i], err = p.session.OpenStream(); err != nil {
+			return answer{}, err
+		}
 	}
-	for i := 0; i < streams; i++ {
+	sizes := rand.New(rand.NewSource(1))
+	results := make(chan error, count)
+	total := int64(0)
+	for _, stream := range streams {
+		stream, size := stream, sizes.Int63n(most+1)
+		total += size
+		go func() { results <- exchangeOn(stream, size) }()
+	}
+	for range streams {
 		if err := <-results; err != nil {
 			return answer{}, err
 		}
@@ -201,11 +224,7 @@ func (p *peer) exchange(streams int, most int64) (answer, error) {
 	return answer{Count: total}, nil
 }
 
-func (p *peer) exchangeOne(size int64) error {
-	stream, err := p.session.OpenStream()
-	if err != nil {
-		return err
-	}
+func exchangeOn(stream *yamux.Stream, size int64) error {
 	sent, received := sha256.New(), sha256.New()
 	written := make(chan error, 1)
 	go func() {
@@ -222,7 +241,7 @@ func (p *peer) exchangeOne(size int64) error {
 	if err := <-written; err != nil {
 		return err
 	}
-	if count != size || string(sent.Sum(nil)) != string(received.Sum(nil)) {
+	if count != size || !bytes.Equal(sent.Sum(nil), received.Sum(nil)) {
 		return fmt.Errorf("stream %d: %d bytes came back for %d, or other ones", stream.StreamID(), count, size)
 	}
 	return nil
