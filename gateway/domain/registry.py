@@ -1,0 +1,292 @@
+"""
+Which agents are here, and which public names and ports they serve.
+
+The rules, in short. A name or port belongs to one agent at a time, and to all replicas of that agent together. A
+session of the same replica takes over from the one before at once: what is left of the old one is a ghost, and a ghost
+holds nothing. What a session held is free the moment it is detached. A service is taken whole or not at all::
+
+    registry = Registry(PortRules(), doors)
+    ghost = registry.attach(attachment)              # end it, if there is one
+    outcomes = registry.offer(attachment, services)  # {"web": (Place("host", "app.example.com"),), "ssh": Problem(...)}
+    route = registry.host("app.example.com")
+    registry.detach(attachment)
+
+Ports have to be opened to be served, which is for the L{IDoors} to do; a name is served by a port that is open anyway.
+"""
+
+__all__ = ["IDoors", "PortRules", "PortUnavailable", "Problem", "Registry"]
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from random import random
+
+from zope.interface import Interface
+
+from gateway.domain.attachment import IAttachment
+from gateway.domain.routes import Place, Replica, Route, hostPlace, portPlace
+from gateway.wire.agentcontrol import Service, ServiceError
+
+_REMEMBERED = 10_000
+"""Ports that the gateway chose, and remembers for when the agent is back."""
+
+_TRIES = 64
+"""Ports that are tried before a range counts as used up."""
+
+
+class PortUnavailable(Exception):
+    """A port cannot be opened: the system uses it, or does not let us. Its text says which."""
+
+
+class IDoors(Interface):
+    """Opens and closes the ports that agents ask for."""
+
+    def isOurs(place: Place) -> bool:
+        """Whether the gateway itself listens there."""
+
+    def open(route: Route) -> None:
+        """
+        Listen for a route's visitors.
+
+        @raise PortUnavailable: it cannot.
+        """
+
+    def close(route: Route) -> None:
+        """Listen no more. Visitors that are in stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortRules:
+    """
+    Which ports agents may have at all.
+
+    @ivar privileged: whether those below 1024 are among them.
+    @ivar automatic: the range to choose from for an agent that leaves the choice to us; inclusive.
+    """
+
+    privileged: bool = False
+    automatic: tuple[int, int] = (20000, 29999)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """
+    Why a service is not served.
+
+    @ivar code: for the agent's program.
+    @ivar details: one sentence for the person who runs it.
+    """
+
+    code: ServiceError
+    details: str
+
+
+@dataclass(slots=True)
+class _Session:
+    """What the registry knows of an attachment: where each of its services is."""
+
+    places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+
+    @property
+    def all(self) -> list[Place]:
+        return [place for places in self.places.values() for place in places]
+
+
+class Registry:
+    """
+    All attached agents and all routes.
+
+    @param random: from 0 up to 1, for choosing.
+    @ivar routes: by place.
+    """
+
+    def __init__(self, rules: PortRules, doors: IDoors, *, random: Callable[[], float] = random) -> None:
+        self.routes: dict[Place, Route] = {}
+        self._rules = rules
+        self._doors = doors
+        self._random = random
+        self._sessions: dict[IAttachment, _Session] = {}
+        self._agents: dict[str, dict[str, IAttachment]] = {}
+        self._chosen: OrderedDict[tuple[str, str], int] = OrderedDict()  # ports, by agent and service
+
+    # -- Agents
+
+    @property
+    def attachments(self) -> Iterator[IAttachment]:
+        """Every session, the oldest first."""
+        return iter(self._sessions)
+
+    def replicas(self, agent: str) -> Iterable[IAttachment]:
+        """The sessions of an agent, none if it is not here."""
+        return self._agents.get(agent, {}).values()
+
+    def placesOf(self, attachment: IAttachment) -> list[Place]:
+        """Where visitors reach what a session serves."""
+        session = self._sessions.get(attachment)
+        return [] if session is None else session.all
+
+    def attach(self, attachment: IAttachment) -> IAttachment | None:
+        """
+        A session has proved whose it is.
+
+        @return: the session of the same replica that it takes over from, which is detached: end it.
+        """
+        ghost = self._agents.get(attachment.agent, {}).get(attachment.replica)
+        if ghost is not None:
+            # Its places go over as they are: a port that is closed and opened again might be lost in between.
+            session = self._sessions.pop(ghost)
+            self._sessions[attachment] = session
+            for place in session.all:
+                route = self.routes[place]
+                route.replicas[attachment] = Replica(attachment, route.replicas.pop(ghost).service)
+        else:
+            self._sessions[attachment] = _Session()
+        self._agents.setdefault(attachment.agent, {})[attachment.replica] = attachment
+        return ghost
+
+    def detach(self, attachment: IAttachment) -> None:
+        """A session is over: all that it held is free. Does nothing a second time."""
+        session = self._sessions.pop(attachment, None)
+        if session is None:
+            return
+        for place in session.all:
+            self._withdraw(place, attachment)
+        replicas = self._agents[attachment.agent]
+        del replicas[attachment.replica]
+        if not replicas:
+            del self._agents[attachment.agent]
+
+    # -- Services
+
+    def offer(self, attachment: IAttachment, services: Iterable[Service]) -> dict[str, tuple[Place, ...] | Problem]:
+        """
+        Take an agent's services in place of those that it offered before. Where nothing changed, nothing is touched.
+
+        @param attachment: one that is attached.
+        @param services: with different keys, and no two with the same place.
+        @return: for each key, where visitors reach the service, or why they do not.
+        """
+        session = self._sessions[attachment]
+        before = set(session.all)
+        outcomes: dict[str, tuple[Place, ...] | Problem] = {}
+        for service in services:
+            outcomes[service.key] = self._take(attachment, service, session.places.get(service.key, ()))
+        session.places = {key: places for key, places in outcomes.items() if isinstance(places, tuple)}
+        for place in before - set(session.all):
+            self._withdraw(place, attachment)
+        return outcomes
+
+    def _take(
+        self, attachment: IAttachment, service: Service, before: tuple[Place, ...]
+    ) -> tuple[Place, ...] | Problem:
+        if service.hostnames:
+            return self._takeNames(attachment, service)
+        return self._takePort(attachment, service, before)
+
+    def _takeNames(self, attachment: IAttachment, service: Service) -> tuple[Place, ...] | Problem:
+        places = tuple(map(hostPlace, service.hostnames))
+        for place in places:
+            if not attachment.grant.allowsName(place.name):
+                return Problem(ServiceError.NOT_ALLOWED, f"The agent may not have the name {place.name}.")
+            if self._isTaken(place, attachment):
+                return Problem(ServiceError.TAKEN, f"Another agent has the name {place.name}.")
+        for place in places:
+            self._serve(place, attachment, service)
+        return places
+
+    def _takePort(
+        self, attachment: IAttachment, service: Service, before: tuple[Place, ...]
+    ) -> tuple[Place, ...] | Problem:
+        if service.port == 0:
+            return self._choosePort(attachment, service, before)
+        place = portPlace(service.kind, service.port)
+        problem = self._portProblem(attachment, place)
+        if problem is None:
+            problem = self._openAndServe(place, attachment, service)
+        return (place,) if problem is None else problem
+
+    def _portProblem(self, attachment: IAttachment, place: Place) -> Problem | None:
+        port = place.name
+        assert isinstance(port, int)
+        if not attachment.grant.allowsPort(port):
+            return Problem(ServiceError.NOT_ALLOWED, f"The agent may not have the {place}.")
+        if port < 1024 and not self._rules.privileged:
+            return Problem(ServiceError.NOT_ALLOWED, f"This gateway gives out no port below 1024, and so not {port}.")
+        if self._doors.isOurs(place):
+            return Problem(ServiceError.TAKEN, f"The {place} is the gateway's own.")
+        if self._isTaken(place, attachment):
+            return Problem(ServiceError.TAKEN, f"Another agent has the {place}.")
+        return None
+
+    def _choosePort(
+        self, attachment: IAttachment, service: Service, before: tuple[Place, ...]
+    ) -> tuple[Place, ...] | Problem:
+        owner = (attachment.agent, service.key)
+        for port in self._candidates(owner, before):
+            place = portPlace(service.kind, port)
+            if self._portProblem(attachment, place) or self._openAndServe(place, attachment, service):
+                continue
+            self._chosen[owner] = port
+            self._chosen.move_to_end(owner)
+            if len(self._chosen) > _REMEMBERED:
+                self._chosen.popitem(last=False)
+            return (place,)
+        low, high = self._rules.automatic
+        return Problem(ServiceError.UNAVAILABLE, f"No port from {low} to {high} that the agent may have is free.")
+
+    def _candidates(self, owner: tuple[str, str], before: tuple[Place, ...]) -> Iterator[int]:
+        """The port that the service has or had, and then any."""
+        for place in before:
+            if isinstance(place.name, int):
+                yield place.name
+        if (last := self._chosen.get(owner)) is not None:
+            yield last
+        low, high = self._rules.automatic
+        for _ in range(_TRIES):
+            yield low + int(self._random() * (high - low + 1))
+
+    # -- Routes
+
+    def _isTaken(self, place: Place, attachment: IAttachment) -> bool:
+        route = self.routes.get(place)
+        return route is not None and route.agent != attachment.agent
+
+    def _openAndServe(self, place: Place, attachment: IAttachment, service: Service) -> Problem | None:
+        if place not in self.routes:
+            try:
+                self._doors.open(self._serve(place, attachment, service))
+            except PortUnavailable as e:
+                del self.routes[place]
+                return Problem(ServiceError.UNAVAILABLE, f"The {place} cannot be opened: {e}.")
+        else:
+            self._serve(place, attachment, service)
+        return None
+
+    def _serve(self, place: Place, attachment: IAttachment, service: Service) -> Route:
+        route = self.routes.get(place)
+        if route is None:
+            route = self.routes[place] = Route(place, attachment.agent, self._random)
+        replica = route.replicas.get(attachment)
+        if replica is None or replica.service != service:
+            route.replicas.pop(attachment, None)  # the newest is the last
+            route.replicas[attachment] = Replica(attachment, service)
+        return route
+
+    def _withdraw(self, place: Place, attachment: IAttachment) -> None:
+        route = self.routes[place]
+        del route.replicas[attachment]
+        if not route.replicas:
+            del self.routes[place]
+            if place.kind != "host":
+                self._doors.close(route)
+
+    def host(self, name: str) -> Route | None:
+        """
+        @param name: in lower case, without a trailing dot. A name of its own beats a wildcard, which holds one label.
+        """
+        route = self.routes.get(Place("host", name))
+        if route is None:
+            _, dot, parent = name.partition(".")
+            if dot:
+                route = self.routes.get(Place("host", f"*.{parent}"))
+        return route

@@ -1,0 +1,45 @@
+"""
+Tests for what an agent may ask for.
+"""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.domain.grant import EVERYTHING, Grant
+
+
+class GrantTests(SynchronousTestCase):
+    """
+    A L{Grant} holds names and ports.
+    """
+
+    def test_names(self) -> None:
+        """A name is held by itself, by a wildcard one label up, or by the pattern for all; the dot is part of it."""
+        grant = Grant(hostnames=("app.example.com", "*.alice.example.eu"))
+        for name, expected in (
+            ("app.example.com", True),
+            ("shop.alice.example.eu", True),
+            ("*.alice.example.eu", True),
+            ("alice.example.eu", False),
+            ("a.b.alice.example.eu", False),
+            ("evilalice.example.eu", False),
+            ("*.example.com", False),
+            ("com", False),
+            ("*.com", False),
+        ):
+            self.assertEqual(grant.allowsName(name), expected, name)
+
+    def test_nothing(self) -> None:
+        """Who was given nothing has nothing."""
+        self.assertFalse(Grant().allowsName("example.com"))
+        self.assertFalse(Grant().allowsPort(80))
+
+    def test_everything(self) -> None:
+        """The operator's own agents may have everything, wildcards too."""
+        for name in ("a.example", "*.example", "localhost"):
+            self.assertTrue(EVERYTHING.allowsName(name))
+
+    def test_ports(self) -> None:
+        """Ranges include both of their ends."""
+        grant = Grant(ports=((2222, 2222), (20000, 20001)))
+        ports = (2221, 2222, 2223, 19999, 20000, 20001, 20002)
+        self.assertEqual([each for each in ports if grant.allowsPort(each)], [2222, 20000, 20001])
