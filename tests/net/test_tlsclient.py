@@ -319,12 +319,19 @@ class PinTests(Connections):
             self.assertTrue(self.meet(credential, trust=ClientTrust(pin=pinOf(credential))).works())
 
     def test_mismatch(self) -> None:
-        """Another key is refused with its pin, although all the rest would be in order."""
-        credential, other = self.authority.issue(NAME), self.authority.issue(NAME)
-        self.assertRefused(
-            self.meet(credential, trust=ClientTrust(pin=pinOf(other))),
-            f"The pin does not match: the server has {pinOf(credential)}.",
-        )
+        """Another key is refused with its pin, whatever else is or is not in order."""
+        others, issuer = makeAuthority("Others"), Issuer()
+        chained = others.issue(NAME)
+        trust = ClientTrust(pin=pinOf(self.authority.issue(NAME)))
+        for credential in (
+            self.authority.issue(NAME),
+            Credential(chained.certificatePEM + others.certificatePEM, chained.keyPEM),
+            issuer.issue(NAME, x509.DNSName(NAME), issuer=NAME),
+            issuer.issue(NAME, start=NOW - 9 * DAY, end=NOW - DAY),
+        ):
+            self.assertRefused(
+                self.meet(credential, trust=trust), f"The pin does not match: the server has {pinOf(credential)}."
+            )
 
     def test_rotation(self) -> None:
         """Of several pins each will do."""
