@@ -17,6 +17,8 @@ time: what it buffers, every stream waits behind. A carrier that is full stops t
 receiving on none.
 
 I{Failing.} A protocol that raises loses its own stream and no other.
+
+Length: one protocol, whose two halves share the cork, the line of the streams and the carrier's pace.
 """
 
 __all__ = ["MuxAddress", "MuxEndpoint", "MuxSession", "MuxSettings", "MuxStream", "StreamRefused"]
@@ -68,6 +70,7 @@ class MuxSession(Protocol):
     @param name: for the addresses of the streams.
     @param ended: called once, when the carrier is gone and every stream was told: with C{ConnectionDone} or
         C{ConnectionLost} of the carrier's, C{TimeoutError} for a dead peer, or L{RemoteProtocolError}.
+    @ivar lastPong: when the peer last answered a ping, in the clock's seconds; C{None}: not yet.
     """
 
     _log = Logger()
@@ -100,6 +103,12 @@ class MuxSession(Protocol):
         self._gone = False
         self._reason: Failure | None = None
         self._drained: list[Deferred[None]] = []
+        self.lastPong: float | None = None
+
+    @property
+    def rtt(self) -> float | None:
+        """The shortest round trip seen, in seconds."""
+        return self._session.rtt
 
     @property
     def streamCount(self) -> int:
@@ -151,10 +160,21 @@ class MuxSession(Protocol):
     def _fail(self, error: Exception) -> None:
         """End the session because of the peer, which is told why."""
         self._reason = Failure(error)
+        self._end()
+
+    def _end(self) -> None:
         self._usable = False
         self._loseStreams()
         self._write(self._session.take())
         self._closeCarrier(self._settings.goodbyeTimeout)
+
+    def close(self) -> None:
+        """End the session and every stream in it, after what the carrier takes at once of what was written to them."""
+        if self._usable:
+            self._flush()
+        if self._usable:
+            self._session.goAway()
+            self._end()
 
     def _closeCarrier(self, timeout: float) -> None:
         self._usable, self._full = False, True

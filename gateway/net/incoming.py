@@ -1,0 +1,218 @@
+"""
+The taking end of streams that begin with what they are for: read that, dial, answer, relay.
+
+An agent takes visitors' streams with this, and the gateway those of its clients; see L{gateway.net.opening} for the
+other end::
+
+    def decide(preamble: Preamble) -> tuple[IStreamClientEndpoint, RelaySettings]:
+        return origins[preamble.to], settings       # or raise DialFailed, or RemoteProtocolError with a StreamError
+
+    factory = IncomingStreams(clock, decide, ended=report)
+
+A stream whose preamble is wrong or late gets an answer that says so, and ends.
+"""
+
+__all__ = ["IncomingStreams", "Taken", "answerTo", "dialFailureOf", "readAnswer"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.net.budget import StallBudget
+from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.interfaces import IStreamTransport
+from gateway.net.peek import become
+from gateway.net.relay import Half, Outcome, Relay, RelaySettings
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.preamble import MAX_ANSWER, Answer, Preamble, StreamError, decodeAnswer, encodeAnswer, parsePreamble
+
+PREAMBLE_TIMEOUT = 10.0
+"""Seconds for all of a preamble, which comes in one piece unless the line is very slow."""
+
+_OK = encodeAnswer(Answer(ok=True))
+
+_CODES = {
+    DialFailure.TIMEOUT: StreamError.TIMEOUT,
+    DialFailure.REFUSED: StreamError.CONNECTION_REFUSED,
+    DialFailure.UNREACHABLE: StreamError.UNREACHABLE,
+    DialFailure.NAME: StreamError.NAME,
+    DialFailure.DENIED: StreamError.DENIED,
+    DialFailure.GONE: StreamError.UNKNOWN_AGENT,
+}
+_KINDS: dict[str, DialFailure] = {
+    **{code: kind for kind, code in _CODES.items()},
+    StreamError.TOO_MANY_STREAMS: DialFailure.GONE,
+    StreamError.SHUTTING_DOWN: DialFailure.GONE,
+}
+
+
+def answerTo(error: DialFailed) -> Answer:
+    """What the other end is told of a failed dial."""
+    return Answer(ok=False, code=_CODES.get(error.kind, StreamError.FAILED), details=error.details)
+
+
+def dialFailureOf(answer: Answer) -> DialFailed:
+    """What the other end's refusal is to whoever dialled here."""
+    return DialFailed(_KINDS.get(answer.code, DialFailure.OTHER), answer.details or "The agent refused the stream.")
+
+
+def readAnswer(received: bytes) -> int | None:
+    """
+    As L{OpeningEndpoint<gateway.net.opening.OpeningEndpoint>} wants it, in the agent protocol.
+    """
+    line, end, _ = received.partition(b"\n")
+    if len(line) >= MAX_ANSWER:
+        raise DialFailed(DialFailure.OTHER, "The agent's answer is too long.")
+    if not end:
+        return None
+    try:
+        answer = decodeAnswer(line)
+    except RemoteProtocolError as e:
+        raise DialFailed(DialFailure.OTHER, e.details) from None
+    if not answer.ok:
+        raise dialFailureOf(answer)
+    return len(line) + 1
+
+
+class _Answering(Half):
+    """The near side of a taken stream: says that the far side is there, and then lets bytes flow."""
+
+    def joined(self, other: Half) -> None:
+        assert self.transport is not None
+        self.transport.write(_OK)
+        super().joined(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """
+    What became of a stream.
+
+    @ivar preamble: C{None} when there was no proper one.
+    @ivar outcome: of its relay; C{None} when there was none.
+    @ivar problem: why it failed, as a sentence; C{None} when it did not.
+    """
+
+    preamble: Preamble | None
+    outcome: Outcome | None
+    problem: str | None
+
+
+class _Incoming(Protocol):
+    """Is on a stream until its preamble is there, and becomes the near side of a relay."""
+
+    transport: IStreamTransport
+    _log = Logger()
+
+    def __init__(self, streams: "IncomingStreams") -> None:
+        self._streams = streams
+        self._received = b""
+        self._over = False
+        self._preamble: Preamble | None = None
+        self._problem: str | None = None
+        self._near: Half | None = None
+        self._deadline: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        self._deadline = self._streams.clock.callLater(self._streams.timeout, self._late)
+
+    def _stopClock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _late(self) -> None:
+        self._deadline = None
+        self._refuse(Answer(ok=False, code=StreamError.INVALID_PREAMBLE, details="The preamble did not come in time."))
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._received += data
+        try:
+            found = parsePreamble(self._received)
+        except RemoteProtocolError as e:
+            self._refuse(Answer(ok=False, code=e.code, details=e.details))
+            return
+        if found is not None:
+            self._stopClock()
+            self._preamble, size = found
+            self._take(self._preamble, self._received[size:])
+
+    def _take(self, preamble: Preamble, rest: bytes) -> None:
+        streams = self._streams
+        try:
+            endpoint, settings = streams.decide(preamble)
+        except DialFailed as e:
+            self._refuse(answerTo(e))
+            return
+        except RemoteProtocolError as e:
+            self._refuse(Answer(ok=False, code=e.code, details=e.details))
+            return
+        relay = Relay(streams.clock, self._ended, settings=settings, budget=streams.budget, nearFactory=_Answering)
+        self._near = near = relay.near
+        become(self, near)
+        near.makeConnection(self.transport)
+        if rest:
+            near.dataReceived(rest)
+        relay.connect(endpoint).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        if not isinstance(error, DialFailed):
+            self._log.failure("a stream could not be taken", failure, event="gateway.defect")
+            error = DialFailed(DialFailure.OTHER, "This end of the stream has a defect.")
+        if error.kind is not DialFailure.CANCELLED:
+            self._refuse(answerTo(error))
+
+    def _refuse(self, answer: Answer) -> None:
+        self._over = True
+        self._stopClock()
+        self._problem = answer.details
+        self.transport.write(encodeAnswer(answer))
+        self.transport.loseConnection()
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._streams.ended(Taken(self._preamble, outcome, self._problem))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stopClock()
+        if self._near is not None:
+            self._near.connectionLost(reason)
+        else:
+            self._streams.ended(Taken(self._preamble, None, self._problem or "The stream ended before its preamble."))
+
+
+class IncomingStreams(ServerFactory):
+    """
+    Takes streams.
+
+    @param decide: where a stream leads, and the limits of its relay; raises L{DialFailed} when it may not lead there,
+        and L{RemoteProtocolError} with a L{StreamError} when there is no such place.
+    @param ended: told of each stream, when it is over.
+    @param timeout: seconds for the preamble.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        decide: Callable[[Preamble], tuple[IStreamClientEndpoint, RelaySettings]],
+        ended: Callable[[Taken], None],
+        *,
+        budget: StallBudget | None = None,
+        timeout: float = PREAMBLE_TIMEOUT,
+    ) -> None:
+        self.clock = clock
+        self.decide = decide
+        self.ended = ended
+        self.budget = budget
+        self.timeout = timeout
+
+    def buildProtocol(self, address: IAddress | None) -> Protocol:
+        return _Incoming(self)

@@ -1,0 +1,266 @@
+"""
+Visitors: everybody who came through a door and is joined, or about to be, to a service of an agent's.
+
+What a door has to find out is which route is wanted. The rest is the same for all doors, and here::
+
+    ticket = visitors.admit(host, rules)                 # None: drop the connection
+    near = visitors.visit(route, visitor, ticket)        # a protocol to put on the visitor's connection
+"""
+
+__all__ = ["RouteLimits", "Visit", "Visitors"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.domain.access import AccessRules
+from gateway.domain.limits import Admission, Ticket, TokenBucket
+from gateway.domain.routes import Replica, Route
+from gateway.net.budget import StallBudget
+from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.relay import Half, Outcome, Relay, RelaySettings
+from gateway.service.attached import IAgentSession, Visitor
+from gateway.service.destinations import RouteEndpoint
+from gateway.service.logs import RefusalLog
+from gateway.service.metrics import Metrics
+
+SHUTDOWN = "shutting-down"
+"""The cause of a visit that ended with the gateway."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLimits:
+    """
+    What each route may take. C{None} is no limit.
+
+    @ivar connections: visitors at once.
+    @ivar newPerSecond: new visitors per second, and at once (but at least one).
+    @ivar bytesPerSecond: payload in each direction, all visitors together.
+    """
+
+    connections: int | None = None
+    newPerSecond: float | None = None
+    bytesPerSecond: int | None = None
+
+
+class _Usage:
+    """What one route takes at present."""
+
+    def __init__(self, limits: RouteLimits, now: float) -> None:
+        new, rate = limits.newPerSecond, limits.bytesPerSecond
+        self.connections = 0
+        self.new = None if new is None else TokenBucket(new, max(1.0, new), now)
+        self.bytes = None if rate is None else (TokenBucket(rate, rate, now), TokenBucket(rate, rate, now))
+
+
+class Visit:
+    """
+    One visitor and the service that they came for.
+
+    @param refused: told when there is nobody to join the visitor to, to answer in the door's own protocol. The door
+        closes the connection then.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        visitors: "Visitors",
+        route: Route,
+        usage: _Usage,
+        visitor: Visitor,
+        ticket: Ticket,
+        nearFactory: Callable[[Relay], Half],
+        refused: Callable[[DialFailed], None] | None,
+    ) -> None:
+        self._visitors = visitors
+        self._route = route
+        self._usage = usage
+        self._visitor = visitor
+        self._ticket = ticket
+        self._refused = refused
+        self._replica: Replica | None = None
+        usage.connections += 1
+        self.relay = Relay(
+            visitors.clock,
+            self._ended,
+            settings=visitors.settings,
+            budget=visitors.budget,
+            nearFactory=nearFactory,
+            meter=None if usage.bytes is None else self._metered,
+        )
+
+    def start(self) -> None:
+        """The visitor's connection is there: dial."""
+        clock = self._visitors.clock
+        endpoint = RouteEndpoint(self._route, self._visitor, clock, self._chosen)
+        self.relay.connect(endpoint).addErrback(self._failed)
+
+    def _chosen(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def _metered(self, half: Half, size: int) -> float:
+        assert self._usage.bytes is not None
+        return self._usage.bytes[half is self.relay.far].take(size, self._visitors.clock.seconds())
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        if not isinstance(error, DialFailed):
+            self._log.failure("a visit failed", failure, event="gateway.defect")
+            error = DialFailed(DialFailure.OTHER, "The gateway has a defect.")
+        if error.kind is DialFailure.CANCELLED:
+            return
+        self._visitors.metrics.errors.labels(error.kind).inc()
+        self._log.info(
+            "{place}: a visitor cannot be served: {problem}",
+            event="visit.failed",
+            place=str(self._route.place),
+            agent=self._route.agent,
+            visitor=self._visitor.host,
+            id=self._visitor.id.decode(),
+            problem=error.details,
+        )
+        near = self.relay.near
+        if near.transport is None or near.lost:
+            return
+        if self._refused is None:
+            near.cutOff()
+        else:
+            self._refused(error)
+
+    def _ended(self, outcome: Outcome) -> None:
+        visitors, replica = self._visitors, self._replica
+        self._usage.connections -= 1
+        self._ticket.release()
+        visitors.over(self)
+        if replica is not None and outcome.cause != "dial-failed":
+            session: IAgentSession = replica.attachment  # type: ignore[assignment]  # all are
+            session.moved(outcome.up, outcome.down)
+        visitors.metrics.closed.labels(outcome.cause).inc()
+        visitors.metrics.bytes.labels("up").inc(outcome.up)
+        visitors.metrics.bytes.labels("down").inc(outcome.down)
+        self._log.info(
+            "{place}: visit of {visitor} over: {cause}, {up} bytes up, {down} down, {seconds} s",
+            event="visit.closed",
+            place=str(self._route.place),
+            agent=self._route.agent,
+            replica=replica.attachment.replica if replica is not None else "",
+            visitor=self._visitor.host,
+            id=self._visitor.id.decode(),
+            cause=outcome.cause,
+            up=outcome.up,
+            down=outcome.down,
+            seconds=round(outcome.seconds, 3),
+        )
+
+
+class Visitors:
+    """
+    All of them, and what they share.
+
+    @param settings: of each relay.
+    @ivar visits: that are going on.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        admission: Admission,
+        settings: RelaySettings,
+        limits: RouteLimits,
+        budget: StallBudget,
+        metrics: Metrics,
+    ) -> None:
+        self.clock = clock
+        self.settings = settings
+        self.limits = limits
+        self.budget = budget
+        self.metrics = metrics
+        self.visits: set[Visit] = set()
+        self.draining = False
+        self._admission = admission
+        self._refusals = RefusalLog(clock)
+        self._usage: WeakKeyDictionary[Route, _Usage] = WeakKeyDictionary()
+        self._empty: Deferred[None] | None = None
+
+    def admit(self, host: str, rules: AccessRules, door: str) -> Ticket | None:
+        """
+        @param host: the visitor's address.
+        @param rules: of the door.
+        @param door: its name, for the metrics.
+        @return: C{None} to drop the connection.
+        """
+        if not rules.allows(host):
+            self._refuse("not-allowed", host)
+            return None
+        if self.draining:
+            return None
+        answer = self._admission.admit(host, self.clock.seconds())
+        if isinstance(answer, Ticket):
+            self.metrics.connections.labels(door).inc()
+            return answer
+        self._refuse(answer.value, host)
+        return None
+
+    def _refuse(self, reason: str, host: str) -> None:
+        self.metrics.refused.labels(reason).inc()
+        self._refusals.refused(reason, host)
+
+    def visit(
+        self,
+        route: Route,
+        visitor: Visitor,
+        ticket: Ticket,
+        *,
+        nearFactory: Callable[[Relay], Half] = Half,
+        refused: Callable[[DialFailed], None] | None = None,
+    ) -> Visit | None:
+        """
+        @param ticket: released when the visit is over.
+        @return: put its C{relay.near} on the visitor's connection and call C{start}; C{None}, when the route has too
+            many visitors already, and then the ticket is still the caller's.
+        """
+        limits, now = self.limits, self.clock.seconds()
+        usage = self._usage.get(route)
+        if usage is None:
+            usage = self._usage[route] = _Usage(limits, now)
+        isFull = limits.connections is not None and usage.connections >= limits.connections
+        if isFull or (usage.new is not None and not usage.new.tryTake(1.0, now)):
+            self._refuse("too-many-for-route", visitor.host)
+            return None
+        ticket.authenticated()
+        visit = Visit(self, route, usage, visitor, ticket, nearFactory, refused)
+        self.visits.add(visit)
+        return visit
+
+    def over(self, visit: Visit) -> None:
+        """A visit is over."""
+        self.visits.discard(visit)
+        if not self.visits and self._empty is not None:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+    async def drain(self, seconds: float) -> None:
+        """Let nobody in any more, and wait until all have left; who has not, after so many seconds, is sent away."""
+        self.draining = True
+        if self.visits and seconds > 0:
+            self._empty = Deferred()
+            timer = self.clock.callLater(seconds, self.hurry)
+            await self._empty
+            if timer.active():
+                timer.cancel()
+        for visit in tuple(self.visits):
+            visit.relay.end(SHUTDOWN)
+        self._refusals.stop()
+
+    def hurry(self) -> None:
+        """Do not wait any longer."""
+        empty, self._empty = self._empty, None
+        if empty is not None:
+            empty.callback(None)
