@@ -10,6 +10,7 @@ from __future__ import annotations
 from signal import SIGKILL, SIGSTOP
 from typing import Any, cast
 
+from twisted.internet.defer import gatherResults
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, TimeoutError
 from twisted.internet.task import deferLater
 
@@ -21,7 +22,7 @@ from tests.net.sides import pattern
 RESET = "connection reset"
 """What hashicorp's library says of a stream that was reset."""
 
-_WATCHFUL = MuxSettings(pingInterval=0.2, pingTimeout=1.0)
+_WATCHFUL = MuxSettings(pingInterval=0.3, pingTimeout=1.0)
 
 
 class ClientOnTCPTests(YamuxTestCase):
@@ -90,14 +91,27 @@ class ClientOnTCPTests(YamuxTestCase):
         self.assertEqual((await self.peer.do("drain", stream=number)).digest, digest(pattern(WINDOW)))
 
     async def test_reset(self) -> None:
-        """A stream that our end aborts is reset at the other, which is not its end, and the rest goes on."""
+        """A stream that our end aborts is reset at the other, whatever that is doing, and the rest goes on."""
         await self.connect()
         for ours, number in await self.both():
-            waiting = self.refusal("read", stream=number, count=1)
+            ours.transport.pauseProducing()
+            failures = [self.refusal("write", stream=number, count=2 * WINDOW), self.refusal("drain", stream=number)]
+            await self.peer.do("ping")
             ours.transport.abortConnection()
-            self.assertEqual(await waiting, RESET)
+            self.assertEqual(await gatherResults(failures), [RESET, RESET])
             self.assertEqual(await self.refusal("write", stream=number, count=1), RESET)
             ours.reason.trap(ConnectionAborted)
+        await self.assertNoStreams()
+        await self.both()
+
+    async def test_writeAfterClose(self) -> None:
+        """Who writes on to a stream that our end has closed is told, and does not wait for credit."""
+        await self.connect()
+        streams = await self.both()
+        for ours, number in streams:
+            ours.transport.loseConnection()
+            self.assertEqual(await self.refusal("write", stream=number, count=2 * WINDOW), RESET)
+            ours.reason.trap(ConnectionDone)
         await self.assertNoStreams()
 
     async def test_closeBeforeAck(self) -> None:
@@ -232,7 +246,7 @@ class ClientOnTCPTests(YamuxTestCase):
         flags = ("-keepalive", "-keepalive-interval", "100ms", "-write-timeout", "500ms")
         await self.connect(*flags, settings=_WATCHFUL)
         ours, number = await self.opened()
-        await deferLater(reactor, 0.9)
+        await deferLater(reactor, 1.0)
         ours.transport.write(b"!")
         await self.peer.do("read", stream=number, count=1)
         self.assertEqual((self.ended, ours.reason), ([], None))
@@ -255,7 +269,7 @@ class ClientOnTCPTests(YamuxTestCase):
         await self.connect(settings=_WATCHFUL)
         ours, _ = await self.opened()
         self.peer.signal(SIGSTOP)
-        await eventually(lambda: bool(self.ended), 1)
+        await eventually(lambda: bool(self.ended), 2)
         self.ended[0].trap(TimeoutError)
         ours.reason.trap(ConnectionLost)
         self.assertFalse(ours.ended)

@@ -280,13 +280,17 @@ class YamuxTestCase(TestCase):
         """A stream that we opened, and one that hashicorp's end opened."""
         return [await self.opened(), await self.taken()]
 
-    async def refusal(self, what: str, **fields: int) -> str:
-        """Give an order that has to fail. @return: what is wrong."""
-        try:
-            answer = await self.peer.do(what, **fields)
-        except GoError as e:
-            return str(e)
-        raise AssertionError(f"it did not fail: {answer}")
+    def refusal(self, what: str, **fields: int) -> Deferred[str]:
+        """Give an order that has to fail. @return: fires with what is wrong."""
+
+        def failed(reason: Failure) -> str:
+            reason.trap(GoError)
+            return str(reason.value)
+
+        def done(answer: Answer) -> str:
+            raise AssertionError(f"it did not fail: {answer}")
+
+        return self.peer.do(what, **fields).addCallbacks(done, failed)
 
     async def assertNoStreams(self) -> None:
         """Both ends forget all streams."""

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"github.com/hashicorp/yamux"
 )
@@ -44,11 +45,16 @@ func (c *carrier) connect(listening func(address string)) (net.Conn, error) {
 }
 
 func (c *carrier) accept(listening func(address string)) (net.Conn, error) {
-	listener, err := net.Listen("tcp", c.listen)
+	address, err := net.ResolveTCPAddr("tcp", c.listen)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.ListenTCP("tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	defer listener.Close()
+	listener.SetDeadline(time.Now().Add(time.Minute)) // who wanted to connect may be dead
 	listening(listener.Addr().String())
 	conn, err := listener.Accept()
 	if err != nil || c.cert == "" {
