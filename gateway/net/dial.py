@@ -68,13 +68,19 @@ class IReactorDial(IReactorTCP, IReactorTime, IReactorPluggableNameResolver):
 
 
 class DialFailure(StrEnum):
-    """The kinds of a failed dial."""
+    """
+    The kinds of a failed dial.
+
+    An agent is C{UNAVAILABLE} when it took no stream. It is C{GONE} when it took one and never said what became of it:
+    then nobody knows whether an origin has seen any of the bytes.
+    """
 
     TIMEOUT = "timeout"
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
     NAME = "name-not-found"
     DENIED = "denied"
+    UNAVAILABLE = "agent-unavailable"
     GONE = "agent-gone"
     CANCELLED = "cancelled"
     OTHER = "other"

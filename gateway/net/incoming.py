@@ -33,6 +33,9 @@ from gateway.wire.preamble import MAX_ANSWER, Answer, Preamble, StreamError, dec
 PREAMBLE_TIMEOUT = 10.0
 """Seconds for all of a preamble, which comes in one piece unless the line is very slow."""
 
+_DETAILS = 500
+"""Characters of the longest details."""
+
 _OK = encodeAnswer(Answer(ok=True))
 
 _CODES = {
@@ -41,18 +44,20 @@ _CODES = {
     DialFailure.UNREACHABLE: StreamError.UNREACHABLE,
     DialFailure.NAME: StreamError.NAME,
     DialFailure.DENIED: StreamError.DENIED,
-    DialFailure.GONE: StreamError.UNKNOWN_AGENT,
+    DialFailure.UNAVAILABLE: StreamError.UNKNOWN_AGENT,
 }
 _KINDS: dict[str, DialFailure] = {
     **{code: kind for kind, code in _CODES.items()},
-    StreamError.TOO_MANY_STREAMS: DialFailure.GONE,
-    StreamError.SHUTTING_DOWN: DialFailure.GONE,
+    StreamError.UNKNOWN_SERVICE: DialFailure.UNAVAILABLE,
+    StreamError.TOO_MANY_STREAMS: DialFailure.UNAVAILABLE,
+    StreamError.SHUTTING_DOWN: DialFailure.UNAVAILABLE,
 }
 
 
 def answerTo(error: DialFailed) -> Answer:
     """What the other end is told of a failed dial."""
-    return Answer(ok=False, code=_CODES.get(error.kind, StreamError.FAILED), details=error.details)
+    details = " ".join(error.details.split())[:_DETAILS]  # one line: it may quote what an exception said
+    return Answer(ok=False, code=_CODES.get(error.kind, StreamError.FAILED), details=details)
 
 
 def dialFailureOf(answer: Answer) -> DialFailed:

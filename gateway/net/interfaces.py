@@ -47,6 +47,8 @@ class IStreamTransport(ITransport, IConsumer, IPushProducer, Interface):
 class IEarlyData(Interface):
     """What a visitor sends before it is known whether anybody is there to read it."""
 
+    size = Attribute("How many bytes came so far.")
+
     def follow(write: Callable[[bytes], object]) -> None:
         """
         Write what came so far, and what comes from now on. Whoever follows once has to see to all of it; a second call

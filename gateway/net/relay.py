@@ -138,7 +138,7 @@ class _Pending:
     def __init__(self, half: "Half", limit: int) -> None:
         self._half = half
         self._limit = limit
-        self._size = 0
+        self.size = 0
         self._chunks: list[bytes] = []
         self._follower: Callable[[bytes], object] | None = None
 
@@ -147,8 +147,8 @@ class _Pending:
         self._chunks.append(kept)
         if self._follower is not None:
             self._follower(kept)
-        self._size += len(kept)
-        if self._size >= self._limit:
+        self.size += len(kept)
+        if self.size >= self._limit:
             self._half.pause(Half.NOT_JOINED)
 
     def follow(self, write: Callable[[bytes], object]) -> None:

@@ -17,10 +17,18 @@ from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IReactorTime,
+)
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from gateway.domain.agents import AgentAuthority, AgentIdentity, Rejection
 from gateway.domain.limits import Admission, Bans, Ticket
@@ -318,8 +326,12 @@ def _figures(session: AgentSession) -> dict[str, object]:
     return {"seconds": facts.seconds, "up": facts.up, "down": facts.down}
 
 
+@implementer(IPushProducer)
 class _ControlStream(Protocol):
-    """The first stream of a session, at the gateway's end."""
+    """
+    The first stream of a session, at the gateway's end. It produces answers, so an agent that does not read them is not
+    read either.
+    """
 
     transport: IStreamTransport
 
@@ -327,6 +339,18 @@ class _ControlStream(Protocol):
         self._arrival = arrival
         self._reader = ControlReader(client=False)
         self._over = False
+
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The stream is gone, which C{connectionLost} tells."""
 
     def send(self, message: Message) -> None:
         """Write a message."""

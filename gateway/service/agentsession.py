@@ -134,7 +134,8 @@ class AgentSession:
                 reason=message.reason,
             )
             self._draining = True
-            self._door.registry.offer(self, ())
+            # Its streams may go on for a while, but whoever comes in its place is not to find a ghost.
+            self._door.registry.detach(self)
         elif isinstance(message, Refused):
             self._log.info(
                 "agent {agent} ends its session: {details}",
@@ -150,7 +151,7 @@ class AgentSession:
         """The agent serves these from now on: take what it may have, and tell it what became of each."""
         limit = self.grant.services
         taken = services if limit is None else services[:limit]
-        outcomes = self._door.registry.offer(self, () if self._draining else taken)
+        outcomes = {} if self._draining else self._door.registry.offer(self, taken)
         self._services, self._request = services, request
         for service in services[len(taken) :]:
             details = f"This agent may have {limit} services."
@@ -200,11 +201,11 @@ class AgentSession:
     def _endpoint(self, preamble: Preamble) -> IStreamClientEndpoint:
         grant = self.grant
         if self._draining:
-            return _Refusing(DialFailure.GONE, f"The agent {self.agent} is going away.")
+            return _Refusing(DialFailure.UNAVAILABLE, f"The agent {self.agent} is going away.")
         if grant.streams is not None and self.load >= grant.streams:
-            return _Refusing(DialFailure.GONE, f"The agent {self.agent} has {grant.streams} visitors already.")
+            return _Refusing(DialFailure.UNAVAILABLE, f"The agent {self.agent} has {grant.streams} visitors already.")
         if self._bucket is not None and not self._bucket.tryTake(1.0, self._door.clock.seconds()):
-            return _Refusing(DialFailure.GONE, f"The agent {self.agent} has too many new visitors at once.")
+            return _Refusing(DialFailure.UNAVAILABLE, f"The agent {self.agent} has too many new visitors at once.")
         return OpeningEndpoint(MuxEndpoint(self._mux), encodePreamble(preamble), readAnswer)
 
     def moved(self, up: int, down: int) -> None:

@@ -50,7 +50,8 @@ class RouteEndpoint:
     """
     Reaches the origin of a route through one of its agents; through another one when that fails.
 
-    Nothing that a visitor sent was given to an origin by an agent that could not reach it, so another may try.
+    An agent that says that it could not reach its origin has given nothing of the visitor's to anybody, so another may
+    try. One that is gone before it said anything may have: then bytes that were sent are never sent twice.
 
     @param chosen: told who serves the visitor, each time that somebody is tried.
     """
@@ -79,7 +80,7 @@ class RouteEndpoint:
 
     async def _try(self, factory: IProtocolFactory, early: IEarlyData | None) -> IProtocol:
         tried: set[Replica] = set()
-        problem = DialFailed(DialFailure.GONE, f"Nobody serves {self._route.place} at the moment.")
+        problem = DialFailed(DialFailure.UNAVAILABLE, f"Nobody serves {self._route.place} at the moment.")
         while len(tried) < ATTEMPTS and (replica := self._route.choose(self._clock.seconds(), tried)) is not None:
             tried.add(replica)
             self._chosen(replica)
@@ -89,8 +90,10 @@ class RouteEndpoint:
             except CancelledError:
                 raise
             except Exception as e:  # whatever an endpoint fails with
-                problem = e if isinstance(e, DialFailed) else DialFailed(DialFailure.GONE, "The agent is gone.")
+                problem = e if isinstance(e, DialFailed) else DialFailed(DialFailure.UNAVAILABLE, "The agent is gone.")
                 replica.failed(self._clock.seconds())
+                if problem.kind is DialFailure.GONE and early is not None and early.size:
+                    break
             else:
                 replica.worked()
                 return protocol
