@@ -15,7 +15,18 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-__all__ = ["BINARY", "CLOSE", "CONTINUATION", "PING", "PONG", "TEXT", "Answer", "Frame", "WebSocketClient"]
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CONTINUATION",
+    "PING",
+    "PONG",
+    "TEXT",
+    "Answer",
+    "Frame",
+    "FrameReader",
+    "WebSocketClient",
+]
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -25,7 +36,7 @@ _MASK = b"\x37\xfa\x21\x3d"  # of section 5.7: what matters is that there is one
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of the server."""
+    """One frame of the peer."""
 
     opcode: int
     payload: bytes
@@ -54,6 +65,58 @@ class Answer:
         return cls(int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}, body)
 
 
+class FrameReader:
+    """
+    Takes a peer's bytes apart.
+
+    @param masked: whether its frames must be, as those of a client, or must not.
+    """
+
+    def __init__(self, *, masked: bool) -> None:
+        self._masked = masked
+        self._data = b""
+
+    def receive(self, data: bytes) -> list[Frame]:
+        """
+        Take what came.
+
+        @return: the frames that are complete by now.
+        """
+        self._data += data
+        frames: list[Frame] = []
+        while (frame := self._take()) is not None:
+            frames.append(frame)
+        return frames
+
+    def _take(self) -> Frame | None:
+        data = self._data
+        if len(data) < 2:
+            return None
+        assert bool(data[1] & 0x80) is self._masked, "a client must mask its frames, and a server must not"
+        size, start = data[1] & 0x7F, 2
+        if size > 125:
+            form = "!H" if size == 126 else "!Q"
+            start += struct.calcsize(form)
+            if len(data) < start:
+                return None
+            (size,) = struct.unpack_from(form, data, 2)
+        key = b""
+        if self._masked:
+            key = data[start : start + 4]
+            start += 4
+        if len(data) < start + size:
+            return None
+        payload = data[start : start + size]
+        self._data = data[start + size :]
+        return Frame(data[0] & 0x0F, _masked(payload, key) if key else payload, bool(data[0] & 0x80))
+
+
+def _masked(payload: bytes, key: bytes) -> bytes:
+    size = len(payload)
+    mask = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload) ^ int.from_bytes(mask)).to_bytes(size)
+
+
 class WebSocketClient:
     """
     One connection's client.
@@ -64,6 +127,7 @@ class WebSocketClient:
     def __init__(self) -> None:
         self.answer: Answer | None = None
         self._data = b""
+        self._reader = FrameReader(masked=False)
 
     @staticmethod
     def request(path: str = "/", **headers: str) -> bytes:
@@ -97,9 +161,7 @@ class WebSocketClient:
             header = struct.pack("!BBQ", first, mask | 127, size)
         if not masked:
             return header + payload
-        key = (_MASK * (size // 4 + 1))[:size]
-        body = int.from_bytes(payload) ^ int.from_bytes(key)
-        return header + _MASK + body.to_bytes(size)
+        return header + _MASK + _masked(payload, _MASK)
 
     def receive(self, data: bytes) -> list[Frame]:
         """
@@ -107,35 +169,13 @@ class WebSocketClient:
 
         @return: the frames that are complete by now.
         """
-        self._data += data
         if self.answer is None:
+            self._data += data
             if b"\r\n\r\n" not in self._data:
                 return []
             self.answer = Answer.parse(self._data)
-            self._data = self.answer.body if self.answer.status == 101 else b""
-            return self.receive(b"") if self.answer.status == 101 else []
-        if self.answer.status != 101:
-            self.answer = Answer(self.answer.status, self.answer.headers, self.answer.body + self._data)
-            self._data = b""
+            data = self.answer.body if self.answer.status == 101 else b""
+        elif self.answer.status != 101:
+            self.answer = Answer(self.answer.status, self.answer.headers, self.answer.body + data)
             return []
-        frames: list[Frame] = []
-        while (frame := self._take()) is not None:
-            frames.append(frame)
-        return frames
-
-    def _take(self) -> Frame | None:
-        data = self._data
-        if len(data) < 2:
-            return None
-        assert not data[1] & 0x80, "a server must not mask its frames"
-        size, start = data[1] & 0x7F, 2
-        if size > 125:
-            form = "!H" if size == 126 else "!Q"
-            start += struct.calcsize(form)
-            if len(data) < start:
-                return None
-            (size,) = struct.unpack_from(form, data, 2)
-        if len(data) < start + size:
-            return None
-        self._data = data[start + size :]
-        return Frame(data[0] & 0x0F, data[start : start + size], bool(data[0] & 0x80))
+        return self._reader.receive(data)

@@ -17,8 +17,6 @@ import os
 from base64 import b64encode
 from collections.abc import Callable
 
-from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.error import ConnectionClosed, TimeoutError
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
 from twisted.internet.protocol import Factory
@@ -26,10 +24,11 @@ from twisted.python.failure import Failure
 
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketReceiver
+from gateway.net.tlsclient import explainTLS
 from gateway.net.websocketchannel import OpenChannels, WebSocketChannel, WebSocketSettings, maskedFrame
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import ResponseHead, parseResponseHead
-from gateway.wire.upgraderequest import WebSocketRequest, checkAcceptance, hasExcerpt, refusal
+from gateway.wire.upgraderequest import WebSocketRequest, checkAcceptance, excerptSize, refusal
 
 
 class WebSocketRefused(DialFailed):
@@ -51,11 +50,8 @@ def _whyNot(reason: Failure) -> DialFailed:
         return DialFailed(DialFailure.TIMEOUT, "The server did not answer the WebSocket request in time.")
     if isinstance(error, ConnectionClosed):
         return DialFailed(DialFailure.UNREACHABLE, "The server ended the connection before it opened a WebSocket.")
-    if isinstance(error, SSL.Error):
-        reasons = ", ".join(str(each[-1]) for each in (error.args[0] if error.args else ()))
-        return DialFailed(DialFailure.OTHER, f"There is no TLS with the server ({reasons or 'no reason given'}).")
-    if isinstance(error, VerificationError):
-        return DialFailed(DialFailure.OTHER, "The server's certificate is for another name.")
+    if (trouble := explainTLS(reason)) is not None:
+        return DialFailed(DialFailure.OTHER, trouble)
     return DialFailed.fromFailure(reason)
 
 
@@ -96,7 +92,7 @@ class WebSocketClientChannel(WebSocketChannel):
                 return
             self._refusal = head
             self.data = rest
-        if hasExcerpt(self._refusal, self.data):
+        if len(self.data) >= excerptSize(self._refusal):
             self._fail(self._refused(self._refusal))
 
     def _refused(self, head: ResponseHead) -> WebSocketRefused:

@@ -104,6 +104,7 @@ class _Collector:
     def __init__(self) -> None:
         self.text = b""
         self.headers: list[tuple[str, str]] = []
+        self.complete = False
 
     def on_url(self, url: bytes) -> None:
         self.text += url
@@ -113,6 +114,9 @@ class _Collector:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
 
 
 _Parser = TypeVar("_Parser", httptools.HttpRequestParser, httptools.HttpResponseParser)
@@ -137,7 +141,9 @@ def _parseHead(
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
-        raise RemoteProtocolError(f"bad-{kind}", f"This is not an HTTP/1 {kind}.") from None
+        # Of a complete head it only says that it does not know what comes after a 101 without Upgrade.
+        if not collector.complete:
+            raise RemoteProtocolError(f"bad-{kind}", f"This is not an HTTP/1 {kind}.") from None
     version = parser.get_http_version()
     if version not in _VERSIONS:  # empty lines alone count as version 0.0
         raise RemoteProtocolError(f"bad-{kind}", f"This is not an HTTP/1 {kind}.")

@@ -13,7 +13,7 @@ __all__ = [
     "WebSocketRequest",
     "WebSocketURL",
     "checkAcceptance",
-    "hasExcerpt",
+    "excerptSize",
     "parseWebSocketURL",
     "refusal",
 ]
@@ -218,13 +218,16 @@ def _shown(text: str) -> str:
     return line if len(line) <= EXCERPT else f"{line[: EXCERPT - 3]}..."
 
 
-def hasExcerpt(head: ResponseHead, body: bytes) -> bool:
-    """Whether enough of a refusal's body has come for L{refusal}, or none is to come that it could use."""
+def excerptSize(head: ResponseHead) -> int:
+    """
+    @param head: of an answer whose status is not 101.
+    @return: how many bytes of its body to wait for, at most, so that L{refusal} can show what it would show.
+    """
     kind = (head.get("content-type") or "").partition(";")[0].strip().lower()
-    length = head.get("content-length") or ""
     if kind != "text/plain" or head.get("transfer-encoding") is not None or head.status < 200:
-        return True
-    return len(body) >= min(4 * EXCERPT, int(length) if re.fullmatch("[0-9]{1,9}", length) else 4 * EXCERPT)
+        return 0
+    length = head.get("content-length") or ""
+    return min(4 * EXCERPT, int(length)) if re.fullmatch("[0-9]{1,9}", length) else 4 * EXCERPT
 
 
 def refusal(head: ResponseHead, body: bytes = b"") -> str:
@@ -242,12 +245,6 @@ def refusal(head: ResponseHead, body: bytes = b"") -> str:
     status = f"{head.status} {reason}".strip()
     if 300 <= head.status < 400 and (location := head.get("location")):
         return f"The server answered {status} and points to {_shown(location)}, which is not followed."
-    details = f"The server answered {status} instead of opening a WebSocket."
-    kind = (head.get("content-type") or "").partition(";")[0].strip().lower()
-    if (
-        kind == "text/plain"
-        and head.get("transfer-encoding") is None
-        and (text := _shown(body.decode("utf-8", "replace")))
-    ):
-        details = f'{details[:-1]}: "{text}"'
-    return details
+    details = f"The server answered {status} instead of opening a WebSocket"
+    text = _shown(body[: excerptSize(head)].decode("utf-8", "replace"))
+    return f'{details}: "{text}"' if text else f"{details}."

@@ -1,6 +1,6 @@
 """
-Tests for L{gateway.net.websocket}: how connections open, live and close, what they send, and that a relay keeps its
-promises over them. What they receive is in L{tests.net.test_websocketframes}.
+Tests for L{gateway.net.websocket}: how connections open, live and close, and what they send. What they receive is in
+L{tests.net.test_websocketframes}.
 
 Length: one class for each part of a connection's life.
 """
@@ -23,10 +23,8 @@ from gateway.net.websocket import WebSocketServerFactory, WebSocketSettings
 from gateway.testing import FlowTransport
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.upgrade import UpgradeRefused
-from tests.net.relaypromises import RelayPromises
-from tests.net.sides import TCP, TLS, pattern
+from tests.net.sides import pattern
 from tests.net.websocketconnection import Connection, Gate, Receiver, close, frame
-from tests.net.websocketside import WEBSOCKET
 from tests.websocketclient import BINARY, CLOSE, PING, PONG, TEXT, Frame, WebSocketClient
 
 _derandomized = settings(deadline=None, max_examples=200, database=None, derandomize=True)
@@ -505,15 +503,3 @@ class OpeningTests(SynchronousTestCase):
         connection.send(data + b"\r\n\r\n")
         connection.transport.deliverReset()
         self.ends(connection)
-
-
-class NearTests(RelayPromises, SynchronousTestCase):
-    """A relay whose near side is a WebSocket."""
-
-    nearKind, farKind = WEBSOCKET, TCP
-
-
-class NearToTLSTests(RelayPromises, SynchronousTestCase):
-    """A relay from a WebSocket to TLS."""
-
-    nearKind, farKind = WEBSOCKET, TLS

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.wire.errors import RemoteProtocolError
-from gateway.wire.http1 import RequestHead, Response, parseRequestHead
+from gateway.wire.http1 import RequestHead, Response, ResponseHead, parseRequestHead, parseResponseHead
 
 UPGRADE = (
     b"GET /gateway?x=1 HTTP/1.1\r\n"
@@ -21,7 +21,9 @@ UPGRADE = (
 
 FUZZ = settings(deadline=None, max_examples=200, database=None, derandomize=True)
 
-NAMES = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_size=1, max_size=20).map(lambda s: "x-" + s)
+NAMES = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_size=1, max_size=20).map(
+    lambda s: "x-" + s
+)
 VALUES = st.text([chr(c) for c in (*range(0x21, 0x7F), *range(0x80, 0x100))], max_size=30)
 """What RFC 9110, section 5.5, allows in a value, but for the whitespace within."""
 
@@ -66,13 +68,17 @@ class ParseRequestHeadTests(SynchronousTestCase):
         """Assert that this is refused with a sentence, and with nothing of what the client sent."""
         error = self.assertRaises(RemoteProtocolError, parseRequestHead, data, **arguments)
         self.assertEqual(error.code, code, data)
-        self.assertRegex(error.details, r"^(This is not an HTTP/1 request|The request's head is longer than \d+ bytes)\.$")
+        self.assertRegex(
+            error.details, r"^(This is not an HTTP/1 request|The request's head is longer than \d+ bytes)\.$"
+        )
         self.assertIsNone(error.__cause__)
 
     def test_upgrade(self) -> None:
         """A WebSocket client's head, as a browser sends it."""
         head = parsed(UPGRADE)
-        self.assertEqual((head.method, head.target, head.path, head.version), ("GET", "/gateway?x=1", "/gateway", "1.1"))
+        self.assertEqual(
+            (head.method, head.target, head.path, head.version), ("GET", "/gateway?x=1", "/gateway", "1.1")
+        )
         self.assertEqual(
             list(head.headers),
             [
@@ -222,6 +228,85 @@ class ParseRequestHeadTests(SynchronousTestCase):
         self.assertEqual(list(parsed(data).headers), [(name.lower(), value) for name, value in headers])
 
 
+ACCEPTANCE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+class ParseResponseHeadTests(SynchronousTestCase):
+    """L{parseResponseHead} reads what a server sent first, by the same rules."""
+
+    def assertRefused(self, data: bytes, code: str = "bad-response", **arguments: int) -> None:
+        """Assert that this is refused with a sentence, and with nothing of what the server sent."""
+        error = self.assertRaises(RemoteProtocolError, parseResponseHead, data, **arguments)
+        self.assertEqual(error.code, code, data)
+        self.assertRegex(
+            error.details, r"^(This is not an HTTP/1 response|The response's head is longer than \d+ bytes)\.$"
+        )
+
+    def test_everySplit(self) -> None:
+        """As long as the head is not complete more bytes are asked for; then it is read, whatever follows."""
+        for end in range(len(ACCEPTANCE)):
+            self.assertIsNone(parseResponseHead(ACCEPTANCE[:end]))
+        headers = [("upgrade", "websocket"), ("connection", "Upgrade")]
+        whole = ResponseHead(101, "Switching Protocols", "1.1", headers)
+        for rest in (b"", b"\x00", b"\r\n\r\n", ACCEPTANCE, b"\xff" * 100):
+            self.assertEqual(parseResponseHead(ACCEPTANCE + rest), whole)
+
+    def test_statusLines(self) -> None:
+        """Status and reason, which may be empty, in both versions of HTTP/1; a body is not read."""
+        for line, status, reason, version in (
+            (b"HTTP/1.1 200 OK", 200, "OK", "1.1"),
+            (b"HTTP/1.1 101 Switching", 101, "Switching", "1.1"),
+            (b"HTTP/1.0 403 Go away, please", 403, "Go away, please", "1.0"),
+            (b"HTTP/1.1 503 ", 503, "", "1.1"),
+            (b"HTTP/1.1 599", 599, "", "1.1"),
+        ):
+            for lines in (b"", b"\r\nContent-Length: 5", b"\r\nTransfer-Encoding: chunked", b"\r\nConnection: Upgrade"):
+                head = parseResponseHead(line + lines + b"\r\n\r\nbody")
+                assert head is not None
+                self.assertEqual((head.status, head.reason, head.version), (status, reason, version))
+
+    def test_garbage(self) -> None:
+        """What is not a response of HTTP/1 is refused."""
+        for data in (
+            b"\r\n\r\n",
+            b"HTTP/2 200 OK\r\n\r\n",
+            b"HTTP/1.2 200 OK\r\n\r\n",
+            b"HTTP/1.1 99 OK\r\n\r\n",
+            b"HTTP/1.1 1000 OK\r\n\r\n",
+            b"HTTP/1.1 OK\r\n\r\n",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+            b"HTTP/1.1 200 OK\nA: b\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nA: b\x00\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+        ):
+            self.assertRefused(data)
+
+    def test_limit(self) -> None:
+        """A head as long as the limit is read; of one a byte longer no more than the limit is waited for."""
+        size = len(ACCEPTANCE)
+        self.assertIsNotNone(parseResponseHead(ACCEPTANCE + b"x" * size, limit=size))
+        self.assertIsNone(parseResponseHead(ACCEPTANCE[:-2], limit=size - 1))
+        self.assertRefused(ACCEPTANCE[:-1], "head-too-large", limit=size - 1)
+        self.assertRefused(ACCEPTANCE, "head-too-large", limit=size - 1)
+
+    @FUZZ
+    @given(GARBAGE | GARBAGE.map(b"HTTP/1.1 101 Switching\r\n".__add__))
+    def test_fuzz(self, data: bytes) -> None:
+        """Whatever comes, the outcome is a head of the documented form, C{None} or C{bad-response}."""
+        try:
+            head = parseResponseHead(data)
+        except RemoteProtocolError as e:
+            self.assertEqual(e.code, "bad-response")
+            return
+        if head is not None:
+            self.assertIn(head.version, ("1.0", "1.1"))
+            self.assertLess(head.status, 1000)
+            for name, value in head.headers:
+                self.assertFalse(set(name + value + head.reason) & set("\r\n\0"))
+
+
 class RequestHeadTests(SynchronousTestCase):
     """L{RequestHead} answers questions."""
 
@@ -232,8 +317,9 @@ class RequestHeadTests(SynchronousTestCase):
         self.assertIsNone(head.get("b"))
 
     def test_tokens(self) -> None:
-        """A list may be spread over lines; its members come in lower case, without blanks, and none is empty."""
+        """A list may be spread over lines; its members come without blanks, and none is empty; tokens in lower case."""
         head = parsed(withHeaders(b"A: One ,two,, ", b"B: four", b"A:\tTHREE", b"a:"))
+        self.assertEqual(head.members("a"), ["One", "two", "THREE"])
         self.assertEqual(head.tokens("a"), {"one", "two", "three"})
         self.assertEqual(head.tokens("c"), set())
 

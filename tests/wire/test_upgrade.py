@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.wire.http1 import RequestHead
-from gateway.wire.upgrade import UpgradeRefused, upgradeKey
+from gateway.wire.upgrade import UpgradeRefused, acceptance, chooseSubprotocol, upgradeKey
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 GOOD = (
@@ -73,3 +73,43 @@ class UpgradeKeyTests(SynchronousTestCase):
         """A key is 16 bytes in base64, and nothing else."""
         for key in ("", "short", KEY[:-1], KEY + "AAAA", "dGhlIHNhbXBsZSBub25jZ\xe9==", "AAAA AAAAAAAAAAAAAAAAA=="):
             self.assertEqual(self.refusal(head(sec_websocket_key=key)).status, 400)
+
+
+class SubprotocolTests(SynchronousTestCase):
+    """What client and server speak on the WebSocket."""
+
+    def offering(self, *lines: str) -> RequestHead:
+        """A request that offers subprotocols."""
+        return RequestHead("GET", "/", "1.1", [*GOOD, *(("sec-websocket-protocol", line) for line in lines)])
+
+    def test_choice(self) -> None:
+        """The first of the client's offers that is spoken is chosen, on however many lines they come."""
+        for lines in (("b",), ("x, b ,a",), ("x", "b", "a")):
+            self.assertEqual(chooseSubprotocol(self.offering(*lines), ("a", "b")), "b")
+
+    def test_none(self) -> None:
+        """Where none is spoken, none is chosen, whatever is on offer."""
+        for lines in ((), ("a",)):
+            self.assertIsNone(chooseSubprotocol(self.offering(*lines), ()))
+
+    def test_noMatch(self) -> None:
+        """Who offers none of those that are spoken is told which they are. Their case matters."""
+        for lines in ((), ("",), ("x",), ("A",), ("a b",)):
+            refused = self.assertRaises(UpgradeRefused, chooseSubprotocol, self.offering(*lines), ("a", "b"))
+            self.assertEqual(refused.status, 400)
+            self.assertIn("a or b", refused.details)
+
+
+class AcceptanceTests(SynchronousTestCase):
+    """The answer that opens a WebSocket."""
+
+    def test_bytes(self) -> None:
+        """It proves that the key was read (the example of RFC 6455, section 1.3), and names the subprotocol."""
+        plain = (
+            b"HTTP/1.1 101 Switching Protocols\r\n"
+            b"Upgrade: websocket\r\n"
+            b"Connection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+        )
+        self.assertEqual(acceptance(KEY), plain + b"\r\n")
+        self.assertEqual(acceptance(KEY, "chat"), plain + b"Sec-WebSocket-Protocol: chat\r\n\r\n")
