@@ -18,9 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock
@@ -138,10 +139,14 @@ class Kind:
 class FlowSide:
     """A side on a L{FlowTransport}."""
 
-    def __init__(self, kind: Kind, protocol: IProtocol, *, tlsManners: bool) -> None:
+    def __init__(
+        self, kind: Kind, protocol: IProtocol, *, tlsManners: bool = False, address: IAddress | None = None
+    ) -> None:
         self.kind = kind
         self.peer = Peer()
         self.link: FlowLink = flowPair(self.peer, protocol, tlsManners=tlsManners)
+        if address is not None:
+            self.link.b.peer = self.link.b.host = address
         self.ours: FlowTransport = self.link.b
         refuseProducerWhenClosing(self.ours)
 
@@ -201,7 +206,8 @@ def refuseProducerWhenClosing(transport: FlowTransport) -> None:
     setattr(transport, "loseConnection", checked)  # noqa: B010 -- mypy will not have a method assigned to
 
 
-TCP: Kind = Kind("TCP", True, lambda protocol, clock: FlowSide(TCP, protocol, tlsManners=False))
+TCP: Kind = Kind("TCP", True, lambda protocol, clock: FlowSide(TCP, protocol))
+UNIX: Kind = Kind("UNIX", True, lambda protocol, clock: FlowSide(UNIX, protocol, address=UNIXAddress(None)))
 TLS: Kind = Kind("TLS", False, lambda protocol, clock: FlowSide(TLS, protocol, tlsManners=True))
 
 
