@@ -33,6 +33,12 @@ def _tabby(arguments: Sequence[str]) -> int:
     return _runService("tabby", "tabby-gateway", TabbyOptions(), arguments)
 
 
+def _relay(arguments: Sequence[str]) -> int:
+    from gateway.service.relayoptions import RelayOptions
+
+    return _runService("relay", "relay", RelayOptions(), arguments)
+
+
 def _tabbyToken(arguments: Sequence[str]) -> int:
     from gateway.service.tabbytoken import TokenOptions
 
@@ -45,6 +51,7 @@ def _tabbyToken(arguments: Sequence[str]) -> int:
 
 
 COMMANDS = {
+    "relay": Command("Relay from any endpoint to any other", _relay),
     "tabby": Command("Run a connection gateway for Tabby Web", _tabby),
     "tabby-token": Command("Make, list and revoke the named tokens of a Tabby gateway", _tabbyToken),
 }
@@ -64,12 +71,20 @@ def _parse(name: str, options: usage.Options, arguments: Sequence[str]) -> None:
 
 def _runService(name: str, tapname: str, options: usage.Options, arguments: Sequence[str]) -> int:
     _parse(name, options, arguments)
-    # Everything else is twistd's: signals, logging, the order of starting and stopping, the exit status.
+    # Everything else is twistd's: signals, logging, the order of starting and stopping.
+    from twisted.application import app
     from twisted.scripts import twistd
 
+    status = 0
+
+    def runApp(config: usage.Options) -> None:
+        nonlocal status
+        twistd.runApp(config)
+        status = getattr(config.subOptions, "exitStatus", 0)
+
     sys.argv = ["gateway", "--nodaemon", "--pidfile=", tapname, *arguments]
-    twistd.run()
-    return 0
+    app.run(runApp, twistd.ServerOptions)  # type: ignore[attr-defined]  # not in its __all__
+    return status
 
 
 def _usage() -> str:

@@ -88,7 +88,7 @@ class MainTests(SynchronousTestCase):
     def test_runsTwistd(self) -> None:
         """gateway tabby is twistd -n tabby-gateway with the same options and without a pid file."""
         ran = []
-        self.patch(twistd, "run", lambda: ran.append(sys.argv[1:]))
+        self.patch(twistd, "runApp", lambda config: ran.append(sys.argv[1:]))
         self.assertEqual(self.status("tabby", "--no-auth", "--port", "0"), 0)
         self.assertEqual(ran, [["--nodaemon", "--pidfile=", "tabby-gateway", "--no-auth", "--port", "0"]])
 

@@ -8,3 +8,10 @@ tabbyGateway = ServiceMaker(
     "A gateway through which Tabby Web, a terminal in the browser, reaches ssh and telnet hosts",
     "tabby-gateway",
 )
+
+relay = ServiceMaker(
+    "Relay",
+    "gateway.service.relay_tap",
+    "A relay from any endpoint to any other: TCP, TLS, WebSocket, yamux, UNIX sockets, standard input and output",
+    "relay",
+)

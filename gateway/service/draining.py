@@ -1,0 +1,66 @@
+"""
+Waiting for the last ones to leave, but not for ever.
+
+A service that stops gives those whom it serves some time, and a second Ctrl-C takes it from them::
+
+    draining = Draining(reactor)
+    with draining.hurriedBySignals():
+        await draining.wait(seconds, everybodyLeft)     # a Deferred; also over when time is up, or patience
+"""
+
+__all__ = ["Draining", "IReactorDraining"]
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+
+
+class IReactorDraining(IReactorTime, IReactorFromThreads):
+    """What this needs of a reactor."""
+
+
+class Draining:
+    """The waits of one service, one after another."""
+
+    def __init__(self, reactor: IReactorDraining) -> None:
+        self._reactor = reactor
+        self._waiting: Deferred[None] | None = None
+
+    @contextmanager
+    def hurriedBySignals(self) -> Iterator[None]:
+        """
+        SIGINT and SIGTERM are for us meanwhile: the reactor is stopping already, and would only complain.
+        """
+        before = {each: signal.signal(each, self._signalled) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler or signal.SIG_DFL)  # None: not installed from Python
+
+    def _signalled(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self.hurry)
+
+    def hurry(self) -> None:
+        """Whoever asked for the end has lost patience: the present wait is over."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    async def wait(self, seconds: float, over: Deferred[Any]) -> None:
+        """
+        @param over: fires when there is nothing left to wait for. It is not cancelled when time is up.
+        """
+        if seconds <= 0 or over.called:
+            return
+        waiting: Deferred[None] = Deferred()
+        self._waiting = waiting
+        over.addBoth(lambda result: self.hurry() if waiting is self._waiting else None)
+        timer = self._reactor.callLater(seconds, self.hurry)
+        await waiting
+        if timer.active():
+            timer.cancel()

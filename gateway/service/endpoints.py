@@ -1,0 +1,157 @@
+"""
+Endpoint strings of ours, for C{clientFromString} and C{serverFromString} of Twisted, and so for every program that
+takes such strings::
+
+    clientFromString(reactor, "wss://gw.example/ssh:ca=authority.pem")
+    serverFromString(reactor, "yamux:ws:tcp:9000:interface=127.0.0.1:path=/relay")
+
+C{twisted/plugins/gateway_endpoints.py} says which of these functions reads which string. C{docs/reference/endpoints.md}
+tells people what they can write.
+"""
+
+__all__ = ["clientEndpoint", "muxClient", "muxServer", "standardIOClient", "webSocketClient", "webSocketServer"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, serverFromString, wrapClientTLS
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from zope.interface import implementer
+
+from gateway.net.dial import AddressesEndpoint, IReactorDial, resolve
+from gateway.net.muxendpoints import MuxClientEndpoint, MuxServerEndpoint
+from gateway.net.stdio import IReactorStdio, StandardIOEndpoint
+from gateway.net.tlsclient import ClientTrust, clientConnectionCreator
+from gateway.net.websocketchannel import WebSocketSettings
+from gateway.net.websocketendpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
+from gateway.wire.upgraderequest import parseWebSocketURL
+
+
+def _quoted(text: str) -> str:
+    return "".join(f"\\{each}" if each in "\\:=" else each for each in text)
+
+
+def _string(arguments: Sequence[str], options: Mapping[str, str]) -> str:
+    """The string that was taken apart. Options come last, which makes no difference."""
+    pairs = [f"{_quoted(name)}={_quoted(value)}" for name, value in options.items()]
+    return ":".join([*map(_quoted, arguments), *pairs])
+
+
+@implementer(IStreamClientEndpoint)
+class _Host:
+    """
+    A name or address and a port, by TCP or by TLS. Files are read again for each connection, and once now, so that one
+    that cannot be used is noticed.
+    """
+
+    def __init__(self, reactor: IReactorDial, host: str, port: int, timeout: float, trust: ClientTrust | None) -> None:
+        self._reactor = reactor
+        self._host = host
+        self._port = port
+        self._timeout = timeout
+        self._trust = trust
+        if trust is not None:
+            clientConnectionCreator(host, trust)
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        @return: may be cancelled; fails with L{DialFailed} where the name cannot be resolved, or with what TCP fails
+            with.
+        """
+        return resolve(self._reactor, self._host).addCallback(self._dial, factory)
+
+    def _dial(self, addresses: Sequence[Any], factory: IProtocolFactory) -> Deferred[IProtocol]:
+        endpoint: IStreamClientEndpoint
+        endpoint = AddressesEndpoint(self._reactor, addresses, self._port, timeout=self._timeout)
+        if self._trust is not None:
+            connections = clientConnectionCreator(self._host, self._trust)
+            endpoint = wrapClientTLS(connections, endpoint, clock=self._reactor)
+        return endpoint.connect(factory)
+
+
+def webSocketClient(reactor: IReactorDial, scheme: str, *arguments: str, **options: str) -> WebSocketClientEndpoint:
+    """
+    C{ws://HOST[:PORT]/PATH} and C{wss://}. An equals sign in it is written C{\\=}, as in any endpoint string.
+
+    @param scheme: what was before the first colon.
+    @param options: C{timeout}, C{protocol}; with C{wss} also C{ca}, C{pin}, C{certificate} and C{key}.
+    @raise ValueError: in one line.
+    @raise gateway.net.tls.CertificateError: when a file cannot be used.
+    """
+    isSecure, host, port, request = parseWebSocketURL(":".join((scheme, *arguments)))
+    timeout = _seconds(options.pop("timeout", "20"))
+    if protocol := options.pop("protocol", None):
+        request = replace(request, subprotocols=(protocol,))
+    trust = ClientTrust(
+        authorities=options.pop("ca", None),
+        pin=options.pop("pin", None),
+        certificate=options.pop("certificate", None),
+        key=options.pop("key", None),
+    )
+    if not isSecure and trust != ClientTrust():
+        raise ValueError("ca, pin, certificate and key are for wss://")
+    if options:
+        raise ValueError(f"there is no option {next(iter(options))!a}; in a URL, write = as \\=")
+    carrier = _Host(reactor, host, port, timeout, trust if isSecure else None)
+    return WebSocketClientEndpoint(reactor, carrier, request, settings=WebSocketSettings(handshakeTimeout=timeout))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+        if not 0 < seconds <= 1e9:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"timeout: {text!a} is not a number of seconds") from None
+    return seconds
+
+
+def webSocketServer(reactor: Any, *arguments: str, **options: str) -> WebSocketServerEndpoint:
+    """
+    C{ws:} and an endpoint to listen on for WebSockets.
+
+    @param options: C{path} and C{protocol}; others are the inner endpoint's.
+    @raise ValueError: in one line; or whatever the inner string raises.
+    """
+    if arguments[0].startswith("//"):
+        raise ValueError("ws:// is for connecting; to listen, write for example ws:tcp:9000:path=/relay")
+    path, protocol = options.pop("path", "/"), options.pop("protocol", None)
+    if not path.startswith("/"):
+        raise ValueError(f"path: {path!a} does not begin with a slash")
+    inner = serverFromString(reactor, _string(arguments, options))
+    return WebSocketServerEndpoint(reactor, inner, path=path, subprotocols=(protocol,) if protocol else ())
+
+
+def muxClient(reactor: Any, *arguments: str, **options: str) -> MuxClientEndpoint:
+    """
+    C{yamux:} and an endpoint to dial for sessions.
+    """
+    return MuxClientEndpoint(reactor, clientFromString(reactor, _string(arguments, options)))
+
+
+def muxServer(reactor: Any, *arguments: str, **options: str) -> MuxServerEndpoint:
+    """
+    C{yamux:} and an endpoint to listen on for sessions.
+    """
+    return MuxServerEndpoint(reactor, serverFromString(reactor, _string(arguments, options)))
+
+
+def standardIOClient(reactor: IReactorStdio, *arguments: str) -> StandardIOEndpoint:
+    """
+    C{stdio:}; there is one connection to it.
+    """
+    return StandardIOEndpoint(reactor)
+
+
+def clientEndpoint(reactor: object, description: str) -> IStreamClientEndpoint:
+    """
+    @param description: in Twisted's endpoint syntax, e.g. C{tcp:127.0.0.1:22}.
+    @raise ValueError: in one line, when it is not one.
+    """
+    try:
+        endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
+        return endpoint
+    except Exception as e:  # plugins raise what they like
+        raise ValueError(f"the endpoint {description!a} cannot be used: {e or type(e).__name__}") from e
