@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+_AFTER = frozenset({">", "|", "&"})
 _ASSIGNMENT = re.compile(r"[A-Z][A-Z_]*=.*")
 
 
@@ -38,7 +39,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command line that the documentation shows, without what sets variables before it."""
+    """
+    A command line that the documentation shows, without what sets variables before it, and what says where its output
+    goes, or that it runs in the background, after it.
+    """
 
     page: str
     words: tuple[str, ...]
@@ -100,6 +104,7 @@ def commands(program: str) -> list[Command]:
             continue
         while words and _ASSIGNMENT.fullmatch(words[0]):
             del words[0]
+        words = words[: next((at for at, word in enumerate(words) if word in _AFTER), None)]
         if words and Path(words[0]).name == program:
             found.append(Command(page, tuple(words)))
     return found

@@ -1,6 +1,6 @@
 """
-Write C{docs/reference/tabby-options.md} from the classes that read the command line, so that the page cannot lag behind
-them::
+Write the pages of options in C{docs/reference} from the classes that read the command line, so that no page can lag
+behind them::
 
     python -m tests.documents
 """
@@ -13,14 +13,15 @@ from typing import Any, cast
 
 from twisted.python.usage import Options
 
+from gateway.service.relayoptions import RelayOptions
 from gateway.service.tabbyoptions import TabbyOptions
 from gateway.service.tabbytoken import TokenOptions
 
-__all__ = ["DOCUMENT", "GROUPS", "TokenCommand", "generate", "optionNames", "tokenCommands"]
+__all__ = ["DOCUMENTS", "Document", "TokenCommand", "optionNames", "tokenCommands"]
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs/reference/tabby-options.md"
+_REFERENCE = Path(__file__).resolve().parents[1] / "docs/reference"
 
-GROUPS: Mapping[str, Sequence[str]] = {
+_TABBY_GROUPS: Mapping[str, Sequence[str]] = {
     "Who may come in": ("token-auth", "tokens", "no-auth", "state"),
     "Where to listen": ("host", "port", "listen", "public-url", "trusted-proxy"),
     "TLS": ("certificate", "private-key", "ca"),
@@ -51,7 +52,15 @@ GROUPS: Mapping[str, Sequence[str]] = {
 }
 """Every option of C{gateway tabby}, in the order in which a person needs them."""
 
-_INTRODUCTION = """\
+_RELAY_GROUPS: Mapping[str, Sequence[str]] = {
+    "From where to where": ("listen", "to"),
+    "Times": ("dial-timeout", "idle-timeout", "drain"),
+    "Limits": ("max-connections", "memory"),
+    "The rest": ("log-format", "help", "version"),
+}
+"""The same of C{gateway relay}."""
+
+_TABBY = """\
 # Options
 
 `gateway tabby OPTIONS` and `twistd -n tabby-gateway OPTIONS` take the same options, which are all on this page. An option
@@ -60,6 +69,20 @@ that takes a value is written `--port 9000` or `--port=9000`.
 One of `--token-auth`, `--tokens`, `--no-auth`, `--admin-port` and `--state` is required: it says who may come in. A wrong
 command line, or a file that cannot be used, ends `gateway tabby` with one line on standard error and exit status 2. A port
 that cannot be had ends it with one line in the log and exit status 1.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_RELAY = """\
+# Options of the relay
+
+`gateway relay OPTIONS` and `twistd -n relay OPTIONS` take the same options, which are all on this page. An option that takes a
+value is written `--drain 30` or `--drain=30`. `--listen` and `--to` are required; what they take is on the page of
+[endpoints](endpoints.md).
+
+A wrong command line, or an endpoint that cannot be used, ends `gateway relay` with one line on standard error and exit status 2. A
+port that cannot be had ends it with one line in the log and exit status 1. At SIGTERM and Ctrl-C it takes no more connections and
+gives those that there are some time to end; a second Ctrl-C takes it from them.
 
 This page is generated: run `python -m tests.documents`.
 """
@@ -92,16 +115,35 @@ def tokenCommands() -> list[TokenCommand]:
     return [TokenCommand(name, options, text) for name, _, options, text in rows]
 
 
-def generate() -> str:
-    """Return the whole document."""
-    return "\n".join(_lines()) + "\n"
+@dataclass(frozen=True, slots=True)
+class Document:
+    """
+    A page of options.
+
+    @ivar options: the class that reads the command line.
+    @ivar groups: every option of it, in the order in which a person needs them.
+    @ivar rest: what comes after that.
+    """
+
+    path: Path
+    introduction: str
+    options: Callable[[], Options]
+    groups: Mapping[str, Sequence[str]]
+    rest: Callable[[], Iterator[str]] = lambda: iter(())
+
+    def generate(self) -> str:
+        """Return the whole document."""
+        return "\n".join(self._lines()) + "\n"
+
+    def _lines(self) -> Iterator[str]:
+        yield self.introduction.rstrip("\n")
+        options = self.options()
+        for heading, names in self.groups.items():
+            yield from ("", f"## {heading}", *_table(options, names))
+        yield from self.rest()
 
 
-def _lines() -> Iterator[str]:
-    yield _INTRODUCTION.rstrip("\n")
-    options: Options = TabbyOptions()
-    for heading, names in GROUPS.items():
-        yield from ("", f"## {heading}", *_table(options, names))
+def _tokenLines() -> Iterator[str]:
     yield _TOKENS.rstrip("\n")
     for command in tokenCommands():
         name = "" if command.name == "list" else " NAME"
@@ -136,5 +178,11 @@ def _markUp(text: str) -> str:
     return re.sub(r"(?<![\w-])(--[a-z-]+[a-z])", r"`\1`", escaped)
 
 
+DOCUMENTS = (
+    Document(_REFERENCE / "tabby-options.md", _TABBY, TabbyOptions, _TABBY_GROUPS, _tokenLines),
+    Document(_REFERENCE / "relay-options.md", _RELAY, RelayOptions, _RELAY_GROUPS),
+)
+
 if __name__ == "__main__":
-    DOCUMENT.write_text(generate(), encoding="utf-8")
+    for document in DOCUMENTS:
+        document.path.write_text(document.generate(), encoding="utf-8")

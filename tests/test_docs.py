@@ -19,14 +19,17 @@ from gateway.domain.limits import AdmissionRefusal
 from gateway.domain.targets import TargetPolicy, parseRuleLine, parseTarget
 from gateway.domain.tokensfile import parseTokensFile
 from gateway.net.relay import Cause
+from gateway.service.relayoptions import RelayOptions
 from gateway.service.tabbyoptions import TabbyOptions
 from gateway.service.tabbysession import SessionCause
 from gateway.service.tabbytoken import TokenOptions
 from gateway.wire.tabby import Code
 from tests.documented import ROOT, Command, blocks, commands, namedBlock, pages, tables
-from tests.documents import DOCUMENT, GROUPS, generate, optionNames, tokenCommands
+from tests.documents import DOCUMENTS, optionNames, tokenCommands
 
 OTHER_PROGRAMS = {
+    "--bind": "http.server",
+    "--directory": "http.server",
     "--http1.1": "curl",
     "--max-time": "curl",
     "--output": "curl",
@@ -45,7 +48,7 @@ OTHER_PROGRAMS = {
 
 def ownOptions() -> set[str]:
     """Every option of our own commands, with its dashes."""
-    known = [TabbyOptions(), *(command.options() for command in tokenCommands())]
+    known = [document.options() for document in DOCUMENTS] + [command.options() for command in tokenCommands()]
     return {f"--{name}" for options in known for name in optionNames(options)}
 
 
@@ -59,13 +62,18 @@ class OptionTests(SynchronousTestCase):
     """Options in the documentation are options of the program."""
 
     def test_pageIsUpToDate(self) -> None:
-        """The page of options is the one that the option classes generate."""
-        self.assertEqual(DOCUMENT.read_text(encoding="utf-8"), generate(), "run python -m tests.documents")
+        """Each page of options is the one that the option class generates."""
+        for document in DOCUMENTS:
+            with self.subTest(document.path.name):
+                text = document.path.read_text(encoding="utf-8")
+                self.assertEqual(text, document.generate(), "run python -m tests.documents")
 
     def test_everyOptionHasAPlace(self) -> None:
-        """The page of options lists every option once."""
-        listed = [name for names in GROUPS.values() for name in names]
-        self.assertEqual(sorted(listed), optionNames(TabbyOptions()))
+        """Each page of options lists every option once."""
+        for document in DOCUMENTS:
+            with self.subTest(document.path.name):
+                listed = [name for names in document.groups.values() for name in names]
+                self.assertEqual(sorted(listed), optionNames(document.options()))
 
     def test_optionsExist(self) -> None:
         """Every option that any page mentions exists."""
@@ -84,7 +92,7 @@ class CommandTests(SynchronousTestCase):
         name, arguments = command.words[1], list(command.words[2:])
         if name in ("--version", "--help"):
             return
-        options = {"tabby": TabbyOptions, "tabby-token": TokenOptions}[name]()
+        options = {"tabby": TabbyOptions, "tabby-token": TokenOptions, "relay": RelayOptions}[name]()
         with mock.patch.dict(os.environ, {"TABBY_AUTH_TOKEN": "0" * 64}):
             options.parseOptions(arguments)
 
