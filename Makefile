@@ -23,7 +23,9 @@ check: dev
 	@$(CHECK) ruff mypy unit docs api
 
 bench: dev
+	@scripts/gopeers
 	@.venv/bin/python -m bench.tabby
+	@.venv/bin/python -m bench.yamux
 
 docs: dev
 	@$(CHECK) docs api

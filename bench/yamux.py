@@ -48,7 +48,7 @@ class Contestant:
     A program that can be both ends of a session.
 
     @ivar command: the words before the flags.
-    @ivar flags: what both ends get besides what the measurement asks for.
+    @ivar flags: what both ends get besides, or instead of, what the measurement asks for.
     @ivar only: the measurements that it is for; all, if there are none.
     """
 
@@ -66,6 +66,7 @@ class Contestant:
         @param delay: seconds that the line between them takes in each direction.
         @param flags: for both ends.
         """
+        # Of a flag that comes twice the last one counts, so that a contestant's own do.
         words = [*(f"--{name}={value}" for name, value in flags.items()), *self.flags]
         with ExitStack() as stack:
             accepting = stack.enter_context(self._started("--listen", f"{HERE}:0", *words))
@@ -81,7 +82,6 @@ class Contestant:
     def _started(self, *words: str) -> Iterator[End]:
         process = subprocess.Popen(
             [*self.command, *words],
-            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_ROOT,
@@ -106,18 +106,16 @@ class End:
     def line(self) -> str:
         """Return the next line that it prints."""
         assert self.process.stdout is not None
-        line = b""
-        while not line.endswith(b"\n"):
-            piece = self.process.stdout.readline()
-            if not piece:
-                raise RuntimeError(f"{self.process.args!r} ended, or took more than {_TIMEOUT:.0f} s")
-            line += piece
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args!r} ended, or took more than {_TIMEOUT:.0f} s")
         return line.decode().strip()
 
     def write(self, data: bytes) -> None:
         """Send it something."""
         assert self.process.stdin is not None
         self.process.stdin.write(data)
+        self.process.stdin.flush()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +157,7 @@ class Ends:
 
     def begun(self) -> float:
         """Wait until the measurement begins. Return the CPU seconds that both ends have used."""
-        if (line := self.connecting.line()) != "begin":
-            raise RuntimeError(f"{line!r} instead of the beginning")
-        return self._cpu()
+        return self._cpuAt("begin")
 
     def figures(self, cpu: float) -> Figures:
         """
@@ -169,11 +165,13 @@ class Ends:
 
         @param cpu: of L{begun}.
         """
+        used = self._cpuAt("end") - cpu
         told = json.loads(self.connecting.line())
-        used = self._cpu() - cpu
         return Figures(told["count"], told["nanoseconds"] / 1e9, sorted(told.get("times", ())), used)
 
-    def _cpu(self) -> float:
+    def _cpuAt(self, mark: str) -> float:
+        if (line := self.connecting.line()) != mark:
+            raise RuntimeError(f"{line!r} instead of {mark!r}")
         return cpuSeconds(self.accepting.process.pid) + cpuSeconds(self.connecting.process.pid)
 
     def resident(self) -> tuple[float, float]:
@@ -286,7 +284,7 @@ THEIRS = Contestant("hashicorp", (str(_GO), "bench"))
 CONTESTANTS = (
     OURS,
     THEIRS,
-    # What Go's own io.Copy writes is 32 KiB; a program that asks for less, larger writes, is better off.
+    # What suits it best in bulk: a whole window at once.
     Contestant("hashicorp, writes of 256 KiB", THEIRS.command, (f"--block={256 * 1024}",), only=("bulk", "beside")),
     Contestant("hashicorp, windows of 16 MiB", THEIRS.command, (f"--window={16 * MIB}",), only=("long",)),
 )

@@ -7,7 +7,7 @@ loads. The applications are what anybody would write on Twisted::
     python -m bench.yamuxends --listen 127.0.0.1:0                            # prints where it listens
     python -m bench.yamuxends --dial 127.0.0.1:40123 --load upload
 
-The connecting end prints C{begin} when it has warmed up, and its figures as one line of JSON when it has them. An end
+The connecting end prints C{begin} when it has warmed up, and then C{end} and a line of JSON with its figures. An end
 lives until its standard input ends.
 
 The first byte on a stream says what the accepting end does: C{e}, send back all that comes, this byte included; C{u},
@@ -327,7 +327,8 @@ class Console(Protocol):
         self.say("begin")
 
     def tell(self, count: int, took: int, times: Sequence[int] = ()) -> None:
-        """Print the figures."""
+        """The measurement ended, with these figures."""
+        self.say("end")
         self.say(json.dumps({"count": count, "nanoseconds": took, "times": times}))
 
 
@@ -385,14 +386,24 @@ class Loads:
 
     def beside(self) -> None:
         """Forward messages from standard input, beside a stream that sends in bulk."""
-        figures: list[int] = []
+        bulk: list[tuple[int, int]] = []
+        echoed: list[list[int]] = []
 
-        def done(times: list[int]) -> None:
-            self._console.tell(figures[0], figures[1], times)
+        def tell() -> None:
+            if bulk and echoed:
+                self._console.tell(*bulk[0], echoed[0])
 
         def ready() -> None:
             self._console.take = echo.transport.write
-            self._open(lambda: Upload(self._block, self._console.begin, lambda *both: figures.extend(both)))
+            self._open(lambda: Upload(self._block, self._console.begin, counted))
+
+        def counted(count: int, took: int) -> None:
+            bulk.append((count, took))
+            tell()
+
+        def done(times: list[int]) -> None:
+            echoed.append(times)
+            tell()
 
         echo = Stamped(ready, done)
         self._open(lambda: echo)

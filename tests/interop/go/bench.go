@@ -188,7 +188,10 @@ type sample struct {
 
 func begin() { fmt.Println("begin") }
 
-func (s sample) tell() { json.NewEncoder(os.Stdout).Encode(s) }
+func (s sample) tell() {
+	fmt.Println("end")
+	json.NewEncoder(os.Stdout).Encode(s)
+}
 
 func tell(count int64, took time.Duration) { sample{Count: count, Nanos: int64(took)}.tell() }
 
@@ -288,29 +291,32 @@ func (b *bench) pingpong() error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		buffer := make([]byte, message)
-		buffer[0] = 'e'
+	buffer := make([]byte, message)
+	buffer[0] = 'e'
+	exchange := func() (took time.Duration, err error) {
 		begun := time.Now()
-		for time.Since(begun) < b.meter.warm {
-			exchange(stream, buffer)
+		if _, err = stream.Write(buffer); err == nil {
+			_, err = io.ReadFull(stream, buffer)
 		}
-		begin()
-		s := sample{}
-		for begun = time.Now(); s.Nanos < int64(b.meter.span); s.Nanos = int64(time.Since(begun)) {
-			before := time.Now()
-			exchange(stream, buffer)
-			s.Times = append(s.Times, int64(time.Since(before)))
-			s.Count++
+		return time.Since(begun), err
+	}
+	for begun := time.Now(); time.Since(begun) < b.meter.warm; {
+		if _, err := exchange(); err != nil {
+			return err
 		}
-		s.tell()
-	}()
+	}
+	begin()
+	s := sample{}
+	for begun := time.Now(); s.Nanos < int64(b.meter.span); s.Nanos = int64(time.Since(begun)) {
+		took, err := exchange()
+		if err != nil {
+			return err
+		}
+		s.Times = append(s.Times, int64(took))
+	}
+	s.Count = int64(len(s.Times))
+	s.tell()
 	return nil
-}
-
-func exchange(stream *yamux.Stream, buffer []byte) {
-	stream.Write(buffer)
-	io.ReadFull(stream, buffer)
 }
 
 func (b *bench) beside() error {
