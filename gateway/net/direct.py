@@ -92,9 +92,8 @@ def directWriter(transport: IStreamTransport) -> Callable[[Sequence[Buffer]], No
                 connection.abortConnection()
                 return
             sent = 0
-        rest = b"".join(_after(pieces, sent))
-        if rest:
-            connection.write(rest)
+        if sent < sum(map(len, pieces)):
+            connection.write(b"".join(_after(pieces, sent)))
 
     return write
 

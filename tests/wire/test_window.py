@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.wire.errors import LocalProtocolError
-from gateway.wire.window import IDLE, INITIAL_WINDOW, MAX_BATCH, ReceiveWindow, WindowBudget
+from gateway.wire.window import IDLE, INITIAL_WINDOW, MAX_BATCH, SPAN, ReceiveWindow, WindowBudget
 
 KIB = 1024
 MAXIMUM = 16 * KIB * KIB
@@ -173,6 +173,15 @@ class GrowthTests(SynchronousTestCase):
         for n in range(100):
             pass_(w, INITIAL_WINDOW // 2, RTT * n / 101)
         self.assertEqual(w.size, INITIAL_WINDOW)
+
+    def test_burstNearBy(self) -> None:
+        """However short the round trip, it takes L{SPAN} to tell a rate from a burst, and not longer."""
+        w = window()
+        for _ in range(100):
+            pass_(w, INITIAL_WINDOW // 2, SPAN * 0.999, 0.001)
+        self.assertEqual(w.size, INITIAL_WINDOW)
+        pass_(w, INITIAL_WINDOW // 2, SPAN, 0.001)
+        self.assertEqual(w.size, 2 * INITIAL_WINDOW)
 
     def test_noTimePassed(self) -> None:
         """A round trip that took no time grows nothing and breaks nothing."""
