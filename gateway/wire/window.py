@@ -19,11 +19,12 @@ When to announce. Credit goes back in batches of half a window, as in hashicorp'
 batch is L{MAX_BATCH} at most: the credit that a batch keeps back is missing from what can be under way.
 
 When to grow. Whenever a batch is due, and at least a round trip has passed since the last decision, and no less than
-L{SPAN}, the window asks for four times the bandwidth-delay product, C{4 * rtt * rate}, where the rate is what the application consumed, and gets at
-most twice what it has. Four, because batches of half a window may let as little as that through in a round trip, and
-a stream that its window holds up has to ask for twice its window even then. A stream that is slow for another
-reason asks for less than it has. A window more than twice as large as it asks for is halved. One of which less than a
-batch was used in L{IDLE} seconds is measured, too. C{docs/explanation/yamux-windows.md} has what was rejected.
+L{SPAN}, the window asks for four times the bandwidth-delay product, C{4 * rtt * rate}, where the rate is what the
+application consumed, and gets at most twice what it has. Four, because batches of half a window may let as little as
+that through in a round trip, and a stream that its window holds up has to ask for twice its window even then. A stream
+that is slow for another reason asks for less than it has. A window more than twice as large as it asks for is halved.
+One of which less than a batch was used in L{IDLE} seconds is measured, too. C{docs/explanation/yamux-windows.md} has
+what was rejected.
 """
 
 __all__ = ["IDLE", "INITIAL_WINDOW", "MAX_BATCH", "MAX_WINDOW", "SPAN", "ReceiveWindow", "WindowBudget"]
@@ -41,8 +42,8 @@ MAX_BATCH = 1024 * 1024
 
 SPAN = 0.01
 """
-Seconds over which a rate is measured at least. Near by, a few round trips are less time than a process is held up for, and
-what comes in a burst after that would pass for the rate.
+Seconds over which a rate is measured at least. Near by, a process may be held up for longer than a few round trips, and
+the burst that follows would pass for the rate.
 """
 
 IDLE = 10.0
