@@ -40,16 +40,22 @@ _OVER = frozenset({"ended", "going-away", "exhausted"})
 """Why a session opens no stream any more; what else there is passes."""
 
 
-class _Carrier(ClientFactory):
-    """Gives the carrier the session that was made for it."""
+class _Dial(ClientFactory):
+    """
+    One attempt at a carrier, and the session that was made for it.
+
+    @ivar wanted: C{False} once nobody waits for it.
+    """
 
     noisy = False
+    connecting: Deferred[IProtocol]
 
     def __init__(self, session: MuxSession) -> None:
-        self._session = session
+        self.session = session
+        self.wanted = True
 
-    def buildProtocol(self, address: IAddress | None) -> MuxSession:
-        return self._session
+    def buildProtocol(self, address: IAddress | None) -> MuxSession | None:
+        return self.session if self.wanted else None
 
 
 @implementer(IStreamClientEndpoint)
@@ -79,8 +85,7 @@ class MuxClientEndpoint:
         self._idleTimeout = idleTimeout
         self._name = name
         self._session: MuxSession | None = None
-        self._dialling: MuxSession | None = None
-        self._dial: Deferred[IProtocol] | None = None
+        self._dial: _Dial | None = None
         self._waiting: dict[Deferred[IProtocol], IProtocolFactory] = {}
         self._used = False
         self._idleCall: IDelayedCall | None = None
@@ -117,7 +122,7 @@ class MuxClientEndpoint:
             raise
 
     def _begin(self) -> None:
-        self._dialling = session = MuxSession(
+        session = MuxSession(
             self._clock,
             client=True,
             budget=self._budget,
@@ -125,20 +130,23 @@ class MuxClientEndpoint:
             name=self._name,
             ended=lambda reason: self._forget(session),
         )
-        self._dial = dial = self._carrier.connect(_Carrier(session))
-        dial.addCallbacks(self._dialled, self._dialFailed, (session,), errbackArgs=(session,))
+        self._dial = dial = _Dial(session)
+        dial.connecting = self._carrier.connect(dial)
+        dial.connecting.addCallbacks(self._dialled, self._dialFailed, (dial,), errbackArgs=(dial,))
 
     def _cancelled(self, waiting: Deferred[IProtocol]) -> None:
         self._waiting.pop(waiting, None)
         if not self._waiting and self._dial is not None:
-            dial, self._dial, self._dialling = self._dial, None, None
-            dial.cancel()
+            dial, self._dial = self._dial, None
+            dial.wanted = False
+            dial.connecting.cancel()
 
-    def _dialled(self, protocol: object, session: MuxSession) -> None:
-        if session is not self._dialling:
-            session.abortConnection()  # nobody waits any more
+    def _dialled(self, protocol: object, dial: _Dial) -> None:
+        session = dial.session
+        if not dial.wanted:
+            session.abortConnection()
             return
-        self._dial = self._dialling = None
+        self._dial = None
         self._session = session
         self._used = True
         self._idleCall = self._clock.callLater(self._idleTimeout, self._look)
@@ -147,10 +155,10 @@ class MuxClientEndpoint:
             if (factory := self._waiting.pop(waiting, None)) is not None:
                 execute(self._open, session, factory).chainDeferred(waiting)
 
-    def _dialFailed(self, failure: Failure, session: MuxSession) -> None:
-        if session is not self._dialling:
+    def _dialFailed(self, failure: Failure, dial: _Dial) -> None:
+        if not dial.wanted:
             return
-        self._dial = self._dialling = None
+        self._dial = None
         for waiting in list(self._waiting):
             if self._waiting.pop(waiting, None) is not None:
                 waiting.errback(failure)

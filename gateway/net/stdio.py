@@ -17,7 +17,14 @@ half-close never completes, and a failed write looks like an end. This one has t
 Descriptors are made non-blocking, which all processes notice that share them, so they are put back in the end.
 """
 
-__all__ = ["IReactorStdio", "StandardIOEndpoint", "StandardIOTransport", "Streams", "takeStandardStreams"]
+__all__ = [
+    "IReactorStdio",
+    "StandardIOAddress",
+    "StandardIOEndpoint",
+    "StandardIOTransport",
+    "Streams",
+    "takeStandardStreams",
+]
 
 import os
 import select
@@ -44,7 +51,6 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.internet.stdio import PipeAddress
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -58,6 +64,18 @@ _EMPTY = (EAGAIN, EINTR)
 
 class IReactorStdio(IReactorFDSet, IReactorTime):
     """What this needs of a reactor."""
+
+
+@implementer(IAddress)
+@dataclass(frozen=True, slots=True)
+class StandardIOAddress:
+    """
+    The address of either end.
+
+    @ivar name: what to call it.
+    """
+
+    name: str = "stdio:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +177,13 @@ class StandardIOTransport(FileDescriptor):
     def logPrefix(self) -> str:
         return self._getLogPrefix(self.protocol)
 
-    def getPeer(self) -> PipeAddress:
-        """An address that says nothing."""
-        return PipeAddress()
+    def getPeer(self) -> StandardIOAddress:
+        """There is only one."""
+        return StandardIOAddress()
 
-    def getHost(self) -> PipeAddress:
-        """An address that says nothing."""
-        return PipeAddress()
+    def getHost(self) -> StandardIOAddress:
+        """There is only one."""
+        return StandardIOAddress()
 
     # -- Reading
 
@@ -265,8 +283,8 @@ class _OneConnection:
         """The connection goes on, as those of any port do."""
         return succeed(None)
 
-    def getHost(self) -> IAddress:
-        return PipeAddress()
+    def getHost(self) -> StandardIOAddress:
+        return StandardIOAddress()
 
 
 @implementer(IStreamClientEndpoint, IStreamServerEndpoint)
@@ -300,7 +318,7 @@ class StandardIOEndpoint:
         if self._used:
             raise ConnectError(string="standard input and output are in use")
         self._used = True
-        protocol = factory.buildProtocol(PipeAddress())
+        protocol = factory.buildProtocol(StandardIOAddress())
         if protocol is None:
             raise NoProtocol()
         StandardIOTransport(self._reactor, self._streams or takeStandardStreams(), protocol)
