@@ -8,7 +8,7 @@ A visitor who comes by TLS is connected when the handshake is done, so that one 
 nothing. When there is nobody to connect a visitor to, the visitor is cut off: an end would look like an empty answer.
 """
 
-__all__ = ["RelayDoor", "visitorName"]
+__all__ = ["SHUTDOWN", "RelayDoor", "visitorName"]
 
 from collections.abc import Callable
 
@@ -23,7 +23,6 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import ServerFactory
-from twisted.internet.stdio import PipeAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -32,6 +31,7 @@ from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.muxstream import MuxAddress
 from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
+from gateway.net.stdio import StandardIOAddress
 from gateway.service.logs import RefusalLog
 
 SHUTDOWN = "shutting-down"
@@ -42,8 +42,8 @@ def visitorName(address: IAddress | None) -> str:
     """What logs call whoever has an address."""
     if isinstance(address, MuxAddress):
         return visitorName(address.carrier)
-    if isinstance(address, PipeAddress):
-        return "stdio"
+    if isinstance(address, StandardIOAddress):
+        return address.name
     return str(getattr(address, "host", "unix"))
 
 

@@ -24,13 +24,22 @@ from gateway.service.descriptors import raiseDescriptorLimit
 from gateway.service.draining import Draining, IReactorDraining
 from gateway.service.endpoints import clientEndpoint
 from gateway.service.listening import ListenerService, describedEndpoint
-from gateway.service.relaydoor import RelayDoor
+from gateway.service.relaydoor import SHUTDOWN, RelayDoor
 from gateway.service.relayoptions import RelayOptions, isStandardIO
 
 CLOSE_TIMEOUT = 5.0
 """Seconds for peers to take what was written to them, when all is over."""
 
 _ENDED = (Cause.NEAR_CLOSED, Cause.FAR_CLOSED)
+
+_CUT_SHORT = {
+    Cause.NEAR_RESET: "the near side broke off",
+    Cause.FAR_RESET: "the far side broke off",
+    Cause.IDLE: "nothing was sent for too long",
+    Cause.MEMORY: "too much waited for a side that does not read",
+    SHUTDOWN: "it was stopped",
+}
+"""What the other causes are to a person."""
 
 
 class IReactor(IReactorCore, IReactorDraining, IReactorStdio):
@@ -106,7 +115,7 @@ class RelayService(MultiService):
                 "the relay to {to} failed: {problem}",
                 event="relay.failed",
                 to=self._options["to"],
-                problem=problem or str(outcome.cause),
+                problem=problem or _CUT_SHORT[outcome.cause],
             )
         if not self._isStopping:
             self._reactor.callLater(0, self._reactor.stop)
@@ -133,6 +142,10 @@ class RelayService(MultiService):
             # What the last streams sent may still be on its way.
             if isinstance(self._to, MuxClientEndpoint):
                 stopped.append(self._to.close())
-            await self._draining.wait(CLOSE_TIMEOUT, gatherResults(stopped, consumeErrors=True))
+            closed = gatherResults(stopped, consumeErrors=True)
+            closed.addErrback(
+                lambda failure: self._log.failure("a port does not close", failure, event="gateway.defect")
+            )
+            await self._draining.wait(CLOSE_TIMEOUT, closed)
             await super().stopService()
         self._log.info("stopped", event="relay.stopped")

@@ -93,7 +93,7 @@ class StandardIOTests(SynchronousTestCase):
         with origin(serve) as (port, _):
             done = self.pipe(f"tcp:{HERE}:{port}", b".")
             self.assertEqual((done.returncode, done.stdout), (1, b"a part"))
-            self.assertRegex(done.stderr, rb"\A[^\n]*far-reset\n\Z")
+            self.assertRegex(done.stderr, rb"\A[^\n]*the far side broke off\n\Z")
 
     def test_readerLeaves(self) -> None:
         """When nobody reads standard output any more, the far side is broken off, even if it says nothing."""
