@@ -22,7 +22,7 @@ from tests.net.sides import pattern
 RESET = "connection reset"
 """What hashicorp's library says of a stream that was reset."""
 
-_WATCHFUL = MuxSettings(pingInterval=0.3, pingTimeout=1.0)
+_WATCHFUL = MuxSettings(pingInterval=0.3, pingTimeout=4.0)
 
 
 class ClientOnTCPTests(YamuxTestCase):
