@@ -9,7 +9,7 @@ Who wants to serve some decides about each connection by an L{IWebSocketGate}::
 For a plain byte stream at one path there is L{gateway.net.websocketendpoints.WebSocketServerEndpoint}.
 """
 
-__all__ = ["Denied", "WebSocketServerFactory", "WebSocketSettings"]
+__all__ = ["Denied", "WebSocketServerFactory"]
 
 from collections.abc import Callable
 
@@ -18,7 +18,8 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from gateway.net.interfaces import IWebSocketGate
-from gateway.net.websocketchannel import OpenChannels, WebSocketChannel, WebSocketSettings, plainFrame
+from gateway.net.websocketchannel import WebSocketChannel, plainFrame
+from gateway.net.websocketlimits import OpenChannels, WebSocketSettings
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import Response, parseRequestHead
 from gateway.wire.upgrade import UpgradeRefused, acceptance, upgradeKey

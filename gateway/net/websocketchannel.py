@@ -24,16 +24,15 @@ we do ourselves, and why:
   - I{Weight.} autobahn copies some thirty options into every connection and formats them for a log that nobody
     reads. Here they are attributes of the class.
 
-Length: one class, which stands between autobahn and everything else, and the two ways of writing a frame.
+Length: one file, so that autobahn is known in one place; most of it is the class that stands between.
 """
 
-__all__ = ["OpenChannels", "WebSocketChannel", "WebSocketSettings", "maskedFrame", "plainFrame"]
+__all__ = ["WebSocketChannel", "maskedFrame", "plainFrame"]
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from struct import Struct
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 os.environ["AUTOBAHN_USE_NVX"] = "1"  # without its native code autobahn is fifty times slower: fail instead
 
@@ -41,16 +40,15 @@ from autobahn.twisted.websocket import WebSocketAdapterProtocol as _AutobahnAdap
 from autobahn.websocket.protocol import WebSocketProtocol as _AutobahnProtocol
 from autobahn.websocket.xormasker import create_xor_masker
 from twisted.internet.error import ConnectionDone, ConnectionLost, TimeoutError
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer
 from twisted.internet.protocol import connectionDone
-from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.direct import Buffer, directWriter
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.net.progress import Progress
+from gateway.net.websocketlimits import ILimited, OpenChannels, Pace
 
 _SHORT_HEADER = Struct("!BB").pack
 _MEDIUM_HEADER = Struct("!BBH").pack
@@ -62,29 +60,6 @@ _UINT64 = Struct("!Q").unpack_from
 _LARGEST_PAYLOAD = 0x7FFFFFFFFFFFFFFF
 _MAX_ANSWERS = 64
 """Pieces of output for one piece of input, beyond which pings are answered together."""
-
-
-@dataclass(frozen=True, slots=True)
-class WebSocketSettings:
-    """
-    The limits of the WebSockets of one listener or client.
-
-    @ivar handshakeTimeout: seconds from the first byte of the connection to the end of the opening handshake.
-    @ivar pingInterval: seconds between pings; a peer from which nothing came in the interval after a ping is cut off,
-        so a dead one is found within two, or three if it died in the middle of a backlog. Zero turns that off.
-    @ivar closeTimeout: seconds that a peer has for its part of the closing handshake.
-    @ivar maxMessage: bytes of the longest message outside stream mode; a longer one ends the connection with 1009.
-    @ivar maxHead: bytes of the longest head of a request or of its answer.
-    @ivar frameSize: bytes of payload in the largest frame that we send. Chromium re-orders frames of 256 KiB, so
-        keep it at 64 KiB.
-    """
-
-    handshakeTimeout: float = 10.0
-    pingInterval: float = 20.0
-    closeTimeout: float = 10.0
-    maxMessage: int = 16 * 1024
-    maxHead: int = 16 * 1024
-    frameSize: int = 64 * 1024
 
 
 class _Silence:
@@ -133,82 +108,7 @@ def _discard(data: bytes) -> None:
     """Payload that comes after we closed."""
 
 
-class OpenChannels:
-    """
-    The channels of one factory: what they have in common, and the one timer that pings those that are open.
-
-    @param clock: for every deadline and for the pings.
-    """
-
-    _log = Logger()
-    proxy = None  # autobahn asks
-
-    def __init__(self, clock: IReactorTime, settings: WebSocketSettings | None, *, isServer: bool) -> None:
-        self.clock = clock
-        self.settings = settings or WebSocketSettings()
-        self.isServer = isServer  # autobahn asks
-        self._channels: set[WebSocketChannel] = set()
-        self._pings = LoopingCall(self._pingAll)
-        self._pings.clock = clock
-
-    def remember(self, channel: "WebSocketChannel") -> None:
-        """A channel is open: look after it."""
-        self._channels.add(channel)
-        if not self._pings.running and self.settings.pingInterval:
-            self._pings.start(self.settings.pingInterval, now=False)
-
-    def forget(self, channel: "WebSocketChannel") -> None:
-        """A channel is gone."""
-        self._channels.discard(channel)
-        if not self._channels and self._pings.running:
-            self._pings.stop()
-
-    def _pingAll(self) -> None:
-        for channel in tuple(self._channels):
-            try:
-                channel.pingOrCutOff()
-            except Exception:  # one that fails may not keep the others from being pinged
-                self._log.failure("a ping failed", event="gateway.defect")
-
-
-@implementer(IPushProducer)
-class _Pace:
-    """
-    Hears from the transport how fast the peer takes what is sent, for the producer of the channel, if it has one, and
-    for the channel itself: who floods it with pings and reads nothing would fill its memory with pongs.
-    """
-
-    __slots__ = ("channel", "owed", "paused", "producer")
-
-    def __init__(self, channel: "WebSocketChannel") -> None:
-        self.channel: WebSocketChannel | None = channel
-        self.owed: bytes | None = None
-        self.paused = False
-        self.producer: IPushProducer | None = None
-
-    def pauseProducing(self) -> None:
-        self.paused = True
-        if self.producer is not None:
-            self.producer.pauseProducing()
-
-    def pay(self) -> None:
-        """Send the pong that is owed, unless the peer takes nothing."""
-        if self.owed is not None and self.channel is not None and not self.paused:
-            owed, self.owed = self.owed, None
-            self.channel.sendPong(owed)
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-        self.pay()
-        if self.producer is not None:
-            self.producer.resumeProducing()
-
-    def stopProducing(self) -> None:
-        if self.producer is not None:
-            self.producer.stopProducing()
-
-
-@implementer(IWebSocketChannel)
+@implementer(IWebSocketChannel, ILimited)
 class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[misc]  # autobahn's classes are not typed
     """
     One connection, from its beginning to its end. Each role says how it is opened (C{processHandshake} reads C{data}
@@ -245,7 +145,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         self.settled = False
         self._receiver: IWebSocketReceiver | None = None
         self._gotData: Callable[[bytes], None] | None = None
-        self._pace = _Pace(self)
+        self._pace = Pace(self, channels.clock)
         self._pongs: list[tuple[bytes, Callable[[], None]]] = []
         self._deadline: IDelayedCall | None = None
         self._output: list[Buffer] | None = None
@@ -322,6 +222,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         self.factory.forget(self)
         self.state = self.STATE_CLOSED
         self._gotData = None
+        self._pace.unregister()
         self._pace.channel = None  # or the two would wait for the garbage collector
         self._pongs.clear()
         if self._reason is not None:
@@ -562,6 +463,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
             if self._gotData is not None:
                 self._gotData = _discard
             self.transport.unregisterProducer()
+            self._pace.closing()
             self.resumeProducing()
             self.setDeadline(self.factory.settings.closeTimeout)
         super().sendCloseFrame(code, reasonUtf8, isReply)
@@ -612,13 +514,10 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         self.abortConnection()
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        assert streaming, "a WebSocket is written to by streaming producers only"
-        self._pace.producer = push = cast(IPushProducer, producer)
-        if self._pace.paused:
-            push.pauseProducing()
+        self._pace.register(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        self._pace.producer = None
+        self._pace.unregister()
 
     def getPeer(self) -> IAddress:
         peer: IAddress = self.transport.getPeer()

@@ -25,7 +25,8 @@ from twisted.python.failure import Failure
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketReceiver
 from gateway.net.tlsclient import explainTLS
-from gateway.net.websocketchannel import OpenChannels, WebSocketChannel, WebSocketSettings, maskedFrame
+from gateway.net.websocketchannel import WebSocketChannel, maskedFrame
+from gateway.net.websocketlimits import OpenChannels, WebSocketSettings
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import ResponseHead, parseResponseHead
 from gateway.wire.upgraderequest import WebSocketRequest, checkAcceptance, excerptSize, refusal

@@ -33,8 +33,8 @@ from zope.interface import implementer
 from gateway.net.dial import DialFailed
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocketReceiver
 from gateway.net.websocket import Denied, WebSocketServerFactory
-from gateway.net.websocketchannel import OpenChannels, WebSocketSettings
 from gateway.net.websocketclient import WebSocketClientChannel
+from gateway.net.websocketlimits import OpenChannels, WebSocketSettings
 from gateway.wire.http1 import RequestHead, Response
 from gateway.wire.upgrade import chooseSubprotocol
 from gateway.wire.upgraderequest import WebSocketRequest

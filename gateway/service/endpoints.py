@@ -20,12 +20,13 @@ from twisted.internet.endpoints import clientFromString, serverFromString, wrapC
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from zope.interface import implementer
 
-from gateway.net.dial import AddressesEndpoint, IReactorDial, resolve
+from gateway.net.dial import AddressesEndpoint, DialFailed, DialFailure, IReactorDial, resolve
 from gateway.net.muxendpoints import MuxClientEndpoint, MuxServerEndpoint
 from gateway.net.stdio import IReactorStdio, StandardIOEndpoint
+from gateway.net.tls import CertificateError
 from gateway.net.tlsclient import ClientTrust, clientConnectionCreator
-from gateway.net.websocketchannel import WebSocketSettings
 from gateway.net.websocketendpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.wire.upgraderequest import parseWebSocketURL
 
 
@@ -57,8 +58,8 @@ class _Host:
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        @return: may be cancelled; fails with L{DialFailed} where the name cannot be resolved, or with what TCP fails
-            with.
+        @return: may be cancelled; fails with L{DialFailed} where the name cannot be resolved or a file not be used, or
+            with what TCP fails with.
         """
         return resolve(self._reactor, self._host).addCallback(self._dial, factory)
 
@@ -66,7 +67,10 @@ class _Host:
         endpoint: IStreamClientEndpoint
         endpoint = AddressesEndpoint(self._reactor, addresses, self._port, timeout=self._timeout)
         if self._trust is not None:
-            connections = clientConnectionCreator(self._host, self._trust)
+            try:
+                connections = clientConnectionCreator(self._host, self._trust)
+            except CertificateError as e:
+                raise DialFailed(DialFailure.OTHER, str(e)) from None
             endpoint = wrapClientTLS(connections, endpoint, clock=self._reactor)
         return endpoint.connect(factory)
 
@@ -80,6 +84,8 @@ def webSocketClient(reactor: IReactorDial, scheme: str, *arguments: str, **optio
     @raise ValueError: in one line.
     @raise gateway.net.tls.CertificateError: when a file cannot be used.
     """
+    if not arguments:
+        raise ValueError("in a URL, write = as \\=")  # the whole of it was taken for an option
     isSecure, host, port, request = parseWebSocketURL(":".join((scheme, *arguments)))
     timeout = _seconds(options.pop("timeout", "20"))
     if protocol := options.pop("protocol", None):

@@ -33,7 +33,8 @@ from gateway.net.budget import StallBudget
 from gateway.net.dial import IReactorDial
 from gateway.net.relay import RelaySettings
 from gateway.net.tls import CertificateError, CertificateFiles
-from gateway.net.websocket import WebSocketServerFactory, WebSocketSettings
+from gateway.net.websocket import WebSocketServerFactory
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.descriptors import raiseDescriptorLimit
 from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
 from gateway.service.management import ManagementDoor

@@ -29,8 +29,9 @@ from zope.interface import implementer
 
 from gateway.net.dial import DialFailed
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocketReceiver
-from gateway.net.websocket import WebSocketServerFactory, WebSocketSettings
+from gateway.net.websocket import WebSocketServerFactory
 from gateway.net.websocketclient import WebSocketClientFactory
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.wire.http1 import RequestHead, Response
 from gateway.wire.upgraderequest import parseWebSocketURL
 from tests.interop.gateways import freePort

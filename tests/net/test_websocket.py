@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from io import BytesIO
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,10 +17,12 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, TimeoutError
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
+from twisted.protocols.basic import FileSender
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from gateway.net.websocket import WebSocketServerFactory, WebSocketSettings
+from gateway.net.websocket import WebSocketServerFactory
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.testing import FlowTransport
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.upgrade import UpgradeRefused
@@ -106,6 +109,39 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual((early.events, late.events), (["pause"], ["pause", "resume"]))
         connection.transport.deliverReset()
         self.assertEqual((early.events, late.events), (["pause"], ["pause", "resume", "stop"]))
+
+    def test_pull(self) -> None:
+        """A producer that wants to be asked is asked once a turn, though not while the client does not read."""
+        connection = Connection.open(settings=WebSocketSettings(pingInterval=0))
+        payload = pattern(500_000)
+        sent = FileSender().beginFileTransfer(BytesIO(payload), connection.channel)
+        for _ in range(50):
+            connection.clock.advance(0)
+        self.assertNoResult(sent)
+        self.assertLess(connection.transport.outgoing.highWater, 2 * 65536 + 1000)
+        self.assertEqual(connection.clock.getDelayedCalls(), [])
+        while not sent.called:
+            connection.take()
+            connection.clock.advance(0)
+        connection.take()
+        self.assertEqual(b"".join(each.payload for each in connection.frames), payload)
+        self.assertEqual(connection.clock.getDelayedCalls(), [])
+
+    def test_pullStops(self) -> None:
+        """A producer that wants to be asked is told when nobody will, however the connection ends."""
+        for end in ("close", "peer", "reset"):
+            connection = Connection.open(settings=WebSocketSettings(pingInterval=0))
+            sent = FileSender().beginFileTransfer(BytesIO(pattern(500_000)), connection.channel)
+            connection.clock.advance(0)
+            if end == "close":
+                connection.channel.loseConnection()
+            elif end == "peer":
+                connection.send(close(1000))
+            else:
+                connection.transport.deliverReset()
+            self.failureResultOf(sent)
+            connection.transport.deliverReset()
+            self.assertEqual(connection.clock.getDelayedCalls(), [])
 
     def test_nothingAfterClose(self) -> None:
         """Nothing goes out after our Close."""

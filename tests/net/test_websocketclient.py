@@ -22,8 +22,8 @@ from zope.interface.verify import verifyObject
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketChannel
 from gateway.net.websocket import WebSocketServerFactory
-from gateway.net.websocketchannel import WebSocketSettings
 from gateway.net.websocketclient import WebSocketClientFactory, WebSocketRefused
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.testing import FlowTransport, flowPair
 from gateway.wire.upgraderequest import WebSocketRequest
 from tests.net.sides import pattern

@@ -27,9 +27,9 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IStreamTransport
-from gateway.net.websocketchannel import WebSocketSettings
 from gateway.net.websocketclient import WebSocketRefused
 from gateway.net.websocketendpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.testing import FlowEndpoint, FlowLink, FlowTransport
 from gateway.wire.upgraderequest import WebSocketRequest
 from tests.net.sides import pattern

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from gateway.net.interfaces import IWebSocketChannel
-from gateway.net.websocket import WebSocketSettings
+from gateway.net.websocketlimits import WebSocketSettings
 from tests.net.sides import pattern
 from tests.net.websocketconnection import Connection, close, frame
 from tests.websocketclient import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, WebSocketClient

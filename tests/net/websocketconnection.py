@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocketReceiver
-from gateway.net.websocket import Denied, WebSocketServerFactory, WebSocketSettings
+from gateway.net.websocket import Denied, WebSocketServerFactory
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.testing import FlowTransport, TLSFlowTransport
 from gateway.wire.http1 import RequestHead, Response
 from tests.websocketclient import CLOSE, Frame, WebSocketClient

@@ -16,8 +16,8 @@ from twisted.internet.task import Clock
 
 from gateway.net.dial import DialFailed
 from gateway.net.interfaces import IWebSocketChannel
-from gateway.net.websocketchannel import WebSocketSettings
 from gateway.net.websocketclient import WebSocketClientFactory
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.testing import FlowTransport, TLSFlowTransport
 from gateway.wire.upgraderequest import WebSocketRequest
 from tests.net.websocketconnection import Receiver

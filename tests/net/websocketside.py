@@ -25,8 +25,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.websocket import WebSocketSettings
 from gateway.net.websocketendpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.testing import FlowLink, flowPair
 from gateway.wire.upgraderequest import WebSocketRequest
 from tests.net.sides import Kind, refuseProducerWhenClosing

@@ -35,7 +35,8 @@ from gateway.domain.tokens import OneShotTokens, TokenAuthority
 from gateway.domain.tokensfile import TokensFile
 from gateway.net.budget import StallBudget
 from gateway.net.tls import CertificateFiles
-from gateway.net.websocket import WebSocketServerFactory, WebSocketSettings
+from gateway.net.websocket import WebSocketServerFactory
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.listening import DoorFactory
 from gateway.service.metrics import Metrics
 from gateway.service.tabbydoor import TabbyDoor, TabbySettings

@@ -8,7 +8,7 @@ from gateway.domain.tokens import hashToken
 from gateway.domain.tokensfile import TokensFile
 from gateway.net.budget import StallBudget
 from gateway.net.relay import RelaySettings
-from gateway.net.websocket import WebSocketSettings
+from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.tabbydoor import TabbySettings
 from gateway.service.tabbysession import LINGER, LINGER_LIMIT, SessionCause
 from gateway.service.target import TargetRefused
