@@ -10,12 +10,12 @@ protocol hears of its end as on any transport: C{ConnectionDone} after a closing
 so that a truncated stream never looks whole. There is no half-close.
 """
 
-__all__ = ["WebSocketClientEndpoint", "WebSocketServerEndpoint"]
+__all__ = ["ChannelStream", "WebSocketClientEndpoint", "WebSocketServerEndpoint"]
 
 from collections.abc import Collection, Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost, NoProtocol
+from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
@@ -32,6 +32,7 @@ from zope.interface import implementer
 
 from gateway.net.dial import DialFailed
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocketReceiver
+from gateway.net.tlsclient import explainTLS
 from gateway.net.websocket import Denied, WebSocketServerFactory
 from gateway.net.websocketclient import WebSocketClientChannel
 from gateway.net.websocketlimits import OpenChannels, WebSocketSettings
@@ -43,9 +44,9 @@ _UNSUPPORTED_DATA = 1003
 
 
 @implementer(IWebSocketReceiver)
-class _Stream:
+class ChannelStream:
     """
-    A protocol on a channel.
+    A protocol on a channel. Who accepts the channel says which one: C{_protocol}.
     """
 
     _channel: IWebSocketChannel
@@ -75,7 +76,7 @@ class _Stream:
             protocol.connectionLost(reason)
 
 
-class _Dial(_Stream, Factory):
+class _Dial(ChannelStream, Factory):
     """
     One attempt of a L{WebSocketClientEndpoint}: the factory of the carrier's connection, and who waits for the channel.
     """
@@ -109,7 +110,9 @@ class _Dial(_Stream, Factory):
         if result is not None:
             result.errback(error)
 
-    def buildProtocol(self, address: IAddress | None) -> IProtocol:  # type: ignore[override]  # not a Protocol
+    def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
+        if self._result is None:
+            return None  # the carrier's attempt went on though it was cancelled
         self._address = address
         self._opening = WebSocketClientChannel(self._channels, self, self._request)
         return self._opening
@@ -175,7 +178,7 @@ class WebSocketClientEndpoint:
 
 
 @implementer(IWebSocketGate)
-class _Gate(_Stream):
+class _Gate(ChannelStream):
     """One connection of a L{WebSocketServerEndpoint}."""
 
     _log = Logger()
@@ -205,7 +208,8 @@ class _Gate(_Stream):
         return Response(426, b"This speaks WebSocket alone.\n", headers=(("Upgrade", "websocket"),))
 
     def failed(self, reason: Failure) -> None:
-        self._refused(str(reason.value))
+        if not reason.check(ConnectionDone, ConnectionLost):  # who just leaves is a port scan or a health check
+            self._refused(explainTLS(reason) or str(reason.value))
 
     def _refused(self, problem: str) -> None:
         visitor = getattr(self._address, "host", "?")

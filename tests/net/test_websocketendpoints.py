@@ -271,6 +271,13 @@ class ClientTests(SynchronousTestCase):
         self.assertTrue(self.carrier.attempts[0].cancelled)
         self.failureResultOf(connected, CancelledError)
 
+    def test_cancelledTooLate(self) -> None:
+        """A carrier that connects although it was cancelled gets no protocol."""
+        connected = self.endpoint.connect(self.factory)
+        connected.cancel()
+        self.failureResultOf(connected, CancelledError)
+        self.assertIsNone(self.carrier.attempts[0].factory.buildProtocol(self.carrier.address))
+
     def test_cancelWhileOpening(self) -> None:
         """An attempt may be cancelled while the server thinks: the connection is cut off, and an answer comes too late."""
         connected, link = self.connect()
@@ -451,6 +458,22 @@ class ServerTests(SynchronousTestCase):
         self.assertIn("Sec-Websocket-Key", self.problems()[0])
         self.assertNotIn("s3cret", self.problems()[0])
         self.assertEqual(self.events[-1]["visitor"], FlowEndpoint().address.host)
+
+    def test_leavesOrWaits(self) -> None:
+        """Of who leaves without a request nothing is logged; of who keeps a connection without one there is."""
+        for part in ("deliverEOF", "deliverReset", "time"):
+            self.request(Upgrade="", Connection="")
+            protocol = self.inner.factory.buildProtocol(FlowEndpoint().address)
+            assert protocol is not None
+            transport = FlowTransport(protocol)
+            if part == "time":
+                self.clock.advance(SETTINGS.handshakeTimeout)
+                transport.pump()
+            else:
+                getattr(transport, part)()
+            self.assertTrue(transport.disconnected)
+            self.assertEqual(len(self.problems()), part == "time")
+        self.assertIn("too long", self.problems()[0])
 
     def test_starting(self) -> None:
         """The factory is started and stopped with the port."""

@@ -1,22 +1,13 @@
-"""Tests for a relay on WebSockets that somebody opens or that we open: it promises what it does on any transport."""
+"""
+Tests for a relay on WebSockets that we open: it promises what it does on any transport. Those that are opened to us are in
+L{tests.net.test_relaypairs}.
+"""
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.net.relaypromises import RelayPromises
 from tests.net.sides import TCP, TLS
 from tests.net.websocketside import WEBSOCKET, WEBSOCKET_CLIENT
-
-
-class NearTests(RelayPromises, SynchronousTestCase):
-    """A WebSocket on the near side."""
-
-    nearKind, farKind = WEBSOCKET, TCP
-
-
-class NearToTLSTests(RelayPromises, SynchronousTestCase):
-    """A WebSocket on the near side, TLS on the far side."""
-
-    nearKind, farKind = WEBSOCKET, TLS
 
 
 class FarTests(RelayPromises, SynchronousTestCase):
