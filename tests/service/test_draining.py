@@ -1,0 +1,61 @@
+"""Tests for L{gateway.service.draining}: how long it waits, and for whom."""
+
+import signal
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.service.draining import Draining, IReactorDraining
+from tests.service.test_tabbyservice import Reactor
+
+
+class DrainingTests(SynchronousTestCase):
+    """Each way in which a wait is over."""
+
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+        self.draining = Draining(cast(IReactorDraining, self.reactor))
+
+    def wait(self, seconds: float, over: Deferred[Any]) -> Deferred[None]:
+        """Wait; the Deferred."""
+        return Deferred.fromCoroutine(self.draining.wait(seconds, over))
+
+    def test_over(self) -> None:
+        """It is over when what it waits for is, and leaves nothing on the clock."""
+        over: Deferred[None] = Deferred()
+        waiting = self.wait(10, over)
+        self.assertNoResult(waiting)
+        over.callback(None)
+        self.successResultOf(waiting)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_nothingToWaitFor(self) -> None:
+        """It is over at once when there is nothing to wait for, or no time."""
+        self.successResultOf(self.wait(10, succeed(None)))
+        self.successResultOf(self.wait(0, Deferred()))
+
+    def test_time(self) -> None:
+        """It is over when time is up, and not before; what comes later does nothing to the next wait."""
+        over: Deferred[None] = Deferred()
+        waiting = self.wait(10, over)
+        self.reactor.advance(9.75)
+        self.assertNoResult(waiting)
+        self.reactor.advance(0.25)
+        self.successResultOf(waiting)
+        following = self.wait(10, Deferred())
+        over.callback(None)
+        self.assertNoResult(following)
+        self.reactor.advance(10)
+        self.successResultOf(following)
+
+    def test_signals(self) -> None:
+        """Meanwhile a signal ends the wait; afterwards signals are whose they were."""
+        before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+        with self.draining.hurriedBySignals():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                waiting = self.wait(10, Deferred())
+                signal.raise_signal(number)
+                self.successResultOf(waiting)
+            signal.raise_signal(signal.SIGINT)  # with nothing to hurry
+        self.assertEqual([signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)], before)
