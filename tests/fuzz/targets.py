@@ -28,7 +28,7 @@ from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.upgrade import upgradeKey
 from gateway.wire.window import INITIAL_WINDOW, ReceiveWindow, WindowBudget
 from gateway.wire.yamux import Session
-from gateway.wire.yamuxframes import HEADER, Data, Event, Fin, Syn
+from gateway.wire.yamuxframes import HEADER, Ack, Data, Event, Fin, GoAway, Pong, Rst, Syn
 from gateway.wire.yamuxstreams import Limits
 from tests.wire.yamuxpair import KIB, merged
 
@@ -125,6 +125,20 @@ def _checkYamux(session: Session, budget: WindowBudget) -> None:
     assert (session.streamCount, budget.used) == (0, 0)
 
 
+def _inOrder(events: list[Event]) -> list[Event]:
+    """Assert that a stream gives nothing after its reset, and no payload after its end."""
+    last: dict[int, Event] = {}
+    for event in events:
+        if isinstance(event, Pong | GoAway):
+            continue
+        before = last.get(event.stream)
+        assert isinstance(event, Syn) or not isinstance(before, Rst), event
+        assert not (isinstance(before, Fin) and isinstance(event, Data | Fin)), event
+        if not isinstance(event, Ack):
+            last[event.stream] = event
+    return merged(events)
+
+
 def _decodeYamux(client: bool) -> Callable[[Sequence[bytes]], Events]:
     """A session whose application does nothing."""
 
@@ -137,7 +151,7 @@ def _decodeYamux(client: bool) -> Callable[[Sequence[bytes]], Events]:
         finally:
             assert session.ended or not session.receive(b"", 1.0)
             _checkYamux(session, budget)
-        return merged(events)
+        return _inOrder(events)
 
     return decode
 
@@ -165,7 +179,7 @@ def _decodeWithApplication(pieces: Sequence[bytes]) -> Events:
             happened += session.expire(now)
     finally:
         _checkYamux(session, budget)
-    return merged(happened)
+    return _inOrder(happened)
 
 
 def _answer(session: Session, event: Event, now: float) -> None:

@@ -12,7 +12,7 @@ from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.wire.errors import RemoteProtocolError
-from gateway.wire.window import INITIAL_WINDOW, MAX_WINDOW, WindowBudget
+from gateway.wire.window import IDLE, INITIAL_WINDOW, MAX_WINDOW, ReceiveWindow, WindowBudget
 from gateway.wire.yamux import Session
 from gateway.wire.yamuxframes import (
     ACK,
@@ -92,10 +92,11 @@ class Audit(Conversation):
 
     @rule(rounds=st.integers(1, 20))
     def flow(self, rounds: int) -> None:
-        """Both ends send, read and consume at a steady pace."""
+        """Both ends send, read and consume at a steady pace, half and half."""
         for _ in range(rounds):
             for which, side in enumerate(self.sides):
                 for stream in side.streams():
+                    side.consume(stream, side.unconsumed[stream] // 2, self.now)
                     side.consume(stream, side.unconsumed[stream], self.now)
                     if stream not in side.ended:
                         side.queued[stream] += 256 * KIB
@@ -121,14 +122,14 @@ class Audit(Conversation):
 
     @invariant()
     def isAccounted(self) -> None:
-        """The budget has counted exactly what the peers can make us hold beyond the first windows."""
+        """The budget has counted at least what the peers can make us hold beyond the first windows."""
 
         def excess(stream: Stream) -> int:
             window = stream.window
             return 0 if stream.closing else max(0, max(window.size, window.credit + window.unconsumed) - INITIAL_WINDOW)
 
         for side, budget in zip(self.sides, self.budgets, strict=True):
-            assert budget.used == sum(map(excess, side.session._byNumber.values()))
+            assert sum(map(excess, side.session._byNumber.values())) <= budget.used <= budget.limit
             for number, stream in side.session._byNumber.items():
                 assert stream.closing or stream.window.unconsumed >= side.unconsumed[number]
 
@@ -137,11 +138,31 @@ class AuditTests(SynchronousTestCase):
     """What one end counts is what the other counts, whatever lies between them."""
 
     def test_audit(self) -> None:
-        """Credit is neither made nor lost; the budget is exact; events come in order; old streams time out cleanly."""
+        """Credit is neither made nor lost; the budget holds; events come in order; old streams time out cleanly."""
         run_state_machine_as_test(
             Audit,
             settings=settings(deadline=None, max_examples=60, stateful_step_count=60, database=None, derandomize=True),
         )
+
+    def test_shrunkWindow(self) -> None:
+        """What a window that has shrunk no longer needs is the budget's again as soon as the peer has used it up."""
+        budget = WindowBudget()
+        window = ReceiveWindow(budget, 16 * 1024 * KIB, 0.0)
+        now = 0.0
+        for _ in range(2):  # a window's worth in a round trip, so that it doubles
+            now += 0.04
+            count = window.credit
+            window.receive(count)
+            window.consume(count, now, 0.04)
+        window.receive(1)
+        window.consume(1, now + IDLE, 0.04)
+        self.assertLess(window.size, window.credit)
+        while window.credit > window.size:
+            window.receive(100 * KIB)
+            window.consume(100 * KIB, now + IDLE, 0.04)
+            self.assertEqual(budget.used, max(window.size, window.credit) - INITIAL_WINDOW)
+
+    test_shrunkWindow.todo = "it is kept until the next batch is due"  # type: ignore[attr-defined]
 
     def test_largestCredit(self) -> None:
         """Credit from the peer adds up to 2**32 - 1 and stays there, however it comes."""
