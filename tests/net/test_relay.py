@@ -1,9 +1,8 @@
 """
-Tests for L{gateway.net.relay}.
+Tests for L{gateway.net.relay}, beyond its promises.
 
-L{RelayPromises} are kept on TCP's manners, on TLS's and on both mixed; L{tests.net.test_websocket} adds WebSockets. The
-machine at the end does everything to a
-relay in any order.
+The machine here does everything to a relay in any order. What it promises between every two kinds of transport is in
+L{tests.net.test_relaypairs}.
 """
 
 from __future__ import annotations
@@ -20,43 +19,10 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.net.relay import RelaySettings, canHalfClose
-from tests.net.relaypromises import BOUND, RelayPromises
+from gateway.net.relay import RelaySettings
+from tests.net.relaypromises import BOUND
 from tests.net.sides import KIB, TCP, TLS, Crossing, Kind, Side, pattern
 from tests.net.websocketside import WEBSOCKET
-
-
-class PlainTests(RelayPromises, SynchronousTestCase):
-    """TCP on both sides."""
-
-    nearKind = farKind = TCP
-
-
-class TLSNearTests(RelayPromises, SynchronousTestCase):
-    """TLS on the near side."""
-
-    nearKind, farKind = TLS, TCP
-
-
-class TLSFarTests(RelayPromises, SynchronousTestCase):
-    """TLS on the far side."""
-
-    nearKind, farKind = TCP, TLS
-
-
-class TLSBothTests(RelayPromises, SynchronousTestCase):
-    """TLS on both sides."""
-
-    nearKind = farKind = TLS
-
-
-class HalfCloseTests(SynchronousTestCase):
-    """L{canHalfClose} asks for what a transport really does."""
-
-    def test_tlsOnlyClaimsIt(self) -> None:
-        """TCP half-closes; TLS claims to, and does not."""
-        self.assertTrue(canHalfClose(Crossing(TCP, TCP).near.ours))
-        self.assertFalse(canHalfClose(Crossing(TLS, TCP).near.ours))
 
 
 class RelayMachine(RuleBasedStateMachine):
