@@ -21,6 +21,8 @@ import httptools
 from gateway.wire.errors import RemoteProtocolError
 
 _END = b"\r\n\r\n"
+_BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n")
+"""Of a method, of "HTTP", or of an empty line before either. TLS begins with none, and may never send an L{_END}."""
 _VERSIONS = ("1.0", "1.1")
 
 
@@ -131,6 +133,8 @@ def _parseHead(
     """
     end = data.find(_END, 0, limit)
     if end < 0:
+        if data and data[0] not in _BEGINNINGS:
+            raise RemoteProtocolError(f"bad-{kind}", f"This is not an HTTP/1 {kind}.")
         if len(data) >= limit:
             raise RemoteProtocolError("head-too-large", f"The {kind}'s head is longer than {limit} bytes.")
         return None

@@ -139,6 +139,12 @@ class ParseRequestHeadTests(SynchronousTestCase):
         self.assertRefused(b"\r\n\r\n")
         self.assertRefused(b"\r\n\r\n" + UPGRADE)
 
+    def test_otherProtocols(self) -> None:
+        """Of what cannot become HTTP, such as TLS, no more than a byte is waited for."""
+        for data in (b"\x16", b"\x15\x03", b"\x00", b"{", b"get"):
+            self.assertRefused(data)
+            self.assertRaises(RemoteProtocolError, parseResponseHead, data)
+
     def test_otherVersions(self) -> None:
         """HTTP/0.9, the preface of HTTP/2 and versions that do not exist are refused."""
         for data in (
