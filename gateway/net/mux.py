@@ -41,7 +41,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.direct import Buffer, directWriter, readDirectly
+from gateway.net.direct import Buffer, directWriter, limitUnsent, readDirectly
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.muxdeadlines import Deadlines, MuxSettings, monotonic
 from gateway.net.muxstream import ISession, MuxAddress, MuxStream, StreamRefused
@@ -70,7 +70,7 @@ class MuxSession(Protocol):
     @param name: for the addresses of the streams.
     @param ended: called once, when the carrier is gone and every stream was told: with C{ConnectionDone} or
         C{ConnectionLost} of the carrier's, C{TimeoutError} for a dead peer, or L{RemoteProtocolError}.
-    @ivar lastPong: when the peer last answered a ping, in the clock's seconds; C{None}: not yet.
+    @ivar lastPong: when the peer last answered a ping, in the seconds of L{monotonic}; C{None}: not yet.
     """
 
     _log = Logger()
@@ -131,6 +131,7 @@ class MuxSession(Protocol):
         self._carrier.registerProducer(self, True)
         if self._factory is not None:
             self._factory.doStart()
+        limitUnsent(self._carrier)
         readDirectly(self._carrier, self.dataReceived)
         self._deadlines.start()
         self._flushSoon()
@@ -230,6 +231,7 @@ class MuxSession(Protocol):
             elif isinstance(event, Syn):
                 self._accept(event.stream)
             elif isinstance(event, Pong):
+                self.lastPong = self._seconds()
                 self._deadlines.answered()
             elif isinstance(event, Fin | Rst) and (stream := streams.get(event.stream)) is not None:
                 if isinstance(event, Fin):

@@ -6,7 +6,9 @@ lost, repeated or out of order here.
 """
 
 import socket
+import sys
 from collections.abc import Callable
+from fcntl import ioctl
 from ipaddress import ip_address
 from typing import Any
 
@@ -21,9 +23,12 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from gateway.net.dial import AddressesEndpoint
-from gateway.net.direct import READ_SIZE, Buffer, directWriter, readDirectly
+from gateway.net.direct import READ_SIZE, UNSENT, Buffer, directWriter, limitUnsent, readDirectly
+from gateway.net.mux import MuxSession
+from gateway.wire.yamuxframes import ACK, PING, SYN, frame
 
 HERE = "127.0.0.1"
+_SIOCOUTQNSD = 0x894B  # Linux: bytes that were not sent at all yet
 
 
 def pattern(size: int) -> bytes:
@@ -229,6 +234,45 @@ class DirectTests(TestCase):
         self.near.transport.abortConnection()  # type: ignore[union-attr]
         reason = yield self.far.over
         self.assertNotIsInstance(reason, ConnectionDone)
+
+    @inlineCallbacks
+    def test_limitUnsent(self) -> Any:
+        """With L{limitUnsent} the kernel keeps little of what a peer does not take, and without it a lot."""
+        unsent = []
+        for limited in (True, False):
+            yield self.connect()
+            if limited:
+                limitUnsent(self.near.transport)  # type: ignore[arg-type]
+            pace = Pace()
+            self.near.transport.registerProducer(pace, True)  # type: ignore[union-attr]
+            self.far.transport.pauseProducing()  # type: ignore[union-attr]
+            while "pause" not in pace.asked:
+                self.write([b"x" * 64_000])
+            waiting = ioctl(self.near.transport.getHandle().fileno(), _SIOCOUTQNSD, bytes(4))  # type: ignore[union-attr]
+            unsent.append(int.from_bytes(waiting, sys.byteorder))
+            self.near.transport.unregisterProducer()  # type: ignore[union-attr]
+            yield self.hangUp()
+        self.assertLessEqual(unsent[0], 2 * UNSENT)
+        self.assertGreater(unsent[1], 4 * UNSENT)
+
+    @inlineCallbacks
+    def test_muxCarrier(self) -> Any:
+        """What a yamux session is on is read in place and limited, and sends small frames at once."""
+        yield self.connect()
+        session = MuxSession(reactor, client=True)
+        transport: Any = self.near.transport
+        transport.protocol = session
+        session.connectionLost = self.near.connectionLost  # type: ignore[method-assign]  # which the case waits for
+        session.makeConnection(transport)
+        self.addCleanup(session._deadlines.stop)
+        handle = transport.getHandle()
+        self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, 25), UNSENT)
+        self.assertTrue(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        yield self.far.until(12)
+        self.assertEqual(self.far.taken, frame(PING | SYN, 0, 0))
+        self.far.transport.write(frame(PING | ACK, 0, 0))  # type: ignore[union-attr]
+        yield self.far.until(24)
+        self.assertEqual(self.far.taken[12:], frame(PING | SYN, 0, 1))
 
     @inlineCallbacks
     def test_tuned(self) -> Any:

@@ -288,6 +288,15 @@ class TimeTests(_Cases):
             asked += 1
         self.assertEqual(asked, 8)
 
+    def test_lastPong(self) -> None:
+        """A session knows when its peer last answered a ping, and the shortest round trip."""
+        pair = MuxPair(roundTrip=0.5)
+        self.assertEqual((pair.client.lastPong, pair.client.rtt), (8 * 0.5, 0.5))
+        pair.wait(20)
+        self.assertEqual(pair.client.lastPong, 7 * 0.5 + MuxSettings().pingInterval)
+        unconnected = MuxSession(Clock(), client=True)
+        self.assertEqual((unconnected.lastPong, unconnected.rtt), (None, None))
+
     def test_timeOfDay(self) -> None:
         """A session goes by a clock that nobody sets."""
         self.assertIs(monotonic(reactor), time.monotonic)
@@ -369,6 +378,20 @@ class EndTests(_Cases):
         pair.link.a.abortConnection()
         pair.pump()
         self.assertEqual(pair.budget.used, 0)
+
+    def test_close(self) -> None:
+        """Closing ends every stream at both ends, and what was written before arrives if the carrier has room for it."""
+        pair = MuxPair()
+        mine, theirs = pair.open()
+        theirs.transport.write(b"last words")
+        pair.server.close()
+        pair.server.close()
+        pair.pump()
+        self.assertEqual(mine.received, b"last words")
+        for end, (ended,) in zip((mine, theirs), pair.ended, strict=True):
+            end.reason.trap(ConnectionLost)
+            ended.trap(ConnectionDone)
+        self.assertEqual(pair.clock.getDelayedCalls(), [])
 
     def test_drainTimeout(self) -> None:
         """Streams that do not end are cut off at the drain timeout, not before."""
