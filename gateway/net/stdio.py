@@ -261,9 +261,13 @@ class StandardIOTransport(FileDescriptor):
         if self._isPipe:
             self.reactor.removeReader(self)
         super().connectionLost(reason)
-        for file in (self._streams.input, self._streams.output):
-            self._close(file)
-        self.protocol.connectionLost(reason)
+        try:
+            # First, so that what it says on standard error comes before the end of standard output, which ssh takes for
+            # the end of its ProxyCommand.
+            self.protocol.connectionLost(reason)
+        finally:
+            for file in (self._streams.input, self._streams.output):
+                self._close(file)
 
     def _close(self, file: FileIO) -> None:
         for each, wasBlocking in self._wereBlocking:

@@ -91,9 +91,18 @@ class StandardIOTests(SynchronousTestCase):
             reset(connection)
 
         with origin(serve) as (port, _):
-            done = self.pipe(f"tcp:{HERE}:{port}", b".")
-            self.assertEqual((done.returncode, done.stdout), (1, b"a part"))
-            self.assertRegex(done.stderr, rb"\A[^\n]*the far side broke off\n\Z")
+            process = subprocess.Popen(
+                [GATEWAY, "relay", "--listen", "stdio:", "--to", f"tcp:{HERE}:{port}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            with process:
+                assert process.stdout is not None
+                self.assertEqual(process.stdout.read(6), b"a part")
+                output, errors = process.communicate(b".", timeout=SECONDS)
+            self.assertEqual((process.returncode, output), (1, b""))
+            self.assertRegex(errors, rb"\A[^\n]*the far side broke off\n\Z")
 
     def test_readerLeaves(self) -> None:
         """When nobody reads standard output any more, the far side is broken off, even if it says nothing."""
