@@ -9,8 +9,17 @@ C{twisted/plugins/gateway_endpoints.py} says which of these functions reads whic
 tells people what they can write.
 """
 
-__all__ = ["clientEndpoint", "muxClient", "muxServer", "standardIOClient", "webSocketClient", "webSocketServer"]
+__all__ = [
+    "clientEndpoint",
+    "muxClient",
+    "muxServer",
+    "shown",
+    "standardIOClient",
+    "webSocketClient",
+    "webSocketServer",
+]
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -151,6 +160,13 @@ def standardIOClient(reactor: IReactorStdio, *arguments: str) -> StandardIOEndpo
     return StandardIOEndpoint(reactor)
 
 
+def shown(description: str) -> str:
+    """
+    An endpoint string as logs and errors may show it: the query of a URL may hold a secret.
+    """
+    return re.sub(r"\?(\\.|[^\\:])*", "?...", description)
+
+
 def clientEndpoint(reactor: object, description: str) -> IStreamClientEndpoint:
     """
     @param description: in Twisted's endpoint syntax, e.g. C{tcp:127.0.0.1:22}.
@@ -160,4 +176,4 @@ def clientEndpoint(reactor: object, description: str) -> IStreamClientEndpoint:
         endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
         return endpoint
     except Exception as e:  # plugins raise what they like
-        raise ValueError(f"the endpoint {description!a} cannot be used: {e or type(e).__name__}") from e
+        raise ValueError(f"the endpoint {shown(description)!a} cannot be used: {e or type(e).__name__}") from e

@@ -22,7 +22,7 @@ from gateway.net.relay import Cause, Outcome, RelaySettings
 from gateway.net.stdio import IReactorStdio, StandardIOEndpoint, Streams
 from gateway.service.descriptors import raiseDescriptorLimit
 from gateway.service.draining import Draining, IReactorDraining
-from gateway.service.endpoints import clientEndpoint
+from gateway.service.endpoints import clientEndpoint, shown
 from gateway.service.listening import ListenerService, describedEndpoint
 from gateway.service.relaydoor import SHUTDOWN, RelayDoor
 from gateway.service.relayoptions import RelayOptions, isStandardIO
@@ -64,10 +64,11 @@ class RelayService(MultiService):
         self._draining = Draining(reactor)
         self._isStopping = False
         self._to = self._clientEndpoint(options["to"])
+        self._toName = shown(options["to"])
         self.door = RelayDoor(
             reactor,
             self._to,
-            options["to"],
+            self._toName,
             settings=RelaySettings(dialTimeout=options["dial-timeout"], idleTimeout=options["idle-timeout"] or None),
             budget=StallBudget(options["memory"] * 1024 * 1024),
             maxConnections=1 if options.isOnce else options["max-connections"],
@@ -105,7 +106,7 @@ class RelayService(MultiService):
 
     def startService(self) -> None:
         super().startService()
-        self._log.info("relaying to {to}", event="relay.started", to=self._options["to"])
+        self._log.info("relaying to {to}", event="relay.started", to=self._toName)
 
     def _endedOnce(self, outcome: Outcome, problem: str) -> None:
         """The one connection of standard input and output is over, and so is the process."""
@@ -114,7 +115,7 @@ class RelayService(MultiService):
             self._log.error(
                 "the relay to {to} failed: {problem}",
                 event="relay.failed",
-                to=self._options["to"],
+                to=self._toName,
                 problem=problem or _CUT_SHORT[outcome.cause],
             )
         if not self._isStopping:

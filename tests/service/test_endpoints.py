@@ -18,7 +18,7 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.muxendpoints import MuxClientEndpoint, MuxServerEndpoint
 from gateway.net.stdio import StandardIOEndpoint
 from gateway.net.websocketendpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
-from gateway.service.endpoints import clientEndpoint
+from gateway.service.endpoints import clientEndpoint, shown
 from gateway.testing import FlowTransport
 from tests.certificates import makeAuthority
 from tests.documented import tables
@@ -138,6 +138,19 @@ class WebSocketClientTests(EndpointTestCase):
                     clientEndpoint(self.reactor, description)
                 self.assertIn(problem, str(caught.exception))
                 self.assertNotIn("\n", str(caught.exception))
+
+    def test_secrets(self) -> None:
+        """A query is neither in what logs show nor in an error; everything else is."""
+        for description, expected in (
+            ("wss://gw/x?token\\=a\\:b&c:timeout=5", "wss://gw/x?...:timeout=5"),
+            ("yamux:ws://gw:80/x?secret", "yamux:ws://gw:80/x?..."),
+            ("tcp:gw:80", "tcp:gw:80"),
+        ):
+            self.assertEqual(shown(description), expected)
+        for description in ("ws://192.0.2.1/?secret:color=red", "ws://192.0.2.1/?key=secret", "ws://a:80/?key=secret"):
+            with self.assertRaises(ValueError) as caught:
+                clientEndpoint(self.reactor, description)
+            self.assertNotIn("secret", str(caught.exception))
 
 
 class ServerTests(EndpointTestCase):
