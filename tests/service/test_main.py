@@ -92,6 +92,11 @@ class MainTests(SynchronousTestCase):
         self.assertEqual(self.status("tabby", "--no-auth", "--port", "0"), 0)
         self.assertEqual(ran, [["--nodaemon", "--pidfile=", "tabby-gateway", "--no-auth", "--port", "0"]])
 
+    def test_exitStatus(self) -> None:
+        """A service whose options have an exit status by the end gives it to the command."""
+        self.patch(twistd, "runApp", lambda config: setattr(config.subOptions, "exitStatus", 1))
+        self.assertEqual(self.status("relay", "--listen", "tcp:1", "--to", "tcp:2"), 1)
+
     def test_wordsOfThePersonOnly(self) -> None:
         """The process's own words are used when none are given."""
         self.patch(sys, "argv", ["gateway", "--version"])
