@@ -1,0 +1,281 @@
+"""
+How an agent reaches its gateway: by TLS, or by a WebSocket on it, through a proxy where there has to be one.
+
+    link = gatewayLink("wss://gw.example/agent", environ=os.environ)     # ValueError names the key
+    carrierEndpoint(reactor, link).connect(factory)                      # one attempt; fails with DialFailed
+
+Plain TCP is only for this machine. Files are read for each attempt, so that renewed ones are used without a restart.
+"""
+
+__all__ = ["ALPN", "SUBPROTOCOL", "GatewayLink", "Proxy", "carrierEndpoint", "gatewayLink", "parseProxy"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+from urllib.request import proxy_bypass
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.error import ConnectionClosed, NoProtocol
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.domain.addresses import parseAddress
+from gateway.domain.targets import Target, parseTarget
+from gateway.net.connectproxy import ConnectProxyEndpoint, HostEndpoint, ProxyCredentials
+from gateway.net.dial import DialFailed, DialFailure, IReactorDial
+from gateway.net.peek import become
+from gateway.net.tls import CertificateError
+from gateway.net.tlsclient import ClientTrust, clientConnectionCreator, explainTLS
+from gateway.net.websocketendpoints import WebSocketClientEndpoint
+from gateway.wire.upgraderequest import WebSocketRequest, parseWebSocketURL
+
+ALPN = b"gateway/1"
+SUBPROTOCOL = "gateway.v1"
+"""What a carrier says that it carries (C{docs/reference/protocols/agent.md}, "Carrier")."""
+
+HTTPS_PORT = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """
+    An HTTP proxy to go through.
+
+    @ivar isSecure: it is spoken to by TLS.
+    """
+
+    host: str
+    port: int
+    isSecure: bool = False
+    credentials: ProxyCredentials | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLink:
+    """
+    Where a gateway is, and how to get there.
+
+    @ivar to: as it was written.
+    @ivar request: for a WebSocket; C{None} without one.
+    @ivar trust: C{None} without TLS.
+    """
+
+    to: str
+    host: str
+    port: int
+    request: WebSocketRequest | None = None
+    trust: ClientTrust | None = None
+    proxy: Proxy | None = field(default=None, repr=False)
+
+    @property
+    def carrier(self) -> Literal["websocket", "tls", "plain"]:
+        """What the session runs on, for people."""
+        if self.request is not None:
+            return "websocket"
+        return "plain" if self.trust is None else "tls"
+
+
+def gatewayLink(
+    to: str,
+    *,
+    authorities: str | None = None,
+    pin: str | None = None,
+    certificate: str | None = None,
+    key: str | None = None,
+    proxy: str | None = None,
+    environ: Mapping[str, str],
+) -> GatewayLink:
+    """
+    @param to: C{wss://HOST/PATH}, C{tls://HOST:PORT}, or of this machine C{ws://} and C{tcp://}.
+    @param proxy: as for L{parseProxy}; empty: none; C{None}: that of the environment.
+    @param environ: where C{HTTPS_PROXY} and C{NO_PROXY} are.
+    @raise ValueError: something cannot be; the text names the key.
+    """
+    scheme, host, port, request = _parseTo(to)
+    isSecure = scheme in ("wss", "tls")
+    if not isSecure and not _isLoopback(host):
+        raise ValueError(f"to: {scheme}:// is not encrypted, so it is for this machine only: write wss:// or tls://")
+    if not isSecure and (authorities, pin, certificate, key) != (None, None, None, None):
+        raise ValueError("ca, pin, certificate and key are for wss:// and tls://")
+    trust = ClientTrust(authorities, pin, certificate, key) if isSecure else None
+    if proxy is None:
+        proxy = _environmentProxy(host, port, environ) if isSecure else ""
+    try:
+        way = parseProxy(proxy) if proxy else None
+    except ValueError as e:
+        raise ValueError(f"proxy: {e}") from None
+    return GatewayLink(to, host, port, request, trust, way)
+
+
+def _parseTo(to: str) -> tuple[str, str, int, WebSocketRequest | None]:
+    scheme, separator, rest = to.partition("://")
+    scheme = scheme.lower()
+    try:
+        if separator and scheme in ("wss", "ws"):
+            _, host, port, request = parseWebSocketURL(to)
+            return scheme, host, port, replace(request, subprotocols=(SUBPROTOCOL,))
+        if separator and scheme in ("tls", "tcp"):
+            target = parseTarget(rest.removesuffix("/"), HTTPS_PORT if scheme == "tls" else None)
+            return scheme, target.host, target.port, None
+    except ValueError as e:
+        raise ValueError(f"to: {e}") from None
+    raise ValueError(f"to: a gateway is written wss://HOST/PATH or tls://HOST:PORT, unlike {to!a:.40}")
+
+
+def _isLoopback(host: str) -> bool:
+    address = parseAddress(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def _environmentProxy(host: str, port: int, environ: Mapping[str, str]) -> str:
+    """What C{HTTPS_PROXY} says, unless C{NO_PROXY} holds the host. Programs write both in either case."""
+    proxy = environ.get("https_proxy") or environ.get("HTTPS_PROXY") or ""
+    exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if _isLoopback(host) or proxy_bypass(f"{host}:{port}", {"no": exceptions}):
+        return ""
+    return proxy
+
+
+def parseProxy(text: str) -> Proxy:
+    """
+    @param text: C{http://HOST:PORT}, with C{USER:PASSWORD@} before the host or not; the scheme may be left out.
+    @raise ValueError: it is none. The text has no part of a password.
+    """
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/") or parts.query:
+        raise ValueError("a proxy is written http://HOST:PORT")
+    target = Target(parseTarget(f"[{host}]:1" if ":" in host else f"{host}:1").host, port or _PROXY_PORTS[parts.scheme])
+    credentials = None
+    if parts.username is not None:
+        credentials = ProxyCredentials(unquote(parts.username), unquote(parts.password or ""))
+    return Proxy(target.host, target.port, parts.scheme == "https", credentials)
+
+
+_PROXY_PORTS = {"http": 80, "https": 443}
+
+
+def carrierEndpoint(reactor: IReactorDial, link: GatewayLink) -> IStreamClientEndpoint:
+    """
+    @return: makes a carrier to the gateway. C{connect} may be cancelled, and fails with L{DialFailed}. It has no time
+        limit of its own.
+    """
+    return _Carrier(reactor, link)
+
+
+@implementer(IStreamClientEndpoint)
+class _Carrier:
+    def __init__(self, reactor: IReactorDial, link: GatewayLink) -> None:
+        self._reactor = reactor
+        self._link = link
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        try:
+            endpoint = self._endpoint()
+        except (CertificateError, ValueError) as e:
+            return fail(DialFailed(DialFailure.OTHER, f"{e}."))
+        return endpoint.connect(factory).addErrback(_typed)
+
+    def _endpoint(self) -> IStreamClientEndpoint:
+        """
+        @raise CertificateError: a file cannot be used.
+        """
+        reactor, link = self._reactor, self._link
+        endpoint: IStreamClientEndpoint
+        if link.proxy is None:
+            endpoint = HostEndpoint(reactor, link.host, link.port)
+        else:
+            endpoint = HostEndpoint(reactor, link.proxy.host, link.proxy.port)
+            if link.proxy.isSecure:
+                endpoint = wrapClientTLS(
+                    clientConnectionCreator(link.proxy.host, ClientTrust()), endpoint, clock=reactor
+                )
+            endpoint = ConnectProxyEndpoint(reactor, endpoint, link.host, link.port, credentials=link.proxy.credentials)
+        if link.trust is not None:
+            alpn = [ALPN] if link.request is None else []
+            endpoint = wrapClientTLS(clientConnectionCreator(link.host, link.trust, alpn), endpoint, clock=reactor)
+        if link.request is not None:
+            return WebSocketClientEndpoint(reactor, endpoint, link.request)
+        return endpoint if link.trust is None else _Agreed(endpoint)
+
+
+def _typed(failure: Failure) -> Failure:
+    return Failure(DialFailed.fromFailure(failure))
+
+
+@implementer(IHandshakeListener)
+class _Handshake(Protocol):
+    """Is on a TLS connection until the handshake is done, and becomes the protocol that it is for."""
+
+    transport: TLSMemoryBIOProtocol
+
+    def __init__(self, factory: IProtocolFactory) -> None:
+        self._factory = factory
+        self._chosen: IProtocol | None = None
+        self._over = False
+        self.done: Deferred[IProtocol] = Deferred(lambda _: self._giveUp())
+
+    def _giveUp(self) -> None:
+        self._over = True
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def handshakeCompleted(self) -> None:
+        if self._over:
+            return
+        if self.transport.negotiatedProtocol != ALPN:
+            self._giveUp()
+            details = f"The server speaks TLS, but not our protocol (ALPN {ALPN.decode()})."
+            self.done.errback(DialFailed(DialFailure.OTHER, details))
+            return
+        chosen = self._factory.buildProtocol(self.transport.getPeer())
+        if chosen is None:
+            self._giveUp()
+            self.done.errback(NoProtocol())
+            return
+        self._chosen = chosen
+        become(self, chosen)
+        chosen.makeConnection(self.transport)
+        self.done.callback(chosen)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._chosen is not None:
+            self._chosen.connectionLost(reason)
+        elif not self._over:
+            self._over = True
+            if (trouble := explainTLS(reason)) is not None:
+                self.done.errback(DialFailed(DialFailure.OTHER, trouble))
+            elif reason.check(ConnectionClosed):
+                details = "The server ended the connection before there was TLS."
+                self.done.errback(DialFailed(DialFailure.UNREACHABLE, details))
+            else:
+                self.done.errback(reason)
+
+
+@implementer(IStreamClientEndpoint)
+class _Agreed:
+    """
+    Connects by TLS to somebody who speaks our protocol.
+
+    Twisted's endpoint is done when TCP is, and whoever it was for is told nothing of why there is no TLS.
+    """
+
+    def __init__(self, inner: IStreamClientEndpoint) -> None:
+        self._inner = inner
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        handshake = _Handshake(factory)
+        return self._inner.connect(ClientFactory.forProtocol(lambda: handshake)).addCallback(lambda _: handshake.done)

@@ -1,0 +1,308 @@
+"""
+One session of an agent with its gateway, from the dial to the end; the agent's side.
+
+    session = ClientSession(reactor, owner, register, visitors)
+    session.connect(carrierEndpoint(reactor, link))     # owner.gotAck(session, ack), and some day owner.sessionOver
+    session.update(services, targets=False)
+    session.drain(30.0, "The agent is stopping.")
+
+The gateway's side is L{gateway.service.agentsession}; what is said is specified in
+C{docs/reference/protocols/agent.md}.
+"""
+
+__all__ = ["ClientSession", "ISessionOwner", "SessionEnd"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone, TimeoutError
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Interface
+
+from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.interfaces import IStreamTransport
+from gateway.net.mux import MuxSession, MuxSettings
+from gateway.net.tlsclient import explainTLS
+from gateway.wire.agentcontrol import (
+    Ack,
+    ControlReader,
+    Drain,
+    Message,
+    Ping,
+    Pong,
+    Refused,
+    Register,
+    Service,
+    Update,
+    encode,
+)
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.window import WindowBudget
+
+DIAL_TIMEOUT = 20.0
+"""Seconds for the carrier: name, proxy, TCP, TLS and WebSocket together."""
+
+REGISTER_TIMEOUT = 10.0
+"""Seconds for the gateway to answer the registration."""
+
+_LOOK = 0.25
+"""Seconds between looks whether the last visitor has left a session that drains."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """
+    Why a session is over, or never was one.
+
+    @ivar problem: a sentence for a person.
+    @ivar code: the gateway's, if it refused the session: a L{SessionError}, or one of a newer gateway's.
+    """
+
+    problem: str
+    code: str = ""
+
+
+class ISessionOwner(Interface):
+    """Who is told what becomes of a session."""
+
+    def gotAck(session: "ClientSession", ack: Ack) -> None:
+        """The gateway answers C{register} or C{update}, or says what it said before in a new way."""
+
+    def gotDrain(session: "ClientSession", drain: Drain) -> None:
+        """The gateway takes no more, and ends the session when its visitors have left."""
+
+    def sessionOver(session: "ClientSession", end: SessionEnd) -> None:
+        """The carrier is gone, or there never was one. Called once, last."""
+
+
+class ClientSession:
+    """
+    One attempt, and what comes of it.
+
+    @param register: the first message.
+    @param visitors: makes the protocols of streams that the gateway opens.
+    @ivar mux: for streams of our own, once the gateway has acknowledged.
+    @ivar attachedAt: the clock's seconds of the first C{ack}; C{None} before.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        owner: ISessionOwner,
+        register: Register,
+        visitors: IProtocolFactory,
+        *,
+        settings: MuxSettings | None = None,
+        windows: WindowBudget | None = None,
+    ) -> None:
+        self.attachedAt: float | None = None
+        self._clock = clock
+        self._owner = owner
+        self._register = register
+        self._request = register.request
+        self._dial: Deferred[IProtocol] | None = None
+        self._control: _ControlStream | None = None
+        self._end: SessionEnd | None = None
+        self._isLost = False
+        self._isOver = False
+        self._isDraining = False
+        self._timer: IDelayedCall | None = None  # for the ack, and later for the end of the drain
+        self._lookTimer: IDelayedCall | None = None
+        self.mux = MuxSession(
+            clock,
+            client=True,
+            factory=_Gate(self, visitors),
+            settings=settings,
+            budget=windows,
+            name="gateway",
+            ended=self._ended,
+        )
+
+    # -- Beginning
+
+    def connect(self, endpoint: IStreamClientEndpoint) -> None:
+        """Dial, and register."""
+        dial = self._dial = endpoint.connect(ClientFactory.forProtocol(lambda: self.mux))
+        dial.addTimeout(DIAL_TIMEOUT, self._clock, onTimeoutCancel=_tooSlow)
+        dial.addCallbacks(self._dialled, self._notDialled)
+        dial.addErrback(partial(self._log.failure, "a session with the gateway failed", event="gateway.defect"))
+
+    def _dialled(self, mux: object) -> None:
+        self._dial = None
+        if self._isLost:
+            assert self._end is not None
+            self._finish(self._end)
+            return
+        self._control = control = _ControlStream(self)
+        self.mux.open(ClientFactory.forProtocol(lambda: control))
+        self._send(self._register)
+        self._timer = self._clock.callLater(REGISTER_TIMEOUT, self._late)
+
+    def _notDialled(self, failure: Failure) -> None:
+        self._dial = None
+        self._finish(self._end or SessionEnd(DialFailed.fromFailure(failure).details))
+
+    def _late(self) -> None:
+        self._timer = None
+        self._end = SessionEnd("The gateway did not answer the registration in time.")
+        self.mux.abortConnection()
+
+    def _stopClock(self) -> None:
+        for timer in (self._timer, self._lookTimer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._lookTimer = None
+
+    # -- The control stream
+
+    def _send(self, message: Message) -> None:
+        if self._control is not None and not self._control.over:
+            self._control.transport.write(encode(message))
+
+    def gotMessage(self, message: Message) -> None:
+        """The gateway says something."""
+        match message:
+            case Ack():
+                if self.attachedAt is None:
+                    self._stopClock()
+                    self.attachedAt = self._clock.seconds()
+                self._owner.gotAck(self, message)
+            case Ping(id=number):
+                self._send(Pong(id=number))
+            case Drain():
+                self._owner.gotDrain(self, message)
+            case Refused():
+                self._end = SessionEnd(message.details, message.code or "refused")
+                self.mux.close()
+
+    def failed(self, error: RemoteProtocolError) -> None:
+        """What came on the control stream is not the protocol."""
+        self._end = SessionEnd(f"The gateway does not keep to the protocol: {error.details}")
+        self._send(Refused(code=error.code, details=error.details))
+        self.mux.close()
+
+    def controlLost(self) -> None:
+        """The gateway ended the control stream, and so the session; or the session is gone."""
+        self.mux.close()
+
+    def update(self, services: Sequence[Service], *, targets: bool) -> None:
+        """Say what is served from now on."""
+        self._request += 1
+        self._send(Update(services=tuple(services), targets=targets, request=self._request))
+
+    # -- Ending
+
+    def drain(self, seconds: float, reason: str) -> None:
+        """Take no more visitors, and end the session when the last one has left, or when time is up."""
+        if self.attachedAt is None or self._isOver:
+            self.close()
+            return
+        if not self._isDraining:
+            self._isDraining = True
+            self._send(Drain(seconds=seconds, reason=reason))
+            self.mux.goAway()
+        self._stopClock()
+        self._timer = self._clock.callLater(seconds, self._drainOver)
+        self._look()
+
+    def _look(self) -> None:
+        self._lookTimer = None
+        if self.mux.streamCount > 1:
+            self._lookTimer = self._clock.callLater(_LOOK, self._look)
+        elif self._control is not None and not self._control.over:
+            self._control.transport.loseConnection()
+
+    def _drainOver(self) -> None:
+        self._timer = None
+        self.mux.close()
+
+    def close(self) -> None:
+        """End the session, or the attempt, at once."""
+        if self._end is None:
+            self._end = SessionEnd("The agent ended the session.")
+        if self._dial is not None:
+            self._dial.cancel()
+        elif not self._isOver:
+            self.mux.close()
+
+    def _ended(self, reason: Failure) -> None:
+        self._isLost = True
+        self._end = self._end or SessionEnd(_explain(reason))
+        if self._dial is None:  # otherwise that is told first
+            self._finish(self._end)
+
+    def _finish(self, end: SessionEnd) -> None:
+        self._isOver = True
+        self._stopClock()
+        self._owner.sessionOver(self, end)
+
+
+def _tooSlow(result: object, timeout: float) -> object:
+    if isinstance(result, Failure) and result.check(CancelledError, ConnectingCancelledError, DialFailed):
+        raise DialFailed(DialFailure.TIMEOUT, f"The gateway did not answer within {timeout:g} seconds.")
+    return result
+
+
+def _explain(reason: Failure) -> str:
+    error = reason.value
+    if isinstance(error, RemoteProtocolError):
+        return f"The gateway does not keep to the protocol: {error.details}"
+    if isinstance(error, TimeoutError):
+        return "The gateway does not answer any more."
+    if isinstance(error, ConnectionDone):
+        return "The gateway closed the connection."
+    return explainTLS(reason) or "The connection to the gateway was lost."
+
+
+class _Gate(ServerFactory):
+    """Takes no streams before the registration is acknowledged."""
+
+    noisy = False
+
+    def __init__(self, session: ClientSession, visitors: IProtocolFactory) -> None:
+        self._session = session
+        self._visitors = visitors
+
+    def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
+        if self._session.attachedAt is None:
+            return None
+        return self._visitors.buildProtocol(address)  # type: ignore[arg-type]  # None is the interface's too
+
+
+class _ControlStream(Protocol):
+    """The first stream of a session, at the agent's end."""
+
+    transport: IStreamTransport
+
+    def __init__(self, session: ClientSession) -> None:
+        self.over = False
+        self._session = session
+        self._reader = ControlReader(client=True)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.over:
+            return
+        try:
+            for message in self._reader.receive(data):
+                self._session.gotMessage(message)
+        except RemoteProtocolError as e:
+            self._session.failed(e)
+            self.over = True
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.over = True
+        self._session.controlLost()

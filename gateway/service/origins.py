@@ -1,0 +1,178 @@
+"""
+What an agent's visitors are led to: the origins of its services, and targets that its rules allow.
+
+An origin is a program that people want to reach, as the agent sees it: a host and port, or a UNIX socket. It may want
+to be told who the visitor is, in a PROXY header before all else; that comes from the stream's preamble::
+
+    origins = Origins(reactor, RelaySettings())
+    origins.services = {"web": Origin("http", parseOrigin("127.0.0.1:8080"))}
+    IncomingStreams(reactor, origins.decide, ended=report)
+"""
+
+__all__ = ["IReactorOrigins", "Origin", "Origins", "ProxyProtocol", "originEndpoint", "parseOrigin"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorUNIX, IStreamClientEndpoint, ITransport
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.domain.addresses import normaliseHost
+from gateway.domain.targets import ITargetPolicy, Target, parseTarget
+from gateway.net.connectproxy import HostEndpoint
+from gateway.net.dial import DialFailed, DialFailure, IReactorDial
+from gateway.net.peek import become
+from gateway.net.relay import RelaySettings
+from gateway.service.target import TargetEndpoint
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.preamble import Preamble, StreamError
+from gateway.wire.proxyheader import ProxyHeader, encodeV1, encodeV2
+
+UNIX = "unix:"
+"""What a UNIX socket's path is written after."""
+
+ProxyProtocol = Literal["none", "v1", "v2"]
+ServiceKind = Literal["tls", "http", "tcp", "udp"]
+
+
+class IReactorOrigins(IReactorDial, IReactorUNIX):
+    """What reaching origins needs of a reactor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """
+    Where a service leads to.
+
+    @ivar kind: of the service.
+    @ivar address: a host and port, or the path of a UNIX socket.
+    @ivar connectTimeout: seconds.
+    """
+
+    kind: ServiceKind
+    address: Target | str
+    proxyProtocol: ProxyProtocol = "none"
+    connectTimeout: float = 10.0
+
+    def __str__(self) -> str:
+        return UNIX + self.address if isinstance(self.address, str) else str(self.address)
+
+
+def parseOrigin(text: str, kind: ServiceKind = "tcp") -> Target | str:
+    """
+    @param text: C{HOST:PORT}, with brackets around an IPv6 address, or C{unix:/PATH}.
+    @raise ValueError: with a sentence that says what is wrong.
+    """
+    if not text.startswith(UNIX):
+        return parseTarget(text)
+    path = text.removeprefix(UNIX)
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError(f"The path of a UNIX socket begins with a slash, unlike {path!a:.60}.")
+    if kind == "udp":
+        raise ValueError("A UDP service's origin is HOST:PORT.")
+    return path
+
+
+def originEndpoint(reactor: IReactorOrigins, origin: Origin, header: ProxyHeader) -> IStreamClientEndpoint:
+    """
+    @param header: what the origin may be told of the visitor.
+    @return: how to connect to an origin once.
+    """
+    endpoint: IStreamClientEndpoint
+    if isinstance(origin.address, str):
+        endpoint = UNIXClientEndpoint(reactor, origin.address, timeout=origin.connectTimeout)
+    else:
+        endpoint = HostEndpoint(reactor, origin.address.host, origin.address.port)
+    match origin.proxyProtocol:
+        case "v1":
+            return _HeaderEndpoint(endpoint, encodeV1(header))
+        case "v2":
+            return _HeaderEndpoint(endpoint, encodeV2(header))
+        case "none":
+            return endpoint
+
+
+class _Headed(Protocol):
+    """Says something when the connection is made, before the protocol that it is for."""
+
+    def __init__(self, protocol: IProtocol, header: bytes) -> None:
+        self.protocol = protocol
+        self._header = header
+        become(self, protocol)  # now: what is beneath looks at this but once
+
+    def makeConnection(self, transport: ITransport) -> None:
+        transport.write(self._header)
+        self.protocol.makeConnection(transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.protocol.connectionLost(reason)
+
+
+class _HeadedFactory(ClientFactory):
+    """Puts a header before each connection of another factory."""
+
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory, header: bytes) -> None:
+        self._factory = factory
+        self._header = header
+
+    def buildProtocol(self, address: object) -> _Headed | None:
+        protocol = self._factory.buildProtocol(address)  # type: ignore[arg-type]  # None is the interface's too
+        return None if protocol is None else _Headed(protocol, self._header)
+
+
+@implementer(IStreamClientEndpoint)
+class _HeaderEndpoint:
+    """Connects as another endpoint does, and sends a header first."""
+
+    def __init__(self, inner: IStreamClientEndpoint, header: bytes) -> None:
+        self._inner = inner
+        self._header = header
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        @return: as the inner endpoint's.
+        """
+        connecting = self._inner.connect(_HeadedFactory(factory, self._header))
+        return connecting.addCallback(lambda headed: cast(_Headed, headed).protocol)
+
+
+class Origins:
+    """
+    Decides where streams lead.
+
+    @param settings: of the relays. Each service has a dial timeout of its own.
+    @ivar services: the origins by the keys of their services; may be exchanged at any time.
+    @ivar policy: which targets may be named; C{None}: none. May be exchanged, too.
+    """
+
+    def __init__(self, reactor: IReactorOrigins, settings: RelaySettings) -> None:
+        self.services: Mapping[str, Origin] = {}
+        self.policy: ITargetPolicy | None = None
+        self.settings = settings
+        self._reactor = reactor
+
+    def decide(self, preamble: Preamble) -> tuple[IStreamClientEndpoint, RelaySettings]:
+        """
+        @raise RemoteProtocolError: C{unknown-service}.
+        @raise DialFailed: the target is none, or may not be reached.
+        """
+        if isinstance(preamble.to, str):
+            origin = self.services.get(preamble.to)
+            if origin is None:
+                raise RemoteProtocolError(StreamError.UNKNOWN_SERVICE, "The agent has no service of that name.")
+            settings = replace(self.settings, dialTimeout=origin.connectTimeout)
+            return originEndpoint(self._reactor, origin, preamble.header), settings
+        if self.policy is None:
+            raise DialFailed(DialFailure.DENIED, "This agent lets nobody name targets.")
+        try:
+            target = Target(normaliseHost(preamble.to.host), preamble.to.port)
+        except ValueError as e:
+            raise DialFailed(DialFailure.DENIED, str(e)) from None
+        return TargetEndpoint(self._reactor, target, self.policy), self.settings
