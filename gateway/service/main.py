@@ -39,6 +39,12 @@ def _relay(arguments: Sequence[str]) -> int:
     return _runService("relay", "relay", RelayOptions(), arguments)
 
 
+def _agent(arguments: Sequence[str]) -> int:
+    from gateway.service.agentoptions import AgentOptions
+
+    return _runService("agent", "gateway-agent", AgentOptions(), arguments)
+
+
 def _tabbyToken(arguments: Sequence[str]) -> int:
     from gateway.service.tabbytoken import TokenOptions
 
@@ -51,6 +57,7 @@ def _tabbyToken(arguments: Sequence[str]) -> int:
 
 
 COMMANDS = {
+    "agent": Command("Run an agent, which attaches to a gateway and leads to what is near it", _agent),
     "relay": Command("Relay from any endpoint to any other", _relay),
     "tabby": Command("Run a connection gateway for Tabby Web", _tabby),
     "tabby-token": Command("Make, list and revoke the named tokens of a Tabby gateway", _tabbyToken),

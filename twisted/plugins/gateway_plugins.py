@@ -15,3 +15,10 @@ relay = ServiceMaker(
     "A relay from any endpoint to any other: TCP, TLS, WebSocket, yamux, UNIX sockets, standard input and output",
     "relay",
 )
+
+agent = ServiceMaker(
+    "Gateway agent",
+    "gateway.service.agent_tap",
+    "The agent end of the tunnel: attaches to a gateway, and leads its visitors to what is near the agent",
+    "gateway-agent",
+)
