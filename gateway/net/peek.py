@@ -37,8 +37,13 @@ def become(placeholder: Protocol, chosen: IProtocol) -> None:
     Make a protocol pass on what its transport calls, but for C{connectionLost}, to another one.
 
     The transport goes on calling the placeholder, so its entry points become the chosen one's own, and no byte passes
-    through a second frame. Whether it half-closes is decided by the interfaces that it provides, so these do too.
+    through a second frame. Whether it half-closes is decided by the interfaces that it provides, so these do too. What
+    becomes of a L{Peek} becomes of the placeholder before it as well.
     """
+    if isinstance(placeholder, Peek) and placeholder.before is not None:
+        become(placeholder.before, chosen)
+    if isinstance(chosen, Peek):
+        chosen.before = placeholder
     names = ["dataReceived"]
     if IHalfCloseableProtocol.providedBy(chosen):
         directlyProvides(placeholder, providedBy(chosen))
@@ -53,13 +58,16 @@ class Peek(Protocol):
 
     @param decide: takes all bytes so far, never empty; returns the protocol to become, or C{None} for more bytes;
         raises L{RemoteProtocolError} when nothing fits. What it returns must not replace its own C{dataReceived}
-        later, so it cannot be another L{Peek} (but may be TLS with one inside).
+        later, unless it is another L{Peek}.
     @param failed: told why nothing became of the connection: a L{RemoteProtocolError} or a L{PeekFailed}. Not told of
         one that leaves without a byte (a port scan, a health check) or is broken off.
     @param limit: bytes that may be looked at.
     @param timeout: seconds until the decision must be made.
     @param lost: called last of all when the connection is gone, whatever it became.
+    @ivar before: the placeholder that became this one.
     """
+
+    before: Protocol | None = None
 
     def __init__(
         self,

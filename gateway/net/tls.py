@@ -87,7 +87,9 @@ def useAuthorities(context: SSL.Context, authorities: str) -> None:
     _use(authorities, lambda _: context.load_verify_locations(authorities), "not CA certificates in PEM")
 
 
-def _serverContext(certificate: str, privateKey: str, authority: str | None, alpn: Sequence[bytes]) -> SSL.Context:
+def _serverContext(
+    certificate: str, privateKey: str, authority: str | None, alpn: Sequence[bytes], demands: bool
+) -> SSL.Context:
     context = newContext(SSL.TLS_SERVER_METHOD)
     context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
     # OpenSSL refuses to resume the session of a client that has a certificate in a context without this.
@@ -97,7 +99,7 @@ def _serverContext(certificate: str, privateKey: str, authority: str | None, alp
         useAuthorities(context, authority)
         # So that a browser offers the right certificate.
         _use(authority, lambda _: context.load_client_ca(os.fsencode(authority)), "not CA certificates in PEM")
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+        context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if demands else 0))
 
     def select(_: SSL.Connection, offered: Sequence[bytes]) -> bytes:
         for protocol in alpn:
@@ -120,6 +122,7 @@ class CertificateFiles:
     When changed files cannot be used the old certificate stays in use and one error is logged for each change.
 
     @param authority: PEM file of the CAs that client certificates must come from; C{None}: no client certificates.
+    @param demands: whether a client without a certificate is turned away, where there is an authority.
     @param alpn: the application protocols spoken here, best first (RFC 7301). A client that offers others only is
         turned away; for one that offers none, C{negotiatedProtocol} of the transport is C{None}.
     @raise CertificateError: when the files cannot be used at the start.
@@ -134,15 +137,17 @@ class CertificateFiles:
         authority: str | None = None,
         *,
         alpn: Sequence[bytes] = (),
+        demands: bool = True,
         clock: IReactorTime,
     ) -> None:
         self._paths = (certificate, privateKey, authority)
         self._alpn = tuple(alpn)
+        self._demands = demands
         self._clock = clock
         self._checked = clock.seconds()
         # First the look, then the reading: a change between the two is found by the next look.
         self._seen = self._look()
-        self._context = _serverContext(*self._paths, self._alpn)
+        self._context = _serverContext(*self._paths, self._alpn, self._demands)
 
     def _look(self) -> list[tuple[int, ...] | None]:
         found: list[tuple[int, ...] | None] = []
@@ -167,7 +172,7 @@ class CertificateFiles:
             return
         self._seen = seen
         try:
-            self._context = _serverContext(*self._paths, self._alpn)
+            self._context = _serverContext(*self._paths, self._alpn, self._demands)
         except CertificateError as e:
             self._log.error(
                 "the changed certificate is not used, the old one stays: {problem}",

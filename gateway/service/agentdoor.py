@@ -36,6 +36,7 @@ from gateway.domain.registry import Registry
 from gateway.domain.routes import Place
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.mux import MuxSession, MuxSettings
+from gateway.net.muxdeadlines import monotonic
 from gateway.service.agentsession import AgentSession
 from gateway.service.attached import IAgentSession
 from gateway.service.logs import RefusalLog
@@ -78,6 +79,7 @@ class AgentDoor:
 
     @param clientStreams: makes the protocol of a stream that an agent opens beside its control stream.
     @ivar sessions: those of agents that have registered, whatever the dialect.
+    @ivar seconds: the time of pings: what C{lastPong} of a session is measured in.
     """
 
     _log = Logger()
@@ -96,6 +98,7 @@ class AgentDoor:
         wallClock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
+        self.seconds = monotonic(clock)
         self.registry = registry
         self.authority = authority
         self.settings = settings
@@ -109,21 +112,26 @@ class AgentDoor:
         self._refusals = RefusalLog(clock)
         self._empty: Deferred[None] | None = None
 
-    def arrive(self, host: str, carrier: str, *, certificate: str | None = None) -> IProtocol | None:
+    def arrive(
+        self, host: str, carrier: str, *, certificate: str | None = None, ticket: Ticket | None = None
+    ) -> IProtocol | None:
         """
         A carrier has come from an address.
 
         @param certificate: the fingerprint of the client certificate that it proved.
+        @param ticket: of L{admit}, if it was asked already.
         @return: the protocol to put on it; C{None} to drop it.
         """
-        ticket = self.admit(host)
+        ticket = ticket or self.admit(host)
         return None if ticket is None else AgentArrival(self, host, carrier, certificate, ticket).mux
 
     def admit(self, host: str) -> Ticket | None:
         """Count a carrier from an address, if there is room for it."""
+        if self.draining:
+            return None
         answer = self._admission.admit(host, self.clock.seconds())
         if isinstance(answer, Ticket):
-            return None if self.draining else answer
+            return answer
         self._refusals.refused(answer.value, host)
         return None
 

@@ -93,7 +93,7 @@ class AgentSession:
         self._software = register.software
         self._peer = peer
         self._carrier = carrier
-        self._since = door.clock.seconds()
+        self._since = door.seconds()
         self._services: Sequence[Service] = ()
         self._takesTargets = register.targets
         self._request = 0
@@ -213,7 +213,7 @@ class AgentSession:
         self._down += down
 
     def facts(self) -> SessionFacts:
-        now = self._door.clock.seconds()
+        now = self._door.seconds()
         heard = self._mux.lastPong
         return SessionFacts(
             agent=self.agent,

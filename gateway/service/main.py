@@ -56,8 +56,33 @@ def _tabbyToken(arguments: Sequence[str]) -> int:
         raise _Refused(f"gateway tabby-token: error: {e}") from None
 
 
+def _serve(arguments: Sequence[str]) -> int:
+    from gateway.service.gatewayoptions import GatewayOptions
+
+    return _runService("serve", "gateway", GatewayOptions(), arguments)
+
+
+def _checkConfig(arguments: Sequence[str]) -> int:
+    from gateway.service.checkconfig import CheckOptions
+
+    options = CheckOptions()
+    _parse("check-config", options, arguments)
+    return options.run()
+
+
+def _secret(arguments: Sequence[str]) -> int:
+    from gateway.service.secretcommand import SecretOptions
+
+    options = SecretOptions()
+    _parse("secret", options, arguments)
+    return options.run()
+
+
 COMMANDS = {
     "agent": Command("Run an agent, which attaches to a gateway and leads to what is near it", _agent),
+    "serve": Command("Run a gateway that agents attach to", _serve),
+    "check-config": Command("Say what is wrong with a configuration, or what it means", _checkConfig),
+    "secret": Command("Make a secret for an agent, and the hash that the gateway knows it by", _secret),
     "relay": Command("Relay from any endpoint to any other", _relay),
     "tabby": Command("Run a connection gateway for Tabby Web", _tabby),
     "tabby-token": Command("Make, list and revoke the named tokens of a Tabby gateway", _tabbyToken),

@@ -11,9 +11,33 @@ target, whose number has no bound::
 
 __all__ = ["Metrics"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+
+class _Values(Collector):
+    """Asks for values when they are shown."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        values: Callable[[], Iterable[tuple[Sequence[str], float]]],
+    ) -> None:
+        self._name = name
+        self._text = text
+        self._labels = labels
+        self._values = values
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, value in self._values():
+            family.add_metric(labels, value)
+        yield family
 
 
 class Metrics:
@@ -42,7 +66,12 @@ class Metrics:
         """Show a value that somebody else keeps."""
         Gauge(f"txgateway_{name}", text, registry=self._registry).set_function(value)
 
+    def gauges(
+        self, name: str, text: str, *labels: str, values: Callable[[], Iterable[tuple[Sequence[str], float]]]
+    ) -> None:
+        """Show values that somebody else keeps, each with its labels."""
+        self._registry.register(_Values(f"txgateway_{name}", text, labels, values))
+
     def render(self) -> bytes:
         """All of it in the Prometheus text format."""
         return generate_latest(self._registry)
-

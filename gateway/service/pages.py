@@ -7,8 +7,9 @@ page's address instead of the gateway's. So a plain request is answered with wha
     response = statusPage("wss://gw.example.com")
 """
 
-__all__ = ["errorPage", "statusPage", "webSocketURL"]
+__all__ = ["errorPage", "statusPage", "tablePage", "webSocketURL"]
 
+from collections.abc import Iterable, Sequence
 from html import escape
 from http import HTTPStatus
 
@@ -28,6 +29,8 @@ _PAGE = """<!DOCTYPE html>
 :root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }}
 body {{ max-width: 38rem; margin: 12vh auto; padding: 0 1rem }}
 h1 {{ font-size: 1.4rem }}
+table {{ border-collapse: collapse }}
+th, td {{ text-align: left; padding: .2rem .8rem .2rem 0; white-space: nowrap }}
 code {{ font-size: 1.1rem; padding: .2rem .5rem; border: 1px solid #8886; border-radius: .3rem; user-select: all }}
 </style>
 <h1>{title}</h1>
@@ -67,3 +70,15 @@ def errorPage(status: int, details: str, headers: tuple[tuple[str, str], ...] = 
     @param details: a sentence or more for a person.
     """
     return _page(status, f"{status} {HTTPStatus(status).phrase}", f"<p>{escape(details)}</p>", headers)
+
+
+def tablePage(title: str, summary: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Response:
+    """
+    @param rows: of as many texts as there are columns.
+    """
+
+    def line(kind: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in cells) + "</tr>"
+
+    lines = [line("th", columns), *(line("td", row) for row in rows)]
+    return _page(200, title, "\n".join([f"<p>{escape(summary)}</p>", "<table>", *lines, "</table>"]))

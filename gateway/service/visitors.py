@@ -3,18 +3,20 @@ Visitors: everybody who came through a door and is joined, or about to be, to a 
 
 What a door has to find out is which route is wanted. The rest is the same for all doors, and here::
 
-    ticket = visitors.admit(host, rules)                 # None: drop the connection
-    near = visitors.visit(route, visitor, ticket)        # a protocol to put on the visitor's connection
+    ticket = visitors.admit(host, rules, "tls")          # None: drop the connection
+    protocol = visitors.visit(route, visitor, ticket)    # None: the route has too many visitors
+    protocol.makeConnection(transport)                   # dials
 """
 
-__all__ = ["RouteLimits", "Visit", "Visitors"]
+__all__ = ["RouteLimits", "Visitors"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,7 +25,7 @@ from gateway.domain.limits import Admission, Ticket, TokenBucket
 from gateway.domain.routes import Replica, Route
 from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed, DialFailure
-from gateway.net.relay import Half, Outcome, Relay, RelaySettings
+from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
 from gateway.service.attached import IAgentSession, Visitor
 from gateway.service.destinations import RouteEndpoint
 from gateway.service.logs import RefusalLog
@@ -58,12 +60,44 @@ class _Usage:
         self.bytes = None if rate is None else (TokenBucket(rate, rate, now), TokenBucket(rate, rate, now))
 
 
-class Visit:
+_ENDED = (Cause.NEAR_CLOSED, Cause.FAR_CLOSED)
+
+
+class _Near(Half):
+    """
+    The visitor's side of a visit, which dials once it is there.
+    """
+
+    visit: "_Visit"
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.visit.start()
+
+    def finish(self, cause: str) -> None:
+        # A stream that was cut short may not look whole.
+        if cause in _ENDED:
+            super().finish(cause)
+        else:
+            self.cutOff()
+
+    def refuse(self, answer: bytes | None) -> None:
+        """There is nobody to join the visitor to."""
+        if self.transport is None or self.lost:
+            return
+        if answer is None:
+            self.cutOff()
+        else:
+            self.transport.write(answer)
+            self.transport.loseConnection()
+
+
+class _Visit:
     """
     One visitor and the service that they came for.
 
-    @param refused: told when there is nobody to join the visitor to, to answer in the door's own protocol. The door
-        closes the connection then.
+    @param refusal: what to say, in the door's own protocol, when there is nobody to join the visitor to; C{None} resets
+        the connection.
     """
 
     _log = Logger()
@@ -75,15 +109,14 @@ class Visit:
         usage: _Usage,
         visitor: Visitor,
         ticket: Ticket,
-        nearFactory: Callable[[Relay], Half],
-        refused: Callable[[DialFailed], None] | None,
+        refusal: Callable[[DialFailed], bytes] | None,
     ) -> None:
         self._visitors = visitors
         self._route = route
         self._usage = usage
         self._visitor = visitor
         self._ticket = ticket
-        self._refused = refused
+        self._refusal = refusal
         self._replica: Replica | None = None
         usage.connections += 1
         self.relay = Relay(
@@ -91,15 +124,20 @@ class Visit:
             self._ended,
             settings=visitors.settings,
             budget=visitors.budget,
-            nearFactory=nearFactory,
+            nearFactory=_Near,
             meter=None if usage.bytes is None else self._metered,
         )
+        self.near = cast(_Near, self.relay.near)
+        self.near.visit = self
 
     def start(self) -> None:
         """The visitor's connection is there: dial."""
         clock = self._visitors.clock
         endpoint = RouteEndpoint(self._route, self._visitor, clock, self._chosen)
-        self.relay.connect(endpoint).addErrback(self._failed)
+        self.relay.connect(endpoint).addCallbacks(self._joined, self._failed)
+
+    def _joined(self, none: None) -> None:
+        self._visitors.metrics.opened.inc()
 
     def _chosen(self, replica: Replica) -> None:
         self._replica = replica
@@ -125,13 +163,7 @@ class Visit:
             id=self._visitor.id.decode(),
             problem=error.details,
         )
-        near = self.relay.near
-        if near.transport is None or near.lost:
-            return
-        if self._refused is None:
-            near.cutOff()
-        else:
-            self._refused(error)
+        self.near.refuse(None if self._refusal is None else self._refusal(error))
 
     def _ended(self, outcome: Outcome) -> None:
         visitors, replica = self._visitors, self._replica
@@ -139,8 +171,7 @@ class Visit:
         self._ticket.release()
         visitors.over(self)
         if replica is not None and outcome.cause != "dial-failed":
-            session: IAgentSession = replica.attachment  # type: ignore[assignment]  # all are
-            session.moved(outcome.up, outcome.down)
+            cast(IAgentSession, replica.attachment).moved(outcome.up, outcome.down)
         visitors.metrics.closed.labels(outcome.cause).inc()
         visitors.metrics.bytes.labels("up").inc(outcome.up)
         visitors.metrics.bytes.labels("down").inc(outcome.down)
@@ -182,12 +213,12 @@ class Visitors:
         self.limits = limits
         self.budget = budget
         self.metrics = metrics
-        self.visits: set[Visit] = set()
+        self.visits: set[_Visit] = set()
         self.draining = False
         self._admission = admission
         self._refusals = RefusalLog(clock)
         self._usage: WeakKeyDictionary[Route, _Usage] = WeakKeyDictionary()
-        self._empty: Deferred[None] | None = None
+        self._emptied: list[Deferred[None]] = []
 
     def admit(self, host: str, rules: AccessRules, door: str) -> Ticket | None:
         """
@@ -218,13 +249,13 @@ class Visitors:
         visitor: Visitor,
         ticket: Ticket,
         *,
-        nearFactory: Callable[[Relay], Half] = Half,
-        refused: Callable[[DialFailed], None] | None = None,
-    ) -> Visit | None:
+        refusal: Callable[[DialFailed], bytes] | None = None,
+    ) -> IProtocol | None:
         """
         @param ticket: released when the visit is over.
-        @return: put its C{relay.near} on the visitor's connection and call C{start}; C{None}, when the route has too
-            many visitors already, and then the ticket is still the caller's.
+        @param refusal: what to say when nobody can be reached; C{None}: the connection is reset.
+        @return: put it on the visitor's connection, at once; C{None} when the route has too many visitors already, and
+            then the ticket is still the caller's.
         """
         limits, now = self.limits, self.clock.seconds()
         usage = self._usage.get(route)
@@ -235,32 +266,31 @@ class Visitors:
             self._refuse("too-many-for-route", visitor.host)
             return None
         ticket.authenticated()
-        visit = Visit(self, route, usage, visitor, ticket, nearFactory, refused)
+        visit = _Visit(self, route, usage, visitor, ticket, refusal)
         self.visits.add(visit)
-        return visit
+        return visit.near
 
-    def over(self, visit: Visit) -> None:
+    def over(self, visit: _Visit) -> None:
         """A visit is over."""
         self.visits.discard(visit)
-        if not self.visits and self._empty is not None:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
+        if not self.visits:
+            emptied, self._emptied = self._emptied, []
+            for each in emptied:
+                each.callback(None)
 
-    async def drain(self, seconds: float) -> None:
-        """Let nobody in any more, and wait until all have left; who has not, after so many seconds, is sent away."""
-        self.draining = True
-        if self.visits and seconds > 0:
-            self._empty = Deferred()
-            timer = self.clock.callLater(seconds, self.hurry)
-            await self._empty
-            if timer.active():
-                timer.cancel()
+    def empty(self) -> Deferred[None]:
+        """
+        @return: fires when there is no visit, which may be now.
+        """
+        empty: Deferred[None] = Deferred()
+        if self.visits:
+            self._emptied.append(empty)
+        else:
+            empty.callback(None)
+        return empty
+
+    def end(self) -> None:
+        """Send everybody away, as the gateway stops."""
         for visit in tuple(self.visits):
             visit.relay.end(SHUTDOWN)
         self._refusals.stop()
-
-    def hurry(self) -> None:
-        """Do not wait any longer."""
-        empty, self._empty = self._empty, None
-        if empty is not None:
-            empty.callback(None)

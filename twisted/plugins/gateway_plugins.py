@@ -16,6 +16,13 @@ relay = ServiceMaker(
     "relay",
 )
 
+gateway = ServiceMaker(
+    "Gateway",
+    "gateway.service.gateway_tap",
+    "The server end of the tunnel: agents attach to it, and visitors reach through it what is behind them",
+    "gateway",
+)
+
 agent = ServiceMaker(
     "Gateway agent",
     "gateway.service.agent_tap",

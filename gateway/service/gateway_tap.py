@@ -1,0 +1,33 @@
+"""
+C{twistd gateway}: what the twistd plugin loads.
+"""
+
+__all__ = ["Options", "makeService"]
+
+import os
+import sys
+from functools import partial
+from typing import cast
+
+from twisted.application.service import IService
+
+from gateway.service.configuration import ConfigurationError
+from gateway.service.gatewayoptions import GatewayOptions as Options
+from gateway.service.gatewayservice import GatewayService, IReactor
+from gateway.service.gatewaysettings import readGatewaySettings
+
+
+def makeService(options: Options) -> IService:
+    """
+    @raise SystemExit: with status 2 and one line on standard error, when the configuration cannot be used.
+    """
+    from twisted.internet import reactor
+
+    path = options["config"]
+    # twistd may change the working directory, and a reload reads the file again.
+    read = partial(readGatewaySettings, path and os.path.abspath(path), os.environ)
+    try:
+        return GatewayService(cast(IReactor, reactor), read(), read)
+    except ConfigurationError as e:
+        print(f"gateway: error: {e}", file=sys.stderr)
+        raise SystemExit(2) from None

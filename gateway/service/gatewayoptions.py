@@ -1,0 +1,32 @@
+"""
+The command line of the gateway, which says little: all else is in its configuration::
+
+    options = GatewayOptions()
+    options.parseOptions(["--config", "gateway.toml"])
+"""
+
+__all__ = ["GatewayOptions"]
+
+from gateway.service.options import ServiceOptions
+
+
+class GatewayOptions(ServiceOptions):
+    """
+    What C{gateway serve} and C{twistd gateway} can be told.
+    """
+
+    command = "gateway serve"
+    longdesc = """
+    The server end of the tunnel: agents attach to it, and visitors reach through it what is behind them. Every key of
+    the configuration can come from the environment as well. SIGHUP reads it again, SIGTERM stops after a while in which
+    visitors may end."""
+
+    optParameters = [
+        ["config", "c", None, "The configuration, e.g. gateway.toml; without one, all comes from the environment"],
+    ]
+
+    def postOptions(self) -> None:
+        """
+        @raise usage.UsageError: in one line that names the option.
+        """
+        self.chooseLogger()
