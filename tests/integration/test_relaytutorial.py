@@ -86,7 +86,7 @@ class TutorialTests(SynchronousTestCase):
             with self.running(webServer, webClient):
                 self.assertEqual(self.until(second), page)
             with self.running(muxServer, muxClient):
-                self.assertEqual(self.until(both), page + other)
+                self.assertEqual(self.until((*both, "--fail-early")), page + other)
         with self.running(waiting) as (here,):
             assert here.stdin is not None and here.stdout is not None
             here.stdin.write(b"hello from the first\n")
