@@ -42,7 +42,7 @@ class IDoors(Interface):
     """Opens and closes the ports that agents ask for."""
 
     def isOurs(place: Place) -> bool:
-        """Whether the gateway itself listens there."""
+        """Whether the gateway itself listens there, or goes by that name."""
 
     def open(route: Route) -> None:
         """
@@ -188,6 +188,8 @@ class Registry:
         for place in places:
             if not attachment.grant.allowsName(place.name):
                 return Problem(ServiceError.NOT_ALLOWED, f"The agent may not have the name {place.name}.")
+            if self._doors.isOurs(place):
+                return Problem(ServiceError.TAKEN, f"The name {place.name} is the gateway's own.")
             if self._isTaken(place, attachment):
                 return Problem(ServiceError.TAKEN, f"Another agent has the name {place.name}.")
         for place in places:

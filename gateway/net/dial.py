@@ -9,7 +9,7 @@ between them: the address that was checked is the address that is connected to::
     protocol = await endpoint.connect(factory)      # in their order, each with a head start (RFC 8305)
 """
 
-__all__ = ["AddressesEndpoint", "DialFailed", "DialFailure", "IPAddress", "IReactorDial", "resolve"]
+__all__ = ["AddressesEndpoint", "DialFailed", "DialFailure", "IPAddress", "IReactorDial", "resolve", "tune"]
 
 import socket
 from collections.abc import Callable, Sequence
@@ -171,7 +171,7 @@ class _Arrival(Protocol):
     def makeConnection(self, transport: ITransport) -> None:
         become(self, self._protocol)
         if ISystemHandle.providedBy(transport):
-            _tune(cast(socket.socket, transport.getHandle()))
+            tune(cast(socket.socket, transport.getHandle()))
         self._protocol.makeConnection(transport)
         self._made(self._protocol)
 
@@ -179,9 +179,9 @@ class _Arrival(Protocol):
         self._protocol.connectionLost(reason)
 
 
-def _tune(connection: socket.socket) -> None:
+def tune(connection: socket.socket) -> None:
     """
-    Let a keystroke go out without waiting for the answer to the one before, and find a target that vanished within two
+    Let a keystroke go out without waiting for the answer to the one before, and find a peer that vanished within two
     minutes, where the system's own default is hours.
     """
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -335,6 +335,7 @@ class Relay:
     @param meter: for a limited rate: told the size of each piece, it returns the seconds to pause that direction
         from now on.
     @ivar near: the visitor's side; a protocol to give to its transport.
+    @ivar meter: may be set until both sides are joined.
     @ivar far: the destination's side.
     """
 
@@ -353,7 +354,7 @@ class Relay:
         self.cause: str | None = None
         self._clock = clock
         self._ended: Callable[[Outcome], None] | None = ended
-        self._meter = meter
+        self.meter = meter
         self._started = clock.seconds()
         self._dial: Deferred[IProtocol] | None = None
         self._timer: IDelayedCall | None = None
@@ -417,9 +418,9 @@ class Relay:
 
     def metered(self, half: Half, write: Callable[[Buffer], object]) -> Callable[[Buffer], object]:
         """The way from a half to the other side, at a limited rate where there is one."""
-        if self._meter is None:
+        if self.meter is None:
             return write
-        meter = self._meter
+        meter = self.meter
 
         def limited(data: Buffer) -> None:
             write(data)

@@ -8,13 +8,13 @@ What a carrier is for is agreed on in its TLS handshake. Agents that agree on no
 there is a hook.
 """
 
-__all__ = ["AgentPort", "plainArrival"]
+__all__ = ["AgentPort"]
 
 from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
@@ -23,12 +23,7 @@ from gateway.net.handshake import Handshake
 from gateway.service.agentdoor import AgentDoor
 from gateway.service.attached import Visitor
 from gateway.service.certificates import CARRIER, Certificates
-from gateway.service.listening import explain
-
-
-def plainArrival(agents: AgentDoor, source: Visitor) -> IProtocol | None:
-    """A carrier without TLS, from this machine."""
-    return agents.arrive(source.host, "plain")
+from gateway.service.turnedaway import turnedAway
 
 
 class AgentPort:
@@ -73,10 +68,9 @@ class AgentPort:
 class _AgentHandshake(Handshake):
     """One carrier, until its TLS handshake is over."""
 
-    _log = Logger()
-
     def __init__(self, port: AgentPort, host: str, ticket: Ticket) -> None:
-        super().__init__(self._take, self._refused, clock=port.clock, timeout=port.timeout)
+        refused = partial(turnedAway, "agents", host)
+        super().__init__(self._take, refused, clock=port.clock, timeout=port.timeout)
         self._port = port
         self._host = host
         self._ticket = ticket
@@ -87,16 +81,6 @@ class _AgentHandshake(Handshake):
         if tls.negotiatedProtocol in CARRIER:
             return self._port.agents.arrive(self._host, "tls", certificate=fingerprint, ticket=self._ticket)
         return self._port.otherDialect(self._host, self._ticket)
-
-    def _refused(self, problem: Exception) -> None:
-        if (text := explain(Failure(problem))) is not None:
-            self._log.info(
-                "{door}: nothing for {visitor}: {problem}",
-                event="door.refused",
-                door="agents",
-                visitor=self._host,
-                problem=text,
-            )
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)

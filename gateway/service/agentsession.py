@@ -101,6 +101,7 @@ class AgentSession:
         self._draining = False
         self._expiry: IDelayedCall | None = None
         self._bucket: TokenBucket | None = None
+        self.rates: tuple[TokenBucket, TokenBucket] | None = None
         self._applyGrant()
 
     # -- IAttachment
@@ -239,8 +240,9 @@ class AgentSession:
         self.offer(self._services, self._request)
 
     def _applyGrant(self) -> None:
-        rate = self.grant.newPerSecond
-        self._bucket = None if rate is None else TokenBucket(rate, max(1.0, rate), self._door.clock.seconds())
+        new, rate, now = self.grant.newPerSecond, self.grant.bytesPerSecond, self._door.clock.seconds()
+        self._bucket = None if new is None else TokenBucket(new, max(1.0, new), now)
+        self.rates = None if rate is None else (TokenBucket(rate, rate, now), TokenBucket(rate, rate, now))
         self.stopClock()
         if self.identity.expires is not None:
             left = max(0.0, self.identity.expires - self._door.wallClock())
@@ -271,3 +273,4 @@ class AgentSession:
     def drain(self, seconds: float, reason: str) -> None:
         self._draining = True
         self._send(Drain(seconds=seconds, reason=reason))
+        self._mux.goAway()

@@ -13,15 +13,25 @@ the visitor.
 
 __all__ = ["Arrivals", "endOf"]
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IReactorTime,
+    ISystemHandle,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.domain.addresses import IPNetwork, parseAddress
+from gateway.net.dial import tune
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.peek import become
 from gateway.service.attached import Visitor
@@ -76,6 +86,8 @@ class _Arrival(Protocol):
         self._deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
+        if ISystemHandle.providedBy(self.transport) and ITCPTransport.providedBy(self.transport):
+            tune(cast(socket.socket, self.transport.getHandle()))
         self._peer = Visitor(endOf(self.transport.getPeer()), endOf(self.transport.getHost()))
         if self._arrivals.isProxy(self._peer.source):
             self._deadline = self._arrivals.clock.callLater(self._arrivals.timeout, self._late)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IStreamClientEndpoint
+from zope.interface import Attribute
 
 from gateway.domain.attachment import IAttachment
 from gateway.domain.routes import Place
@@ -82,6 +83,11 @@ class SessionFacts:
 
 class IAgentSession(IAttachment):
     """One attached agent."""
+
+    rates = Attribute(
+        "How fast its streams may go, all together: L{TokenBucket<gateway.domain.limits.TokenBucket>}s of bytes, up and"
+        " down; C{None}: as fast as they can."
+    )
 
     def endpointFor(service: Service, visitor: Visitor) -> IStreamClientEndpoint:
         """

@@ -16,7 +16,6 @@ from collections.abc import Collection
 from hmac import compare_digest
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -28,9 +27,10 @@ from gateway.net.websocket import Denied
 from gateway.service.agentdoor import AgentDoor
 from gateway.service.attached import SessionFacts
 from gateway.service.hostdoor import hostOf
-from gateway.service.listening import IVisit, explain
+from gateway.service.listening import IVisit
 from gateway.service.metrics import Metrics
 from gateway.service.pages import errorPage, tablePage
+from gateway.service.turnedaway import turnedAway
 from gateway.wire.http1 import RequestHead, Response
 
 MAX_CONNECTIONS = 200
@@ -149,8 +149,6 @@ def _row(facts: SessionFacts) -> tuple[str, ...]:
 
 @implementer(IVisit)
 class _DashboardVisit:
-    _log = Logger()
-
     def __init__(self, dashboard: Dashboard, host: str, ticket: Ticket) -> None:
         self._dashboard = dashboard
         self._host = host
@@ -164,14 +162,8 @@ class _DashboardVisit:
         return self._dashboard.page(head)
 
     def failed(self, reason: Failure) -> None:
-        if (problem := explain(reason)) is not None:
-            self._log.info(
-                "{door}: nothing for {visitor}: {problem}",
-                event="door.refused",
-                door="management",
-                visitor=self._host,
-                problem=problem,
-            )
+        assert isinstance(reason.value, Exception)
+        turnedAway("management", self._host, reason.value)
 
     def left(self) -> None:
         self._ticket.release()

@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from gateway.domain.agents import AgentAuthority
 from gateway.domain.limits import Admission, Bans
 from gateway.domain.registry import Registry
+from gateway.domain.routes import Place
 from gateway.net.budget import StallBudget
 from gateway.net.mux import MuxSettings
 from gateway.net.relay import RelaySettings
@@ -112,7 +113,7 @@ class GatewayService(MultiService):
             settings=AgentDoorSettings(
                 registerTimeout=limits.registerTimeout,
                 pingInterval=limits.pingInterval,
-                mux=MuxSettings(pingInterval=limits.pingInterval),
+                mux=MuxSettings(pingInterval=limits.pingInterval, drainTimeout=config.gateway.drainSeconds + 30),
                 publicHost=settings.publicHost,
                 tlsPort=next((each.port for each in settings.tlsListen if each.port), 443),
             ),
@@ -198,9 +199,11 @@ class GatewayService(MultiService):
             self._listeners.append(listener)
             group.append(listener)
 
-    def _isOurs(self, kind: str, port: int) -> bool:
-        return kind == "tcp" and any(
-            getattr(listener.port.getHost(), "port", None) == port
+    def _isOurs(self, place: Place) -> bool:
+        if place.kind == "host":
+            return place.name == self._settings.publicHost
+        return place.kind == "tcp" and any(
+            getattr(listener.port.getHost(), "port", None) == place.name
             for listener in self._listeners
             if listener.port is not None
         )

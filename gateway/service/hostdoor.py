@@ -15,8 +15,6 @@ __all__ = ["HostDoor", "hostOf"]
 from dataclasses import replace
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from gateway.domain.access import EVERYBODY, AccessRules
 from gateway.domain.addresses import normaliseHost, parseAddress
@@ -26,9 +24,9 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.peek import TLS_HANDSHAKE, Peek
 from gateway.service.attached import Visitor
 from gateway.service.farewell import Farewell
-from gateway.service.listening import explain
 from gateway.service.pages import errorPage
 from gateway.service.site import Site
+from gateway.service.turnedaway import turnedAway
 from gateway.service.visitors import Visitors
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, parseRequestHead
@@ -104,29 +102,17 @@ class HostDoor:
 class _HostVisit:
     """One connection, until its first request is there."""
 
-    _log = Logger()
-
     def __init__(self, door: HostDoor, visitor: Visitor, ticket: Ticket, agent: str | None) -> None:
         self._door = door
         self._visitor = visitor
         self._ticket = ticket
         self._agent = agent
         self.peek = Peek(
-            self._decide, self._failed, clock=door.clock, limit=MAX_HEAD, timeout=door.headTimeout, lost=ticket.release
+            self._decide, self._refused, clock=door.clock, limit=MAX_HEAD, timeout=door.headTimeout, lost=ticket.release
         )
 
-    def _failed(self, problem: Exception) -> None:
-        if (text := explain(Failure(problem))) is not None:
-            self._refused(text)
-
-    def _refused(self, problem: str) -> None:
-        self._log.info(
-            "{door}: nothing for {visitor}: {problem}",
-            event="door.refused",
-            door=DOOR,
-            visitor=self._visitor.host,
-            problem=problem,
-        )
+    def _refused(self, problem: str | Exception) -> None:
+        turnedAway(DOOR, self._visitor.host, problem)
 
     def _decide(self, data: bytes) -> IProtocol | None:
         if data[0] == TLS_HANDSHAKE:

@@ -85,7 +85,7 @@ class _TcpPort:
 class PortDoors:
     """
     @param interfaces: addresses of this machine to open each port on.
-    @param isOurs: whether the gateway itself listens on a port, of C{tcp} or C{udp}.
+    @param isOurs: whether the gateway itself listens on a port, or goes by a name.
     @param timeout: seconds for a PROXY header.
     @ivar access: who may come.
     @ivar proxies: who must send a PROXY header, at ports that are opened from now on.
@@ -99,7 +99,7 @@ class PortDoors:
         visitors: Visitors,
         *,
         interfaces: Sequence[str],
-        isOurs: Callable[[str, int], bool],
+        isOurs: Callable[[Place], bool],
         access: AccessRules = EVERYBODY,
         proxies: Sequence[IPNetwork] = (),
         timeout: float = 5.0,
@@ -114,8 +114,7 @@ class PortDoors:
         self._ports: dict[Place, _TcpPort] = {}
 
     def isOurs(self, place: Place) -> bool:
-        assert isinstance(place.name, int)
-        return self._isOurs(place.kind, place.name)
+        return self._isOurs(place)
 
     def open(self, route: Route) -> None:
         if route.place.kind == "udp":

@@ -8,7 +8,6 @@ What is at the gateway's own name: agents that come by WebSocket, a health check
 __all__ = ["SUBPROTOCOL", "Site"]
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -19,8 +18,8 @@ from gateway.net.websocketendpoints import ChannelStream
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.agentdoor import AgentDoor
 from gateway.service.attached import Visitor
-from gateway.service.listening import explain
 from gateway.service.pages import errorPage
+from gateway.service.turnedaway import turnedAway
 from gateway.wire.http1 import RequestHead, Response
 from gateway.wire.upgrade import chooseSubprotocol
 
@@ -52,8 +51,6 @@ class Site:
 @implementer(IWebSocketGate)
 class _SiteVisit(ChannelStream):
     """One connection."""
-
-    _log = Logger()
 
     def __init__(self, site: Site, visitor: Visitor, ticket: Ticket, takesAgents: bool) -> None:
         self._site = site
@@ -88,11 +85,5 @@ class _SiteVisit(ChannelStream):
         return errorPage(404, "There is no such page here.")
 
     def failed(self, reason: Failure) -> None:
-        if (problem := explain(reason)) is not None:
-            self._log.info(
-                "{door}: nothing for {visitor}: {problem}",
-                event="door.refused",
-                door="site",
-                visitor=self._visitor.host,
-                problem=problem,
-            )
+        assert isinstance(reason.value, Exception)
+        turnedAway("gateway", self._visitor.host, reason.value)

@@ -15,9 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
-from twisted.python.failure import Failure
 
 from gateway.domain.access import EVERYBODY, AccessRules
 from gateway.domain.addresses import parseAddress
@@ -32,9 +30,9 @@ from gateway.service.attached import Visitor
 from gateway.service.certificates import CARRIER, HTTP, OWN, RAW, Certificates
 from gateway.service.farewell import Farewell
 from gateway.service.hostdoor import HostDoor
-from gateway.service.listening import explain
 from gateway.service.pages import errorPage
 from gateway.service.site import Site
+from gateway.service.turnedaway import turnedAway
 from gateway.service.visitors import Visitors
 from gateway.wire.clienthello import LIMIT, Alert, ClientHello, ClientHelloReader, Code, HelloRefused, alert
 
@@ -107,8 +105,6 @@ class TlsDoor:
 class _TlsVisit:
     """One connection, until it is somebody else's."""
 
-    _log = Logger()
-
     def __init__(self, door: TlsDoor, visitor: Visitor, ticket: Ticket) -> None:
         self._door = door
         self._visitor = visitor
@@ -116,25 +112,15 @@ class _TlsVisit:
         self._reader = ClientHelloReader()
         self.peek = Peek(
             self._decide,
-            self._failed,
+            self._refused,
             clock=door.clock,
             limit=LIMIT,
             timeout=door.settings.helloTimeout,
             lost=ticket.release,
         )
 
-    def _failed(self, problem: Exception) -> None:
-        if (text := explain(Failure(problem))) is not None:
-            self._refused(text)
-
-    def _refused(self, problem: str) -> None:
-        self._log.info(
-            "{door}: nothing for {visitor}: {problem}",
-            event="door.refused",
-            door=DOOR,
-            visitor=self._visitor.host,
-            problem=problem,
-        )
+    def _refused(self, problem: str | Exception) -> None:
+        turnedAway(DOOR, self._visitor.host, problem)
 
     def _farewell(self, words: bytes) -> IProtocol:
         return Farewell(words, self._door.clock)
@@ -171,7 +157,7 @@ class _TlsVisit:
             self._refused(f"there is no certificate for {name}")
             return self._farewell(alert(Alert.INTERNAL_ERROR))
         timeout = self._door.settings.handshakeTimeout
-        return tls.protocol(tls, Handshake(decide, self._failed, clock=self._door.clock, timeout=timeout))
+        return tls.protocol(tls, Handshake(decide, self._refused, clock=self._door.clock, timeout=timeout))
 
     # -- After the handshake
 

@@ -117,7 +117,7 @@ class _Visit:
         self._visitor = visitor
         self._ticket = ticket
         self._refusal = refusal
-        self._replica: Replica | None = None
+        self._session: IAgentSession | None = None
         usage.connections += 1
         self.relay = Relay(
             visitors.clock,
@@ -125,7 +125,6 @@ class _Visit:
             settings=visitors.settings,
             budget=visitors.budget,
             nearFactory=_Near,
-            meter=None if usage.bytes is None else self._metered,
         )
         self.near = cast(_Near, self.relay.near)
         self.near.visit = self
@@ -140,11 +139,14 @@ class _Visit:
         self._visitors.metrics.opened.inc()
 
     def _chosen(self, replica: Replica) -> None:
-        self._replica = replica
+        self._session = session = cast(IAgentSession, replica.attachment)
+        self.relay.meter = None if session.rates is None and self._usage.bytes is None else self._metered
 
     def _metered(self, half: Half, size: int) -> float:
-        assert self._usage.bytes is not None
-        return self._usage.bytes[half is self.relay.far].take(size, self._visitors.clock.seconds())
+        assert self._session is not None
+        now, isDown = self._visitors.clock.seconds(), half is self.relay.far
+        buckets = [each[isDown] for each in (self._usage.bytes, self._session.rates) if each is not None]
+        return max((bucket.take(size, now) for bucket in buckets), default=0.0)
 
     def _failed(self, failure: Failure) -> None:
         error = failure.value
@@ -166,12 +168,12 @@ class _Visit:
         self.near.refuse(None if self._refusal is None else self._refusal(error))
 
     def _ended(self, outcome: Outcome) -> None:
-        visitors, replica = self._visitors, self._replica
+        visitors, session = self._visitors, self._session
         self._usage.connections -= 1
         self._ticket.release()
         visitors.over(self)
-        if replica is not None and outcome.cause != "dial-failed":
-            cast(IAgentSession, replica.attachment).moved(outcome.up, outcome.down)
+        if session is not None and outcome.cause != Cause.DIAL_FAILED:
+            session.moved(outcome.up, outcome.down)
         visitors.metrics.closed.labels(outcome.cause).inc()
         visitors.metrics.bytes.labels("up").inc(outcome.up)
         visitors.metrics.bytes.labels("down").inc(outcome.down)
@@ -180,7 +182,7 @@ class _Visit:
             event="visit.closed",
             place=str(self._route.place),
             agent=self._route.agent,
-            replica=replica.attachment.replica if replica is not None else "",
+            replica="" if session is None else session.replica,
             visitor=self._visitor.host,
             id=self._visitor.id.decode(),
             cause=outcome.cause,
