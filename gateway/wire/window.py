@@ -15,16 +15,16 @@ us hold C{credit + unconsumed} at any time: that, beyond the first 256 KiB, is w
 it is sent, so that the budget is a promise and not a hope. Yamux has no way to take credit back. A window that shrinks
 does it by announcing nothing until the peer has used up the excess, and only then does the budget get it back.
 
-When to announce. Credit goes back in batches of half a window, as in hashicorp's library, so that updates stay few. A
-batch is L{MAX_BATCH} at most: the credit that a batch keeps back is missing from what can be under way.
+When to announce. Credit goes back in batches of an eighth of a window, and L{MAX_BATCH} at most, so that updates stay
+few. The credit that a batch keeps back is missing from what can be under way: hashicorp's library keeps back half.
 
 When to grow. Whenever a batch is due, and at least a round trip has passed since the last decision, and no less than
-L{SPAN}, the window asks for four times the bandwidth-delay product, C{4 * rtt * rate}, where the rate is what the
-application consumed, and gets at most twice what it has. Four, because batches of half a window may let as little as
-that through in a round trip, and a stream that its window holds up has to ask for twice its window even then. A stream
-that is slow for another reason asks for less than it has. A window more than twice as large as it asks for is halved.
-One of which less than a batch was used in L{IDLE} seconds is measured, too. C{docs/explanation/yamux-windows.md} has
-what was rejected.
+L{SPAN}, the window asks for twice the bandwidth-delay product, C{2 * rtt * rate}, where the rate is what the
+application consumed, and gets at most twice what it has. A stream that its window holds up gets at least seven eighths
+of it through in a round trip, and so asks for more than it has. A stream that is slow for another reason asks for less.
+Not more than twice, as the rest is a queue, in which all other streams wait. A window more than twice as large as it
+asks for is halved. One of which less than a batch was used in L{IDLE} seconds is measured, too.
+C{docs/explanation/yamux-windows.md} has what was rejected.
 """
 
 __all__ = ["IDLE", "INITIAL_WINDOW", "MAX_BATCH", "MAX_WINDOW", "SPAN", "ReceiveWindow", "WindowBudget"]
@@ -36,6 +36,9 @@ INITIAL_WINDOW = 256 * 1024
 
 MAX_WINDOW = 2**32 - 1
 """Bytes: what the field of a frame can hold."""
+
+_BATCHES = 8
+"""In how many batches the credit of a window goes back."""
 
 MAX_BATCH = 1024 * 1024
 """Bytes: credit that is due is announced at this at the latest."""
@@ -93,7 +96,7 @@ class ReceiveWindow:
     def __init__(self, budget: WindowBudget, maximum: int, now: float) -> None:
         self.credit = self.size = INITIAL_WINDOW
         self.unconsumed = 0
-        self._batch = INITIAL_WINDOW // 2
+        self._batch = INITIAL_WINDOW // _BATCHES
         self._budget = budget
         self._maximum = maximum
         self._reserved = 0
@@ -144,14 +147,14 @@ class ReceiveWindow:
         """Decide on the size, if there was time enough to measure."""
         if rtt is None or elapsed < max(rtt, SPAN):
             return
-        target = min(self._maximum, int(4 * rtt * self._measured / elapsed))
+        target = min(self._maximum, int(2 * rtt * self._measured / elapsed))
         if target > self.size:
             granted = self._budget.reserve(min(target, 2 * self.size) - self.size)
             self._reserved += granted
             self.size += granted
         elif 2 * target < self.size:
             self.size = max(INITIAL_WINDOW, self.size // 2)
-        self._batch = min(self.size // 2, MAX_BATCH)
+        self._batch = min(self.size // _BATCHES, MAX_BATCH)
         self._since = now
         self._measured = 0
 

@@ -85,11 +85,11 @@ class CreditTests(SynchronousTestCase):
         self.assertTrue(w.receive(INITIAL_WINDOW))
 
     def test_batched(self) -> None:
-        """Credit is announced when half a window is due, all of it, and not a byte earlier."""
+        """Credit is announced when an eighth of a window is due, all of it, and not a byte earlier."""
         w = window()
-        half = INITIAL_WINDOW // 2
-        self.assertEqual(pass_(w, half - 1, 1.0), 0)
-        self.assertEqual(pass_(w, 1, 1.0), half)
+        batch = INITIAL_WINDOW // 8
+        self.assertEqual(pass_(w, batch - 1, 1.0), 0)
+        self.assertEqual(pass_(w, 1, 1.0), batch)
         self.assertEqual(w.credit, INITIAL_WINDOW)
 
     def test_batchOfLargeWindow(self) -> None:
@@ -131,7 +131,7 @@ class GrowthTests(SynchronousTestCase):
         w = window()
         sizes = [INITIAL_WINDOW]
         now = 0.0
-        for _ in range(12):
+        for _ in range(20):
             now = saturate(w, 1, now)
             sizes.append(w.size)
         self.assertEqual(w.size, MAXIMUM)
@@ -153,10 +153,10 @@ class GrowthTests(SynchronousTestCase):
         self.assertEqual(w.size, INITIAL_WINDOW)
 
     def test_slowSender(self) -> None:
-        """A stream that uses less than a quarter of its window in a round trip keeps it as it is."""
+        """A stream that uses less than half of its window in a round trip keeps it as it is."""
         w = window()
         for n in range(1, 100):
-            pass_(w, INITIAL_WINDOW // 4 - 1, n * RTT)
+            pass_(w, INITIAL_WINDOW // 2 - 1, n * RTT)
         self.assertEqual(w.size, INITIAL_WINDOW)
 
     def test_stalledReader(self) -> None:
@@ -236,8 +236,8 @@ class ShrinkTests(SynchronousTestCase):
         self.assertEqual(w.size, INITIAL_WINDOW)
 
     def test_hysteresis(self) -> None:
-        """A window is halved when half of it is four times what is under way, and not when that would be too little."""
-        for pieces, size in ((36, MAXIMUM), (28, MAXIMUM // 2)):
+        """A window is halved when half of it is twice what is under way, and not when that would be too little."""
+        for pieces, size in ((72, MAXIMUM), (56, MAXIMUM // 2)):
             w = window()
             now = saturate(w, 20)
             for _ in range(10 * pieces):

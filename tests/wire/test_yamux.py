@@ -474,18 +474,18 @@ class WindowTests(SynchronousTestCase):
         self.assertEqual(pair.server.take(), [])
 
     def test_partialReadWindowUpdate(self) -> None:
-        """A reader that consumed a byte more than half gives that much credit, in one frame."""
+        """A reader that consumed a byte more than an eighth gives that much credit, in one frame."""
         pair = Pair()
         stream = pair.opened()
         for _ in range(4):
             pair.client.sendData(stream, PATTERN[: 64 * KIB])
         pair.toServer()
         self.assertEqual(pair.client.sendable(stream), 0)
-        half = INITIAL_WINDOW // 2
-        pair.server.consume(stream, half - 1, 0.0)
+        batch = INITIAL_WINDOW // 8
+        pair.server.consume(stream, batch - 1, 0.0)
         self.assertEqual(pair.server.take(), [])
         pair.server.consume(stream, 2, 0.0)
-        self.assertEqual(wire(pair.server), frame(WINDOW_UPDATE, stream, half + 1))
+        self.assertEqual(wire(pair.server), frame(WINDOW_UPDATE, stream, batch + 1))
 
     def test_oneFrameOfCredit(self) -> None:
         """However often a stream is consumed from, a carrier that is full keeps one frame of credit for it."""
@@ -562,7 +562,7 @@ class WindowTests(SynchronousTestCase):
         pair.now = 0.04
         pair.toServer()
         largest = 0
-        for _ in range(12):
+        for _ in range(20):
             pair.now += 0.04
             sent = 0
             while count := pair.client.sendable(stream):
