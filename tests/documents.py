@@ -13,11 +13,15 @@ from typing import Any, cast
 
 from twisted.python.usage import Options
 
+from gateway.service.checkconfig import CheckOptions
+from gateway.service.gatewayoptions import GatewayOptions
+from gateway.service.options import CommandOptions
 from gateway.service.relayoptions import RelayOptions
+from gateway.service.secretcommand import SecretOptions
 from gateway.service.tabbyoptions import TabbyOptions
 from gateway.service.tabbytoken import TokenOptions
 
-__all__ = ["DOCUMENTS", "Document", "TokenCommand", "optionNames", "tokenCommands"]
+__all__ = ["DOCUMENTS", "GATEWAY_COMMANDS", "Document", "TokenCommand", "optionNames", "tokenCommands"]
 
 _REFERENCE = Path(__file__).resolve().parents[1] / "docs/reference"
 
@@ -83,6 +87,15 @@ value is written `--drain 30` or `--drain=30`. `--listen` and `--to` are require
 A wrong command line, or an endpoint that cannot be used, ends `gateway relay` with one line on standard error and exit status 2. A
 port that cannot be had ends it with one line in the log and exit status 1. At SIGTERM and Ctrl-C it takes no more connections and
 gives those that there are some time to end; a second Ctrl-C takes it from them.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_SERVE = """\
+# Options of the gateway
+
+`gateway serve OPTIONS` and `twistd -n gateway OPTIONS` take the same options. Everything else is in
+[gateway.toml](gateway-toml.md) or the environment.
 
 This page is generated: run `python -m tests.documents`.
 """
@@ -178,7 +191,31 @@ def _markUp(text: str) -> str:
     return re.sub(r"(?<![\w-])(--[a-z-]+[a-z])", r"`\1`", escaped)
 
 
+GATEWAY_COMMANDS: Mapping[str, Callable[[], CommandOptions]] = {
+    "serve": GatewayOptions,
+    "check-config": CheckOptions,
+    "secret": SecretOptions,
+}
+"""The commands around C{gateway.toml}."""
+
+
+def _gatewayLines() -> Iterator[str]:
+    for name in ("check-config", "secret"):
+        options = GATEWAY_COMMANDS[name]()
+        yield from ("", f"## gateway {name}", "", _markUp(options.longdesc))
+        yield from _table(
+            options, [each for each in optionNames(options) if each not in ("help", "version")] or ["help"]
+        )
+
+
 DOCUMENTS = (
+    Document(
+        _REFERENCE / "gateway-options.md",
+        _SERVE,
+        GatewayOptions,
+        {"gateway serve": ("config", "log-format", "help", "version")},
+        _gatewayLines,
+    ),
     Document(_REFERENCE / "tabby-options.md", _TABBY, TabbyOptions, _TABBY_GROUPS, _tokenLines),
     Document(_REFERENCE / "relay-options.md", _RELAY, RelayOptions, _RELAY_GROUPS),
 )

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from unittest import SkipTest, mock
@@ -19,13 +19,18 @@ from gateway.domain.limits import AdmissionRefusal
 from gateway.domain.targets import TargetPolicy, parseRuleLine, parseTarget
 from gateway.domain.tokensfile import parseTokensFile
 from gateway.net.relay import Cause
+from gateway.service.agentconfig import AgentConfig
+from gateway.service.configuration import Section, readConfiguration
+from gateway.service.gatewayconfig import GatewayConfig
 from gateway.service.relayoptions import RelayOptions
 from gateway.service.tabbyoptions import TabbyOptions
 from gateway.service.tabbysession import SessionCause
 from gateway.service.tabbytoken import TokenOptions
+from gateway.service.visitors import Refusal
 from gateway.wire.tabby import Code
 from tests.documented import ROOT, Command, blocks, commands, namedBlock, pages, tables
-from tests.documents import DOCUMENTS, optionNames, tokenCommands
+from tests.documents import DOCUMENTS, GATEWAY_COMMANDS, optionNames, tokenCommands
+from tests.tomldocuments import TOML_DOCUMENTS
 
 OTHER_PROGRAMS = {
     "--bind": "http.server",
@@ -46,9 +51,14 @@ OTHER_PROGRAMS = {
 """Options that the documentation mentions and that are not ours, with whose they are."""
 
 
+CONFIGURATIONS: Mapping[str, type[Section]] = {"gateway-toml": GatewayConfig, "agent-toml": AgentConfig}
+"""What the names of examples of configuration files begin with, and what reads them."""
+
+
 def ownOptions() -> set[str]:
     """Every option of our own commands, with its dashes."""
     known = [document.options() for document in DOCUMENTS] + [command.options() for command in tokenCommands()]
+    known += [options() for options in GATEWAY_COMMANDS.values()]
     return {f"--{name}" for options in known for name in optionNames(options)}
 
 
@@ -63,10 +73,10 @@ class OptionTests(SynchronousTestCase):
 
     def test_pageIsUpToDate(self) -> None:
         """Each page of options is the one that the option class generates."""
-        for document in DOCUMENTS:
+        for document in (*DOCUMENTS, *TOML_DOCUMENTS):
             with self.subTest(document.path.name):
                 text = document.path.read_text(encoding="utf-8")
-                self.assertEqual(text, document.generate(), "run python -m tests.documents")
+                self.assertEqual(text, document.generate(), "run python -m tests.documents and -m tests.tomldocuments")
 
     def test_everyOptionHasAPlace(self) -> None:
         """Each page of options lists every option once."""
@@ -92,7 +102,9 @@ class CommandTests(SynchronousTestCase):
         name, arguments = command.words[1], list(command.words[2:])
         if name in ("--version", "--help"):
             return
-        options = {"tabby": TabbyOptions, "tabby-token": TokenOptions, "relay": RelayOptions}[name]()
+        options = {"tabby": TabbyOptions, "tabby-token": TokenOptions, "relay": RelayOptions, **GATEWAY_COMMANDS}[
+            name
+        ]()
         with mock.patch.dict(os.environ, {"TABBY_AUTH_TOKEN": "0" * 64}):
             options.parseOptions(arguments)
 
@@ -135,12 +147,23 @@ class FileTests(SynchronousTestCase):
     """Files in the documentation can be used as they are."""
 
     def test_tokensFiles(self) -> None:
-        """Every TOML example is a tokens file."""
-        examples = [block for block in blocks() if block.language == "toml"]
+        """Every TOML example that is no configuration is a tokens file."""
+        kinds = tuple(CONFIGURATIONS)
+        examples = [block for block in blocks() if block.language == "toml" and not block.name.startswith(kinds)]
         self.assertNotEqual(examples, [])
         for block in examples:
             with self.subTest(block.page):
                 parseTokensFile(block.text.encode(), block.page)
+
+    def test_configurations(self) -> None:
+        """Every example of a configuration has only keys that there are."""
+        for block in blocks():
+            for start, kind in CONFIGURATIONS.items():
+                if block.name.startswith(start):
+                    with self.subTest(f"{block.page}: {block.name}"):
+                        path = Path(self.mktemp())
+                        path.write_text(block.text)
+                        readConfiguration(str(path), kind, environ={})
 
     def test_tokensFileKeys(self) -> None:
         """The page of the tokens file lists the keys that its example has, and the example has them all."""
@@ -245,9 +268,9 @@ class MetricTests(SynchronousTestCase):
                 if (
                     isinstance(node, ast.Call)
                     and isinstance(node.func, ast.Attribute)
-                    and node.func.attr in ("_counter", "gauge")
+                    and node.func.attr in ("_counter", "gauge", "gauges")
                 ):
-                    kind = node.func.attr.strip("_")
+                    kind = node.func.attr.strip("_").removesuffix("s")
                     texts = [str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)]
                     found[f"txgateway_{texts[0]}"] = kind, set(texts[2:])
         return found
@@ -262,7 +285,7 @@ class MetricTests(SynchronousTestCase):
     def test_reasons(self) -> None:
         """Each reason to refuse a connection is on the page, and no other is."""
         listed = {code(row[0]) for row in tables("reference/metrics.md")["Reasons"]}
-        self.assertEqual(listed, {reason.value for reason in AdmissionRefusal})
+        self.assertEqual(listed, {*(reason.value for reason in AdmissionRefusal), *Refusal})
 
     def test_expressions(self) -> None:
         """The expressions to watch use metrics that there are."""

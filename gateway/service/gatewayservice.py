@@ -12,6 +12,7 @@ __all__ = ["GatewayService", "checkFiles"]
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import ceil
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -39,7 +40,7 @@ from gateway.service.dashboard import Dashboard
 from gateway.service.descriptors import raiseDescriptorLimit
 from gateway.service.destinations import Destinations
 from gateway.service.draining import Draining, IReactorDraining
-from gateway.service.gatewayconfig import LimitsSection
+from gateway.service.gatewayconfig import GatewayConfig, LimitsSection
 from gateway.service.gatewaysettings import GatewaySettings, Listen
 from gateway.service.hostdoor import HostDoor
 from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
@@ -113,7 +114,7 @@ class GatewayService(MultiService):
             settings=AgentDoorSettings(
                 registerTimeout=limits.registerTimeout,
                 pingInterval=limits.pingInterval,
-                mux=MuxSettings(pingInterval=limits.pingInterval, drainTimeout=config.gateway.drainSeconds + 30),
+                mux=_muxSettings(config),
                 publicHost=settings.publicHost,
                 tlsPort=next((each.port for each in settings.tlsListen if each.port), 443),
             ),
@@ -319,6 +320,15 @@ def _visitorAdmission(limits: LimitsSection, now: float) -> Admission:
         perAddress=limits.perAddress or None,
         newPerSecond=limits.newPerSecond or None,
         newPerSecondPerAddress=limits.newPerSecondPerAddress or None,
+    )
+
+
+def _muxSettings(config: GatewayConfig) -> MuxSettings:
+    usual, interval = MuxSettings(), config.limits.pingInterval
+    return MuxSettings(
+        pings=max(usual.pings, ceil(usual.pingTimeout / interval)),
+        pingInterval=interval,
+        drainTimeout=config.gateway.drainSeconds + usual.drainTimeout,
     )
 
 

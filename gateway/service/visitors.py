@@ -8,10 +8,11 @@ What a door has to find out is which route is wanted. The rest is the same for a
     protocol.makeConnection(transport)                   # dials
 """
 
-__all__ = ["RouteLimits", "Visitors"]
+__all__ = ["Refusal", "RouteLimits", "Visitors"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import cast
 from weakref import WeakKeyDictionary
 
@@ -30,6 +31,14 @@ from gateway.service.attached import IAgentSession, Visitor
 from gateway.service.destinations import RouteEndpoint
 from gateway.service.logs import RefusalLog
 from gateway.service.metrics import Metrics
+
+
+class Refusal(StrEnum):
+    """Why a visitor is not admitted, besides what L{AdmissionRefusal<gateway.domain.limits.AdmissionRefusal>} has."""
+
+    NOT_ALLOWED = "not-allowed"
+    TOO_MANY_FOR_ROUTE = "too-many-for-route"
+
 
 SHUTDOWN = "shutting-down"
 """The cause of a visit that ended with the gateway."""
@@ -230,7 +239,7 @@ class Visitors:
         @return: C{None} to drop the connection.
         """
         if not rules.allows(host):
-            self._refuse("not-allowed", host)
+            self._refuse(Refusal.NOT_ALLOWED, host)
             return None
         if self.draining:
             return None
@@ -265,7 +274,7 @@ class Visitors:
             usage = self._usage[route] = _Usage(limits, now)
         isFull = limits.connections is not None and usage.connections >= limits.connections
         if isFull or (usage.new is not None and not usage.new.tryTake(1.0, now)):
-            self._refuse("too-many-for-route", visitor.host)
+            self._refuse(Refusal.TOO_MANY_FOR_ROUTE, visitor.host)
             return None
         ticket.authenticated()
         visit = _Visit(self, route, usage, visitor, ticket, refusal)

@@ -1,0 +1,146 @@
+"""
+Write the pages of configuration files in C{docs/reference} from the types that read them, so that no page can lag behind::
+
+    python -m tests.tomldocuments
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from gateway.service.configuration import Section, environmentNames
+from gateway.service.gatewayconfig import GatewayConfig
+
+__all__ = ["TOML_DOCUMENTS", "TomlDocument"]
+
+_REFERENCE = Path(__file__).resolve().parents[1] / "docs/reference"
+
+_GATEWAY = """\
+# gateway.toml
+
+What `gateway serve --config gateway.toml` and `twistd -n gateway --config gateway.toml` read. Only what differs from the default has to
+be there. A key that there is not, or a value that cannot be, ends the command with one line that names it and exit status 2;
+`gateway check-config gateway.toml` says the same without starting anything, and exits with 1.
+
+Every key can come from the environment instead, which wins over the file. There a list is written with commas, and what is more than
+a list of plain values as JSON. Without `--config` all of it comes from there.
+
+```{code-block} toml
+:name: gateway-toml
+[gateway]
+public-host = "gw.example.com"
+
+[tls]
+listen = ["0.0.0.0:443"]
+
+[http]
+listen = ["0.0.0.0:80"]
+
+[[certificate]]
+hostnames = ["gw.example.com", "*.alice.example.com"]
+certificate = "/etc/txgateway/fullchain.pem"
+key = "/etc/txgateway/privkey.pem"
+
+[[agent]]
+name = "alice"
+secret-hash = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+hostnames = ["*.alice.example.com", "alice.example.net"]
+ports = ["2222", "20000-20099"]
+limits = { streams = 1000, new-per-second = 50.0 }
+```
+
+SIGHUP reads the file and the environment again, and the files that are named there. What an agent may not do any more ends at once;
+everything else goes on. Changes of `gateway`, `agents`, `limits`, `management`, of what is listened on, and of `ports` but for its
+`access`, need a restart; the log says so.
+
+This page is generated: run `python -m tests.tomldocuments`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TomlDocument:
+    """
+    A page.
+
+    @ivar kind: the type of the whole file.
+    """
+
+    path: Path
+    introduction: str
+    kind: type[Section]
+
+    def generate(self) -> str:
+        """Return the whole document."""
+        return "\n".join([self.introduction.rstrip("\n"), *self._sections(self.kind, "", isList=False)]) + "\n"
+
+    def _sections(self, kind: type[Any], path: str, *, isList: bool) -> Iterator[str]:
+        type_ = inspect.type_info(kind)
+        assert isinstance(type_, inspect.StructType)
+        below = []
+        rows = []
+        for field in type_.fields:
+            found = _sectionOf(field.type)
+            if found is not None:
+                below.append((found, f"{path}.{field.encode_name}".lstrip("."), _isList(field.type)))
+            else:
+                rows.append(self._row(field, path))
+        if path:
+            mark = f"[[{path}]]" if isList else f"[{path}]"
+            level = "##" if "." not in path else "###"
+            yield from ("", f"{level} {mark}", "", (kind.__doc__ or "").strip())
+            yield from ("", "| key | default | environment | what it says |", "|---|---|---|---|", *rows)
+        elif rows:
+            yield from ("", "## Keys without a section", "")
+            yield from ("| key | default | environment | what it says |", "|---|---|---|---|", *rows)
+        for found, name, isBelow in below:
+            yield from self._sections(found, name, isList=isBelow)
+
+    def _row(self, field: inspect.Field, path: str) -> str:
+        name = f"{path}.{field.encode_name}".lstrip(".")
+        variable = environmentNames(self.kind).get(name)
+        text = _description(field.type).replace("|", r"\|")
+        shown = f"`{variable}`" if variable else ""
+        return f"| `{field.encode_name}` | {_default(field)} | {shown} | {text} |"
+
+
+def _sectionOf(type_: inspect.Type) -> type[Any] | None:
+    if isinstance(type_, inspect.Metadata):
+        return _sectionOf(type_.type)
+    if isinstance(type_, inspect.UnionType):
+        return next((found for each in type_.types if (found := _sectionOf(each))), None)
+    if isinstance(type_, inspect.VarTupleType):
+        return _sectionOf(type_.item_type)
+    return type_.cls if isinstance(type_, inspect.StructType) else None
+
+
+def _isList(type_: inspect.Type) -> bool:
+    if isinstance(type_, inspect.Metadata):
+        return _isList(type_.type)
+    return isinstance(type_, inspect.VarTupleType)
+
+
+def _description(type_: inspect.Type) -> str:
+    if isinstance(type_, inspect.Metadata):
+        return str((type_.extra_json_schema or {}).get("description") or _description(type_.type))
+    if isinstance(type_, inspect.UnionType):
+        return next((text for each in type_.types if (text := _description(each))), "")
+    return ""
+
+
+def _default(field: inspect.Field) -> str:
+    if field.required:
+        return "required"
+    if field.default is msgspec.NODEFAULT or field.default in (None, "", ()):
+        return ""
+    return f"`{msgspec.json.encode(field.default).decode()}`"
+
+
+TOML_DOCUMENTS = (TomlDocument(_REFERENCE / "gateway-toml.md", _GATEWAY, GatewayConfig),)
+
+if __name__ == "__main__":
+    for document in TOML_DOCUMENTS:
+        document.path.write_text(document.generate(), encoding="utf-8")
