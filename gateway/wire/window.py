@@ -133,6 +133,8 @@ class ReceiveWindow:
             self._settle()
             return 0
         if due < self._batch and now - self._since < IDLE:
+            if self._reserved > self.size - INITIAL_WINDOW:  # the last of an excess was used up
+                self._settle()
             return 0
         self._resize(now - self._since, now, rtt)
         due = self.size - held

@@ -216,6 +216,18 @@ class ShrinkTests(SynchronousTestCase):
         self.assertLess(w.size, size)
         self.assertEqual(budget.used, w.credit + w.unconsumed - INITIAL_WINDOW)
 
+    def test_excessIsGivenBackAtOnce(self) -> None:
+        """The budget has a shrunk window's excess back when the peer has used it up, and not only at the next batch."""
+        budget = WindowBudget()
+        w = window(budget)
+        now = saturate(w, 4) + IDLE
+        pass_(w, 1, now)
+        self.assertGreater(w.credit, w.size)
+        pass_(w, w.credit - w.size - 1, now)
+        self.assertEqual(budget.used, w.size + 1 - INITIAL_WINDOW)
+        pass_(w, 2, now)
+        self.assertEqual(budget.used, w.size - INITIAL_WINDOW)
+
     def test_notYetIdle(self) -> None:
         """Just before L{IDLE} has passed a window keeps its size, and just then it does not."""
         w = window()
