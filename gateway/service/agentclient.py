@@ -6,8 +6,9 @@ An agent's attachment to its gateway, which outlives every session: it is made a
     client.start()
     await client.drain(30.0)
 
-After a failure there is a pause, which doubles with each one up to half a minute, and has chance in it, so that agents
-that lost their gateway together do not all come back together. A session that has lasted makes the pause none again.
+After a failure there is a pause, which doubles with each one up to half a minute, slowly at first, and has chance in
+it, so that agents that lost their gateway together do not all come back together. A session that has lasted makes the
+pause none again.
 Where trying again does not help by what the gateway says, an agent tries all the same, at its longest pause: somebody
 may have mended the other end.
 """
@@ -34,6 +35,13 @@ from gateway.wire.window import WindowBudget
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 """Seconds."""
+
+SHORT_OUTAGE = 15.0
+SHORT_PAUSE = 2.0
+"""
+Seconds for which no pause is longer than that: a gateway that is started again is back by then, and agents should not
+let its visitors wait much longer than it does.
+"""
 
 STABLE = 10.0
 """Seconds that a session has to last for the pauses to begin anew."""
@@ -99,11 +107,18 @@ class Backoff:
     def __init__(self, random: Callable[[], float] = random) -> None:
         self._random = random
         self._pause = FIRST_PAUSE
+        self._since: float | None = None
 
-    def next(self) -> float:
-        """Seconds until the next attempt: half to all of a pause that is twice the one before."""
+    def next(self, now: float) -> float:
+        """
+        @param now: seconds.
+        @return: seconds until the next attempt: half to all of a pause that is twice the one before.
+        """
+        if self._since is None:
+            self._since = now
+        limit = SHORT_PAUSE if now - self._since < SHORT_OUTAGE else LONGEST_PAUSE
         pause = self._pause
-        self._pause = min(max(FIRST_PAUSE, 2 * pause), LONGEST_PAUSE)
+        self._pause = min(max(FIRST_PAUSE, 2 * pause), limit)
         return pause * (1 + self._random()) / 2
 
     def longest(self) -> float:
@@ -113,6 +128,7 @@ class Backoff:
     def reset(self) -> None:
         """It worked for long enough: the next attempt is at once."""
         self._pause = 0.0
+        self._since = None
 
 
 @implementer(ISessionOwner)
@@ -211,7 +227,7 @@ class AgentClient:
         """Try again after a pause."""
         if lasted is not None and lasted >= STABLE:
             self._backoff.reset()
-        pause = self._backoff.longest() if end.code in HOPELESS else self._backoff.next()
+        pause = self._backoff.longest() if end.code in HOPELESS else self._backoff.next(self._clock.seconds())
         self._become(Phase.WAITING)
         self._pause = self._clock.callLater(pause, self._connect)
         problem = " ".join(filter(None, (end.problem, _HINTS.get(end.code))))
