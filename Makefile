@@ -6,6 +6,7 @@ CHECK = .venv/bin/python scripts/check.py
 
 help:
 	@echo 'make run    start a Tabby gateway on 127.0.0.1:9000 with a token kept in .state/; Ctrl-C ends it'
+	@echo 'make venv   install the program in .venv/, as .venv/bin/gateway'
 	@echo 'make test   install what the tests need, then run every check and every test'
 	@echo 'make check  lint, types, unit tests and documentation; needs no other programs'
 	@echo 'make bench  measure ours beside its peers; results in bench/results/'
