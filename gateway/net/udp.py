@@ -3,23 +3,33 @@ UDP as streams: what two addresses say to each other, as one transport whose byt
 
 So a visitor's datagrams go through the same relay as everything else, with its limits, its counts and its idle time::
 
-    UDPEndpoint(reactor, addresses, 53).connect(factory)        # a DatagramFlow is the protocol's transport
+    UDPEndpoint(reactor, "127.0.0.1", 53).connect(factory)      # a DatagramFlow is the protocol's transport
 
 Datagrams are never cut, never wait and never hold anybody up: what cannot go on at once is dropped and counted, as a
-router would. Several that come in one turn of the reactor go on in one piece.
+router would. Nothing is ever sent that did not come from the other side of the relay. Several datagrams that come in
+one turn of the reactor go on in one piece, and are read to where they stay: each behind its length, in one buffer.
 """
 
-__all__ = ["BATCH", "DatagramCounts", "DatagramFlow", "DatagramSocket", "UDPEndpoint", "addressOf", "received"]
+__all__ = [
+    "BATCH",
+    "FULL",
+    "DatagramCounts",
+    "DatagramFlow",
+    "DatagramSocket",
+    "IReactorDatagrams",
+    "UDPEndpoint",
+    "addressOf",
+    "received",
+]
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from twisted.internet.address import IPv4Address as UDP4Address
 from twisted.internet.address import IPv6Address as UDP6Address
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectBindError, ConnectionAborted, ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
@@ -30,20 +40,27 @@ from twisted.internet.interfaces import (
     IReadDescriptor,
     IStreamClientEndpoint,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.interfaces import IStreamTransport
-from gateway.wire.datagrams import MAX_DATAGRAM, DatagramDecoder, encodeDatagrams
+from gateway.net.dial import IPAddress, IReactorDial, resolve
+from gateway.net.direct import Buffer, IDirectTransport
+from gateway.wire.datagrams import LENGTH, MAX_DATAGRAM, DatagramDecoder
 from gateway.wire.errors import RemoteProtocolError
-
-IPAddress = IPv4Address | IPv6Address
 
 BATCH = 64
 """Datagrams that are read before the reactor gets a turn."""
 
-received = memoryview(bytearray(65536))
-"""What the latest read brought. One for all sockets: the reactor reads in one thread, and what is kept is copied."""
+FULL = 64 * 1024
+"""Bytes of them that are handed over together, and the last of them besides."""
+
+received = memoryview(bytearray(FULL + LENGTH.size + 65536))
+"""What the latest reads brought. One for all sockets: the reactor reads in one thread, and what is kept is copied."""
+
+
+class IReactorDatagrams(IReactorDial, IReactorFDSet):
+    """What UDP needs of a reactor."""
 
 
 @dataclass(slots=True)
@@ -67,20 +84,22 @@ def addressOf(sockaddr: tuple[Any, ...]) -> IAddress:
     return kind("UDP", sockaddr[0], sockaddr[1])
 
 
-@implementer(IStreamTransport)
+@implementer(IDirectTransport)
 class DatagramFlow:
     """
     The datagrams between two addresses, as a transport.
 
-    @param send: sends one datagram to the other end; C{False} when the kernel does not take it.
+    @param send: sends datagrams to the other end; returns how many of them the kernel took.
     @param closed: called once, when the flow is over.
     """
+
+    _log = Logger()
 
     disconnecting = False
 
     def __init__(
         self,
-        send: Callable[[bytes], bool],
+        send: Callable[[Sequence[bytes]], int],
         peer: IAddress,
         host: IAddress,
         counts: DatagramCounts,
@@ -94,24 +113,35 @@ class DatagramFlow:
         self._decoder = DatagramDecoder()
         self._isPaused = False
         self._protocol: IProtocol | None = None
+        self._gotData: Callable[[Buffer], None] | None = None
 
     def attach(self, protocol: IProtocol) -> None:
         """Give the flow its protocol."""
         self._protocol = protocol
         protocol.makeConnection(self)
 
-    def gotDatagrams(self, datagrams: Sequence[bytes]) -> None:
-        """They came from the other end, in this turn of the reactor."""
-        counts = self._counts
-        counts.received += len(datagrams)
+    def gotDatagrams(self, framed: Buffer, count: int) -> None:
+        """
+        They came from the other end, in this turn of the reactor.
+
+        @param framed: as they go on a stream; nobody keeps it.
+        """
+        self._counts.received += count
         if self._isPaused or self._protocol is None:
-            counts.dropped += len(datagrams)
+            self._counts.dropped += count
             return
-        self._protocol.dataReceived(b"".join(encodeDatagrams(datagrams)))
+        try:
+            if self._gotData is not None:
+                self._gotData(framed)
+            else:
+                self._protocol.dataReceived(bytes(framed))
+        except Exception:  # of the application's; a port's other flows go on
+            self._log.failure("a flow's protocol failed", event="gateway.defect")
+            self._end(Failure())
 
     # -- ITransport
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Buffer) -> None:
         """
         Send the datagrams that are whole now.
         """
@@ -119,14 +149,13 @@ class DatagramFlow:
             return
         try:
             datagrams = self._decoder.receive(data)
-        except RemoteProtocolError as e:
-            self._end(Failure(e))
+        except RemoteProtocolError:
+            self._end(Failure())
             return
-        for datagram in datagrams:
-            if self._send(datagram):
-                self._counts.sent += 1
-            else:
-                self._counts.dropped += 1
+        if datagrams:
+            sent = self._send(datagrams)
+            self._counts.sent += sent
+            self._counts.dropped += len(datagrams) - sent
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
@@ -181,6 +210,11 @@ class DatagramFlow:
     def stopProducing(self) -> None:
         self.loseConnection()
 
+    # -- IDirectTransport
+
+    def readDirectly(self, gotData: Callable[[Buffer], None]) -> None:
+        self._gotData = gotData
+
 
 @implementer(IReadDescriptor)
 class DatagramSocket:
@@ -218,45 +252,70 @@ class UDPEndpoint:
     Reaches a UDP service: each connection is a socket of its own.
 
     There is no handshake, so a connection is made whether or not somebody listens. Where the other end's machine says
-    that nobody does, the connection is lost.
+    that nobody does, the next of the name's addresses is tried, and after the last the connection is lost.
 
-    @param addresses: of which the first that this machine has a way to is used.
+    @param host: a name, which is looked up for each connection, or an address.
+    @param header: stands before each datagram that is sent, so that it does not matter which of them get lost.
     """
 
     def __init__(
         self,
-        reactor: IReactorFDSet,
-        addresses: Sequence[IPAddress],
+        reactor: IReactorDatagrams,
+        host: str,
         port: int,
         *,
+        header: bytes = b"",
         counts: DatagramCounts | None = None,
     ) -> None:
         self._reactor = reactor
-        self._addresses = addresses
+        self._host = host
         self._port = port
+        self._header = header
         self._counts = counts or DatagramCounts()
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        @return: fails with C{ConnectBindError} when there is no way to any of the addresses.
+        @return: fails with L{DialFailed<gateway.net.dial.DialFailed>} when there is no such name, and with
+            C{ConnectBindError} when there is no way to any of its addresses.
         """
-        try:
-            connection = self._socket()
-        except OSError as e:
-            return fail(ConnectBindError(e.strerror))
-        peer, host = addressOf(connection.getpeername()), addressOf(connection.getsockname())
-        try:
-            protocol = factory.buildProtocol(peer)
-            if protocol is None:
-                raise NoProtocol()
-        except Exception:  # whatever a factory raises, the one who waits is told
-            connection.close()
-            return fail()
-        _Origin(self._reactor, connection, peer, host, self._counts).flow.attach(protocol)
-        return succeed(protocol)
 
-    def _socket(self) -> socket.socket:
-        problem = OSError(0, "there are no addresses")
+        def connect(addresses: list[IPAddress]) -> IProtocol:
+            origin = _Origin(self._reactor, addresses, self._port, self._header, self._counts)
+            try:
+                protocol = factory.buildProtocol(origin.flow.getPeer())
+                if protocol is None:
+                    raise NoProtocol()
+            except Exception:  # whatever a factory raises, the one who waits is told
+                origin.flow.loseConnection()
+                raise
+            origin.flow.attach(protocol)
+            return protocol
+
+        return resolve(self._reactor, self._host).addCallback(connect)
+
+
+class _Origin:
+    """
+    A connected socket, and its flow.
+
+    @raise ConnectBindError: there is no way to any of the addresses.
+    """
+
+    def __init__(
+        self, reactor: IReactorFDSet, addresses: list[IPAddress], port: int, header: bytes, counts: DatagramCounts
+    ) -> None:
+        self._reactor = reactor
+        self._addresses = iter(addresses)
+        self._port = port
+        self._header = header
+        self._counts = counts
+        self._unanswered: Sequence[bytes] | None = ()  # what was sent last; None: there was an answer
+        self._connect()
+        peer, host = addressOf(self._connection.getpeername()), addressOf(self._connection.getsockname())
+        self.flow = DatagramFlow(self._send, peer, host, counts, lambda flow: self._socket.close())
+
+    def _connect(self) -> None:
+        problem = "no address is left"
         for address in self._addresses:
             family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
             connection = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -264,48 +323,66 @@ class UDPEndpoint:
                 connection.connect((str(address), self._port))
             except OSError as e:
                 connection.close()
-                problem = e
+                problem = e.strerror or problem
             else:
-                return connection
-        raise problem
+                self._connection = connection
+                self._socket = DatagramSocket(self._reactor, connection, self._read)
+                return
+        raise ConnectBindError(problem)
 
+    def _send(self, datagrams: Sequence[bytes]) -> int:
+        if self._unanswered is not None:
+            self._unanswered = datagrams
+        sent = 0
+        for datagram in datagrams:
+            try:
+                if self._header:
+                    self._connection.sendmsg((self._header, datagram))
+                else:
+                    self._connection.send(datagram)
+                sent += 1
+            except ConnectionRefusedError:  # an earlier one was; the kernel says so once
+                self._refused()
+                break
+            except OSError:
+                pass  # its buffer is full, or the datagram too long
+        return sent
 
-class _Origin:
-    """A connected socket, and its flow."""
-
-    def __init__(
-        self,
-        reactor: IReactorFDSet,
-        connection: socket.socket,
-        peer: IAddress,
-        host: IAddress,
-        counts: DatagramCounts,
-    ) -> None:
-        self.flow = DatagramFlow(self._send, peer, host, counts, self._closed)
-        self._connection = connection
-        self._socket = DatagramSocket(reactor, connection, self._read)
-
-    def _closed(self, flow: DatagramFlow) -> None:
-        self._socket.close()
-
-    def _send(self, datagram: bytes) -> bool:
-        try:
-            self._connection.send(datagram)
-        except OSError:
-            return False
-        return True
+    def _refused(self) -> None:
+        """Nobody listens at this address: a name such as localhost may have another."""
+        if self._unanswered is not None:
+            self._socket.close()
+            try:
+                self._connect()
+            except ConnectBindError:
+                pass
+            else:
+                self._send(self._unanswered)
+                return
+        self.flow.fail("nobody listens there")
 
     def _read(self) -> None:
-        datagrams: list[bytes] = []
+        receive = self._connection.recv_into
+        at = count = 0
+        isRefused = False
         for _ in range(BATCH):
             try:
-                size = self._connection.recv_into(received)
-            except (BlockingIOError, InterruptedError):
+                size = receive(received[at + LENGTH.size :])
+            except BlockingIOError:
                 break
-            except OSError as e:
-                self.flow.fail(e.strerror or "the origin is not there")
-                return
-            if size <= MAX_DATAGRAM:
-                datagrams.append(bytes(received[:size]))
-        if datagrams:
-            self.flow.gotDatagrams(datagrams)
+            except OSError:
+                isRefused = True
+                break
+            if size > MAX_DATAGRAM:
+                self._counts.dropped += 1
+                continue
+            LENGTH.pack_into(received, at, size)
+            at += LENGTH.size + size
+            count += 1
+            if at >= FULL:
+                break
+        if count:
+            self._unanswered = None
+            self.flow.gotDatagrams(received[:at], count)
+        if isRefused:
+            self._refused()

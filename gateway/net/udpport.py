@@ -10,17 +10,16 @@ another one, which no client takes. Here the socket is our own, and an answer co
 __all__ = ["DatagramPort"]
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from struct import Struct
 from typing import Any
 
-from twisted.internet.address import IPv4Address as UDP4Address
-from twisted.internet.address import IPv6Address as UDP6Address
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorFDSet
+from twisted.logger import Logger
 
-from gateway.net.udp import BATCH, DatagramCounts, DatagramFlow, DatagramSocket, addressOf, received
-from gateway.wire.datagrams import MAX_DATAGRAM
+from gateway.net.udp import BATCH, FULL, DatagramCounts, DatagramFlow, DatagramSocket, addressOf, received
+from gateway.wire.datagrams import LENGTH, MAX_DATAGRAM
 
 _RECEIVE_BUFFER = 2 * 1024 * 1024
 """Bytes asked of the kernel for a port, of which it gives what net.core.rmem_max allows: bursts wait there."""
@@ -29,6 +28,9 @@ _IP_PKTINFO = 8  # ip(7); Python has no name for it
 _PKTINFO4 = Struct("@i4s4s")
 _PKTINFO6 = Struct("@16si")
 _ANCILLARY = socket.CMSG_SPACE(_PKTINFO6.size)
+_LINK_LOCAL = b"\xfe\x80"
+
+_Ancillary = list[tuple[int, int, bytes]]
 
 
 def _tell(connection: socket.socket) -> None:
@@ -39,40 +41,41 @@ def _tell(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
 
-_Ancillary = list[tuple[int, int, bytes]]
-
-
-def _from(ancillary: _Ancillary) -> _Ancillary:
+def _asked(ancillary: _Ancillary) -> bytes:
     """
     @param ancillary: what came with a datagram.
-    @return: what has to go with the answers to it.
+    @return: the address that it came to, packed; nothing where the port has but one.
     """
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-            _, _, address = _PKTINFO4.unpack(data[: _PKTINFO4.size])
-            return [(level, kind, _PKTINFO4.pack(0, address, b"\0\0\0\0"))]
+            return data[4:8]  # where to answer from, which is not where a broadcast went to
         if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
-            return [(level, kind, data)]
-    return []
+            return data[:16]
+    return b""
 
 
-def _localAddress(answer: _Ancillary, port: int, bound: IAddress) -> IAddress:
-    for level, _, data in answer:
-        if level == socket.IPPROTO_IP:
-            return UDP4Address("UDP", socket.inet_ntop(socket.AF_INET, _PKTINFO4.unpack(data)[1]), port)
-        return UDP6Address("UDP", socket.inet_ntop(socket.AF_INET6, data[:16]), port)
-    return bound
+def _from(address: bytes) -> _Ancillary:
+    """What has to go with the answers, so that they come from this address, by whichever interface leads there."""
+    if len(address) == 4:
+        return [(socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO4.pack(0, address, bytes(4)))]
+    # With a link-local address the interface is known by the visitor's.
+    return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO6.pack(address, 0))] if address else []
 
 
 class DatagramPort:
     """
     A UDP port, with a flow for each address that sends something to it.
 
-    @param interface: an address of this machine; those for all of them are C{0.0.0.0} and C{::}.
+    @param interface: an address of this machine; those for all of them are C{0.0.0.0} and C{::}, and the latter takes
+        IPv4, too.
     @param arrived: makes a flow's protocol; C{None} drops the datagram, and the next one from there asks again.
     @param limit: flows at once; datagrams of others are dropped and counted.
+    @param isIPv6Only: C{::} leaves IPv4 to another socket.
+    @param emptied: called whenever the last flow is over.
     @raise OSError: the port cannot be opened.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -82,17 +85,22 @@ class DatagramPort:
         arrived: Callable[[DatagramFlow], IProtocol | None],
         *,
         limit: int = 10_000,
+        isIPv6Only: bool = False,
         counts: DatagramCounts | None = None,
+        emptied: Callable[[], None] = lambda: None,
     ) -> None:
         self.counts = counts or DatagramCounts()
         self._arrived = arrived
         self._limit = limit
+        self._emptied = emptied
         self._flows: dict[tuple[Any, ...], DatagramFlow] = {}
         address = ip_address(interface)
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         connection = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            if address.version == 6:
+                connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, isIPv6Only)
             if address.is_unspecified:
                 _tell(connection)
             connection.bind((interface, port))
@@ -107,66 +115,78 @@ class DatagramPort:
         """Where it listens."""
         return self._host
 
+    @property
+    def flowCount(self) -> int:
+        """How many flows there are."""
+        return len(self._flows)
+
     def stopListening(self) -> None:
         """Take no new flows; when those that there are have ended, the port is closed."""
         self._limit = 0
         if not self._flows:
             self._socket.close()
 
-    def close(self) -> None:
-        """End every flow, and the port."""
-        self.stopListening()
-        for flow in list(self._flows.values()):
-            flow.loseConnection()
-
-    @property
-    def flowCount(self) -> int:
-        """How many flows there are."""
-        return len(self._flows)
-
     def _read(self) -> None:
-        connection = self._socket.socket
-        batches: dict[DatagramFlow, list[bytes]] = {}
+        receive = self._socket.socket.recvmsg_into
+        came: object = None
+        flow: DatagramFlow | None = None
+        start = at = count = 0  # of what has come from one visitor without a break
         for _ in range(BATCH):
             try:
-                size, ancillary, _, sender = connection.recvmsg_into([received], _ANCILLARY)
-            except (BlockingIOError, InterruptedError):
-                break
+                size, ancillary, _, sender = receive((received[at + LENGTH.size :],), _ANCILLARY)
             except OSError:
-                continue  # what the network says of a datagram that we sent
-            flow = self._flowOf(sender, _from(ancillary) if ancillary else [])
-            if flow is not None and size <= MAX_DATAGRAM:
-                batches.setdefault(flow, []).append(bytes(received[:size]))
-        for flow, datagrams in batches.items():
-            flow.gotDatagrams(datagrams)
+                break  # there is no more; or a flow that ended has closed the port
+            if came != (sender, ancillary):
+                if flow is not None and count:
+                    flow.gotDatagrams(received[start:at], count)
+                came, start, count = (sender, ancillary), at, 0
+                flow = self._flowOf(sender, _asked(ancillary))
+            if flow is None:
+                self.counts.refused += 1
+            elif size > MAX_DATAGRAM:
+                self.counts.dropped += 1
+            else:
+                LENGTH.pack_into(received, at, size)
+                at += LENGTH.size + size
+                count += 1
+                if at >= FULL:
+                    flow.gotDatagrams(received[start:at], count)
+                    start = at = count = 0
+        if flow is not None and count:
+            flow.gotDatagrams(received[start:at], count)
 
-    def _flowOf(self, sender: tuple[Any, ...], answer: _Ancillary) -> DatagramFlow | None:
-        key = (sender, answer[0][2] if answer else None)
+    def _flowOf(self, sender: tuple[Any, ...], address: bytes) -> DatagramFlow | None:
+        key = (sender, address)
         flow = self._flows.get(key)
-        if flow is not None:
+        if flow is not None or len(self._flows) >= self._limit:
             return flow
-        if len(self._flows) >= self._limit:
-            self.counts.refused += 1
-            return None
+        answer = _from(address)
 
-        def send(datagram: bytes) -> bool:
-            try:
-                self._socket.socket.sendmsg((datagram,), answer, 0, sender)
-            except OSError:  # the kernel's buffer is full, or the network refuses
-                return False
-            return True
+        def send(datagrams: Sequence[bytes]) -> int:
+            sent = 0
+            for datagram in datagrams:
+                try:
+                    self._socket.socket.sendmsg((datagram,), answer, 0, sender)
+                    sent += 1
+                except OSError:
+                    pass  # the kernel's buffer is full, or the network refuses
+            return sent
 
         def closed(flow: DatagramFlow) -> None:
             del self._flows[key]
-            if not self._limit and not self._flows:
-                self._socket.close()
+            if not self._flows:
+                if not self._limit:
+                    self._socket.close()
+                self._emptied()
 
-        host = _localAddress(answer, self._port, self._host)
+        host = addressOf((str(ip_address(address)), self._port)) if address else self._host
         flow = self._flows[key] = DatagramFlow(send, addressOf(sender), host, self.counts, closed)
-        protocol = self._arrived(flow)
-        if protocol is None:
-            self.counts.refused += 1
-            flow.loseConnection()
-            return None
-        flow.attach(protocol)
-        return flow
+        try:
+            protocol = self._arrived(flow)
+            if protocol is not None:
+                flow.attach(protocol)
+                return flow
+        except Exception:  # of the application's; the port's other flows go on
+            self._log.failure("a flow's protocol failed", event="gateway.defect")
+        flow.abortConnection()
+        return None

@@ -95,9 +95,7 @@ class HealthSection(Section, frozen=True):
     """How to see whether an origin works."""
 
     kind: Annotated[Literal["tcp", "http"], Meta(description="connect, or also ask for a page")] = "tcp"
-    path: Annotated[str, Meta(pattern="^/[!-~]*$", description="of that page; any status from 200 to 399 is good")] = (
-        "/"
-    )
+    path: Annotated[str, Meta(description="of that page; each status from 200 to 399 is good")] = "/"
     interval: Annotated[Seconds, Meta(description="seconds between two looks, and for each of them at most")] = 10.0
     rise: Annotated[Count, Meta(description="looks in a row that must be good to take visitors again")] = 2
     fall: Annotated[Count, Meta(description="looks in a row that must be bad to take none")] = 3
@@ -204,8 +202,10 @@ def originOf(section: ServiceSection) -> Origin:
     proxyProtocol = section.proxyProtocol
     if proxyProtocol is None:
         proxyProtocol = "v2" if section.kind == "tls" and section.tls == "passthrough" else "none"
-    if section.kind == "udp":
-        raise ValueError("services of kind udp cannot be served yet")
+    if section.kind == "udp" and (proxyProtocol == "v1" or section.health is not None):
+        raise ValueError("udp knows no health check, and of the PROXY protocol version 2 alone")
+    if section.health is not None and not re.fullmatch("/[!-~]*", section.health.path):
+        raise ValueError(f"health: {section.health.path!a:.80} is not a path, which begins with a slash")
     return Origin(
         kind=section.kind,
         address=parseOrigin(section.origin, section.kind),
@@ -260,15 +260,15 @@ def agentPlan(config: AgentConfig, environ: Mapping[str, str]) -> AgentPlan:
             raise ConfigurationError(f"targets[{number}]: {e}") from None
     if rules and not any(rule.action == "allow" for rule in rules):
         raise ConfigurationError("targets: no rule allows anything, which is the same as no rules")
-    register = Register(
-        version=1,
-        agent=gateway.name or defaultName(),
-        replica=gateway.replica,
-        software=f"txgateway/{__version__}",
-        services=tuple(services),
-        targets=bool(rules),
-    )
     try:
+        register = Register(
+            version=1,
+            agent=gateway.name or defaultName(),
+            replica=gateway.replica,
+            software=f"txgateway/{__version__}",
+            services=tuple(services),
+            targets=bool(rules),
+        )
         _checked(register)
     except ValueError as e:
         raise ConfigurationError(f"gateway or service: {e}") from None

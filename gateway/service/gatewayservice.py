@@ -12,6 +12,7 @@ __all__ = ["GatewayService", "checkFiles"]
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from math import ceil
 from typing import Any
 
@@ -90,6 +91,7 @@ class GatewayService(MultiService):
         self.visitors = Visitors(
             reactor,
             admission=_visitorAdmission(limits, reactor.seconds()),
+            datagramAdmission=_visitorAdmission(limits, reactor.seconds()),
             settings=RelaySettings(dialTimeout=limits.connectTimeout, idleTimeout=limits.idleTimeout or None),
             limits=_routeLimits(limits),
             budget=self._budget,
@@ -218,6 +220,12 @@ class GatewayService(MultiService):
         metrics.gauge("visits", "Visitors with a route.", lambda: len(self.visitors.visits))
         metrics.gauge("stalled_bytes", "Bytes held for stalled readers, at most.", lambda: self._budget.used)
         metrics.gauge("window_bytes", "Bytes by which windows of streams have grown.", lambda: self._windows.used)
+
+        def datagrams() -> Iterator[tuple[Sequence[str], float]]:
+            for what, count in asdict(self._portDoors.datagrams).items():
+                yield (what,), count
+
+        metrics.totals("datagrams", "Datagrams at UDP ports, by what became of them.", "what", values=datagrams)
 
         def facts(value: str) -> Iterator[tuple[Sequence[str], float]]:
             for session in agents.sessions:

@@ -14,7 +14,7 @@ __all__ = ["Metrics"]
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 
@@ -27,14 +27,16 @@ class _Values(Collector):
         text: str,
         labels: Sequence[str],
         values: Callable[[], Iterable[tuple[Sequence[str], float]]],
+        family: type[GaugeMetricFamily | CounterMetricFamily],
     ) -> None:
+        self._family = family
         self._name = name
         self._text = text
         self._labels = labels
         self._values = values
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        family = self._family(self._name, self._text, labels=self._labels)
         for labels, value in self._values():
             family.add_metric(labels, value)
         yield family
@@ -70,7 +72,13 @@ class Metrics:
         self, name: str, text: str, *labels: str, values: Callable[[], Iterable[tuple[Sequence[str], float]]]
     ) -> None:
         """Show values that somebody else keeps, each with its labels."""
-        self._registry.register(_Values(f"txgateway_{name}", text, labels, values))
+        self._registry.register(_Values(f"txgateway_{name}", text, labels, values, GaugeMetricFamily))
+
+    def totals(
+        self, name: str, text: str, *labels: str, values: Callable[[], Iterable[tuple[Sequence[str], float]]]
+    ) -> None:
+        """Show what somebody else counts, each with its labels."""
+        self._registry.register(_Values(f"txgateway_{name}", text, labels, values, CounterMetricFamily))
 
     def render(self) -> bytes:
         """All of it in the Prometheus text format."""

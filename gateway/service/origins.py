@@ -25,13 +25,17 @@ from zope.interface import implementer
 from gateway.domain.addresses import normaliseHost
 from gateway.domain.targets import ITargetPolicy, Target, parseTarget
 from gateway.net.connectproxy import HostEndpoint
-from gateway.net.dial import DialFailed, DialFailure, IReactorDial
+from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.peek import become
 from gateway.net.relay import RelaySettings
+from gateway.net.udp import IReactorDatagrams, UDPEndpoint
 from gateway.service.target import TargetEndpoint
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.preamble import Preamble, StreamError
 from gateway.wire.proxyheader import ProxyHeader, encodeV1, encodeV2
+
+DATAGRAM_IDLE = 60.0
+"""Seconds without a datagram after which nobody expects another (C{docs/reference/protocols/agent.md}, "UDP")."""
 
 UNIX = "unix:"
 """What a UNIX socket's path is written after."""
@@ -40,7 +44,7 @@ ProxyProtocol = Literal["none", "v1", "v2"]
 ServiceKind = Literal["tls", "http", "tcp", "udp"]
 
 
-class IReactorOrigins(IReactorDial, IReactorUNIX):
+class IReactorOrigins(IReactorDatagrams, IReactorUNIX):
     """What reaching origins needs of a reactor."""
 
 
@@ -86,6 +90,9 @@ def originEndpoint(reactor: IReactorOrigins, origin: Origin, header: ProxyHeader
     endpoint: IStreamClientEndpoint
     if isinstance(origin.address, str):
         endpoint = UNIXClientEndpoint(reactor, origin.address, timeout=origin.connectTimeout)
+    elif origin.kind == "udp":
+        before = encodeV2(header) if origin.proxyProtocol == "v2" else b""
+        return UDPEndpoint(reactor, origin.address.host, origin.address.port, header=before)
     else:
         endpoint = HostEndpoint(reactor, origin.address.host, origin.address.port)
     match origin.proxyProtocol:
@@ -168,6 +175,8 @@ class Origins:
             if origin is None:
                 raise RemoteProtocolError(StreamError.UNKNOWN_SERVICE, "The agent has no service of that name.")
             settings = replace(self.settings, dialTimeout=origin.connectTimeout)
+            if origin.kind == "udp":
+                settings = replace(settings, idleTimeout=DATAGRAM_IDLE)
             return originEndpoint(self._reactor, origin, preamble.header), settings
         if self.policy is None:
             raise DialFailed(DialFailure.DENIED, "This agent lets nobody name targets.")

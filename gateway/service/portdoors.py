@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocol, IReactorTCP, IReactorTime
+from twisted.internet.interfaces import IListeningPort, IProtocol, IReactorFDSet, IReactorTCP, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -23,15 +23,17 @@ from gateway.domain.access import EVERYBODY, AccessRules
 from gateway.domain.addresses import IPNetwork
 from gateway.domain.registry import IDoors, PortUnavailable
 from gateway.domain.routes import Place, Route
+from gateway.net.udp import DatagramCounts
 from gateway.service.arrivals import Arrivals
 from gateway.service.attached import Visitor
+from gateway.service.udpdoor import UdpDoor
 from gateway.service.visitors import Visitors
 
 BACKLOG = 1024
 """Connections that the kernel may hold for us."""
 
 
-class IReactorPorts(IReactorTCP, IReactorTime):
+class IReactorPorts(IReactorTCP, IReactorTime, IReactorFDSet):
     """What the doors need of a reactor."""
 
 
@@ -41,6 +43,8 @@ class _TcpPort:
 
     @ivar route: C{None}: nobody, at the moment.
     """
+
+    isBusy = False  # visitors who are in need no port
 
     def __init__(self, doors: "PortDoors", route: Route) -> None:
         self.route: Route | None = route
@@ -87,6 +91,7 @@ class PortDoors:
     @param interfaces: addresses of this machine to open each port on.
     @param isOurs: whether the gateway itself listens on a port, or goes by a name.
     @param timeout: seconds for a PROXY header.
+    @ivar datagrams: what happened to those of all UDP ports.
     @ivar access: who may come.
     @ivar proxies: who must send a PROXY header, at ports that are opened from now on.
     """
@@ -110,23 +115,33 @@ class PortDoors:
         self.access = access
         self.proxies = proxies
         self.timeout = timeout
+        self.datagrams = DatagramCounts()
         self._isOurs = isOurs
-        self._ports: dict[Place, _TcpPort] = {}
+        self._ports: dict[Place, _TcpPort | UdpDoor] = {}
 
     def isOurs(self, place: Place) -> bool:
         return self._isOurs(place)
 
     def open(self, route: Route) -> None:
-        if route.place.kind == "udp":
-            raise PortUnavailable("UDP is not there yet")
         port = self._ports.get(route.place)
         if port is not None:
             port.route = route  # it was about to be closed
             return
-        port = _TcpPort(self, route)
+        port = self._udpDoor(route) if route.place.kind == "udp" else _TcpPort(self, route)
         port.listen()
         self._ports[route.place] = port
         self._tell("opened", route)
+
+    def _udpDoor(self, route: Route) -> UdpDoor:
+        return UdpDoor(
+            self.reactor,
+            self.visitors,
+            route,
+            interfaces=self.interfaces,
+            admit=lambda host: self.visitors.admit(host, self.access, "port", isDatagram=True),
+            counts=self.datagrams,
+            emptied=lambda: self._closeUnused(route.place),
+        )
 
     def close(self, route: Route) -> None:
         # A listening socket is closed in the reactor's next turn, and somebody may ask for the port before.
@@ -137,7 +152,7 @@ class PortDoors:
 
     def _closeUnused(self, place: Place) -> None:
         port = self._ports.get(place)
-        if port is not None and port.route is None:
+        if port is not None and port.route is None and not port.isBusy:
             del self._ports[place]
             port.stop()
 
@@ -152,4 +167,4 @@ class PortDoors:
 
     def stop(self) -> Deferred[Any]:
         """Take no more visitors."""
-        return gatherResults([port.stop() for port in self._ports.values()], consumeErrors=True)
+        return gatherResults([maybeDeferred(port.stop) for port in self._ports.values()], consumeErrors=True)

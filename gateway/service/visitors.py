@@ -70,6 +70,7 @@ class _Usage:
 
 
 _ENDED = (Cause.NEAR_CLOSED, Cause.FAR_CLOSED)
+_UNREACHED = (Cause.FAR_RESET, Cause.DIAL_FAILED)
 
 
 class _Near(Half):
@@ -119,6 +120,7 @@ class _Visit:
         visitor: Visitor,
         ticket: Ticket,
         refusal: Callable[[DialFailed], bytes] | None,
+        settings: RelaySettings,
     ) -> None:
         self._visitors = visitors
         self._route = route
@@ -131,7 +133,7 @@ class _Visit:
         self.relay = Relay(
             visitors.clock,
             self._ended,
-            settings=visitors.settings,
+            settings=settings,
             budget=visitors.budget,
             nearFactory=_Near,
         )
@@ -165,15 +167,16 @@ class _Visit:
         if error.kind is DialFailure.CANCELLED:
             return
         self._visitors.metrics.errors.labels(error.kind).inc()
-        self._log.info(
-            "{place}: a visitor cannot be served: {problem}",
-            event="visit.failed",
-            place=str(self._route.place),
-            agent=self._route.agent,
-            visitor=self._visitor.host,
-            id=self._visitor.id.decode(),
-            problem=error.details,
-        )
+        if not self._visitor.isDatagram:
+            self._log.info(
+                "{place}: a visitor cannot be served: {problem}",
+                event="visit.failed",
+                place=str(self._route.place),
+                agent=self._route.agent,
+                visitor=self._visitor.host,
+                id=self._visitor.id.decode(),
+                problem=error.details,
+            )
         self.near.refuse(None if self._refusal is None else self._refusal(error))
 
     def _ended(self, outcome: Outcome) -> None:
@@ -186,6 +189,10 @@ class _Visit:
         visitors.metrics.closed.labels(outcome.cause).inc()
         visitors.metrics.bytes.labels("up").inc(outcome.up)
         visitors.metrics.bytes.labels("down").inc(outcome.down)
+        if self._visitor.isDatagram and outcome.cause in _UNREACHED and not outcome.down:
+            # Each of the visitor's next datagrams may be another visit that ends so, which is not worth a line each.
+            visitors.refusals.refused(f"nobody is behind {self._route.place}", self._visitor.host)
+            return
         self._log.info(
             "{place}: visit of {visitor} over: {cause}, {up} bytes up, {down} down, {seconds} s",
             event="visit.closed",
@@ -206,7 +213,10 @@ class Visitors:
     All of them, and what they share.
 
     @param settings: of each relay.
+    @param datagramAdmission: for visitors by UDP, whose addresses may be forged: whoever makes up thousands of them
+        keeps nobody from coming by TCP.
     @ivar visits: that are going on.
+    @ivar refusals: says who was turned away, or to no avail.
     """
 
     def __init__(
@@ -214,6 +224,7 @@ class Visitors:
         clock: IReactorTime,
         *,
         admission: Admission,
+        datagramAdmission: Admission | None = None,
         settings: RelaySettings,
         limits: RouteLimits,
         budget: StallBudget,
@@ -227,11 +238,12 @@ class Visitors:
         self.visits: set[_Visit] = set()
         self.draining = False
         self._admission = admission
-        self._refusals = RefusalLog(clock)
+        self._datagramAdmission = datagramAdmission or admission
+        self.refusals = RefusalLog(clock)
         self._usage: WeakKeyDictionary[Route, _Usage] = WeakKeyDictionary()
         self._emptied: list[Deferred[None]] = []
 
-    def admit(self, host: str, rules: AccessRules, door: str) -> Ticket | None:
+    def admit(self, host: str, rules: AccessRules, door: str, *, isDatagram: bool = False) -> Ticket | None:
         """
         @param host: the visitor's address.
         @param rules: of the door.
@@ -243,7 +255,8 @@ class Visitors:
             return None
         if self.draining:
             return None
-        answer = self._admission.admit(host, self.clock.seconds())
+        admission = self._datagramAdmission if isDatagram else self._admission
+        answer = admission.admit(host, self.clock.seconds())
         if isinstance(answer, Ticket):
             self.metrics.connections.labels(door).inc()
             return answer
@@ -252,7 +265,7 @@ class Visitors:
 
     def _refuse(self, reason: str, host: str) -> None:
         self.metrics.refused.labels(reason).inc()
-        self._refusals.refused(reason, host)
+        self.refusals.refused(reason, host)
 
     def visit(
         self,
@@ -261,10 +274,12 @@ class Visitors:
         ticket: Ticket,
         *,
         refusal: Callable[[DialFailed], bytes] | None = None,
+        settings: RelaySettings | None = None,
     ) -> IProtocol | None:
         """
         @param ticket: released when the visit is over.
         @param refusal: what to say when nobody can be reached; C{None}: the connection is reset.
+        @param settings: of the relay; C{None}: those of all.
         @return: put it on the visitor's connection, at once; C{None} when the route has too many visitors already, and
             then the ticket is still the caller's.
         """
@@ -277,7 +292,7 @@ class Visitors:
             self._refuse(Refusal.TOO_MANY_FOR_ROUTE, visitor.host)
             return None
         ticket.authenticated()
-        visit = _Visit(self, route, usage, visitor, ticket, refusal)
+        visit = _Visit(self, route, usage, visitor, ticket, refusal, settings or self.settings)
         self.visits.add(visit)
         return visit.near
 
@@ -304,4 +319,4 @@ class Visitors:
         """Send everybody away, as the gateway stops."""
         for visit in tuple(self.visits):
             visit.relay.end(SHUTDOWN)
-        self._refusals.stop()
+        self.refusals.stop()

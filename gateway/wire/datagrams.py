@@ -3,42 +3,28 @@ Datagrams on a byte stream: each is its length in two bytes, big-endian, and its
 
 That is how UDP travels in a stream of the agent protocol, in both directions. A datagram of no bytes is one, too::
 
-    stream.writeSequence(encodeDatagrams([b"question"]))
+    LENGTH.pack_into(buffer, 0, connection.recv_into(buffer[LENGTH.size:]))     # nothing is copied
     decoder = DatagramDecoder()
     datagrams = decoder.receive(data)               # the whole ones: [b"answer"]
 
 What is kept between two reads is one unfinished datagram at most.
 """
 
-__all__ = ["MAX_DATAGRAM", "DatagramDecoder", "encodeDatagrams"]
+__all__ = ["LENGTH", "MAX_DATAGRAM", "DatagramDecoder"]
 
 import struct
-from collections.abc import Iterable
 
-from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
+from gateway.wire.errors import RemoteProtocolError
 
 MAX_DATAGRAM = 65_507
 """Bytes: the most that UDP carries over IPv4."""
 
+LENGTH = struct.Struct("!H")
+"""What stands before each datagram."""
+
 Piece = bytes | memoryview
 
-_LENGTH = struct.Struct("!H")
-_SIZE = _LENGTH.size
-
-
-def encodeDatagrams(datagrams: Iterable[Piece]) -> list[Piece]:
-    """
-    @return: pieces to be written one after the other; the payload is not copied.
-    @raise LocalProtocolError: a datagram is longer than L{MAX_DATAGRAM}.
-    """
-    pieces: list[Piece] = []
-    for datagram in datagrams:
-        length = len(datagram)
-        if length > MAX_DATAGRAM:
-            raise LocalProtocolError(f"a datagram has {length} bytes")
-        pieces.append(_LENGTH.pack(length))
-        pieces.append(datagram)
-    return pieces
+_SIZE = LENGTH.size
 
 
 class DatagramDecoder:
@@ -57,21 +43,22 @@ class DatagramDecoder:
         @raise RemoteProtocolError: C{datagram-too-long}. The stream cannot be read any further.
         """
         datagrams: list[bytes] = []
+        data = bytes(data)  # at once, as copies of many small pieces of a view take longer
         position, end = self._finishPartial(data, datagrams) if self._partial else 0, len(data)
         while end - position >= _SIZE:
-            (length,) = _LENGTH.unpack_from(data, position)
+            (length,) = LENGTH.unpack_from(data, position)
             if length > MAX_DATAGRAM:
                 raise _tooLong(length)
             stop = position + _SIZE + length
             if stop > end:
                 break
-            datagrams.append(bytes(data[position + _SIZE : stop]))
+            datagrams.append(data[position + _SIZE : stop])
             position = stop
         if position < end:
             self._partial += data[position:]
         return datagrams
 
-    def _finishPartial(self, data: Piece, datagrams: list[bytes]) -> int:
+    def _finishPartial(self, data: bytes, datagrams: list[bytes]) -> int:
         """Add what is missing of the datagram that has begun, as far as it is here. Return how much that was."""
         partial = self._partial
         position = 0
@@ -80,7 +67,7 @@ class DatagramDecoder:
             partial += data[:position]
             if len(partial) < _SIZE:
                 return len(data)
-        length: int = _LENGTH.unpack_from(partial)[0]
+        length: int = LENGTH.unpack_from(partial)[0]
         if length > MAX_DATAGRAM:
             raise _tooLong(length)
         stop = position + _SIZE + length - len(partial)
