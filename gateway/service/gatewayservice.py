@@ -293,6 +293,7 @@ class GatewayService(MultiService):
                 count=len(self.visitors.visits),
                 seconds=seconds,
             )
+            self.visitors.draining = True
             self.agents.drain(seconds)
             await self._draining.wait(seconds, self.visitors.empty())
             self.visitors.end()
