@@ -62,8 +62,8 @@ class Tunnel:
     @ivar taken: what became of them.
     """
 
-    def __init__(self, *, grant: Grant = EVERYTHING) -> None:
-        self.clock = Clock()
+    def __init__(self, *, grant: Grant = EVERYTHING, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.network = FlowEndpoint()
         self.origins = FlowEndpoint()
         self.links: list[FlowLink] = []
@@ -126,11 +126,18 @@ class Tunnel:
         self.preambles.append(preamble)
         return self.origins, RelaySettings()
 
-    def accept(self) -> FlowLink:
-        """The last attempt of an agent to connect succeeds, and everybody says what there is to say."""
+    def arrival(self) -> IProtocol:
+        """The gateway's end of a carrier."""
         arrived = self.door.arrive("192.0.2.7", "plain")
         assert arrived is not None, "the door is full"
-        link = self.network.attempts[-1].accept(arrived)
+        return arrived
+
+    def accept(self) -> FlowLink:
+        """The last attempt of an agent to connect succeeds, and everybody says what there is to say."""
+        return self.join(self.network.attempts[-1].accept(self.arrival()))
+
+    def join(self, link: FlowLink) -> FlowLink:
+        """A connection of a test's own making belongs to this from now on."""
         self.links.append(link)
         self.pump()
         return link
@@ -157,8 +164,7 @@ class Tunnel:
     def originAccepts(self) -> Peer:
         """The last dial of an agent to an origin succeeds."""
         origin = Peer()
-        self.links.append(self.origins.attempts[-1].accept(origin))
-        self.pump()
+        self.join(self.origins.attempts[-1].accept(origin))
         return origin
 
     # -- Time
