@@ -25,7 +25,7 @@ __all__ = ["MuxAddress", "MuxEndpoint", "MuxSession", "MuxSettings", "MuxStream"
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost, NoProtocol, TimeoutError
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -103,6 +103,7 @@ class MuxSession(Protocol):
         self._gone = False
         self._reason: Failure | None = None
         self._drained: list[Deferred[None]] = []
+        self._openers: dict[Deferred[None], None] = {}  # in the order in which they came
         self.lastPong: float | None = None
 
     @property
@@ -148,6 +149,7 @@ class MuxSession(Protocol):
         drained, self._drained = self._drained, []
         for waiting in drained:
             waiting.callback(None)
+        self._letOpen()
         if self._ended is not None:
             self._ended(self._reason or reason)
 
@@ -238,6 +240,8 @@ class MuxSession(Protocol):
                     stream.gotFin()
                 else:
                     stream.lost(Failure(ConnectionLost("the peer reset the stream, or took too long over it")))
+        if self._openers:
+            self._letOpen()
 
     def _accept(self, number: int) -> None:
         try:
@@ -290,8 +294,27 @@ class MuxSession(Protocol):
             self._session.reset(number)
             raise
 
+    def whenOpenable(self) -> Deferred[None]:
+        """
+        For who was refused for the C{backlog}: the peer has not acknowledged so many streams yet.
+
+        @return: fires when that has changed, or the session is over; in the order of the calls. May be cancelled. Fails
+            at once with L{StreamRefused} when as many wait as there may be streams.
+        """
+        if len(self._openers) >= self._settings.streams:
+            return fail(StreamRefused("backlog"))
+        waiting: Deferred[None] = Deferred(self._openers.pop)
+        self._openers[waiting] = None
+        return waiting
+
+    def _letOpen(self) -> None:
+        while self._openers and not (self._usable and self._session.openRefusal == "backlog"):
+            waiting = next(iter(self._openers))
+            del self._openers[waiting]
+            waiting.callback(None)
+
     def _flushSoon(self) -> None:
-        if not self._corked and self._flushCall is None and self._usable:
+        if not self._corked and self._flushCall is None:
             self._flushCall = self._clock.callLater(0, self._flushNow)
 
     def _flushNow(self) -> None:
@@ -415,8 +438,15 @@ class MuxEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        Open a stream; no time passes.
+        Open a stream: at once, unless the backlog is full.
 
-        @return: fails with L{StreamRefused} or C{NoProtocol}.
+        @return: may be cancelled; fails with L{StreamRefused} or C{NoProtocol}.
         """
-        return execute(self._session.open, protocolFactory)
+        try:
+            return succeed(self._session.open(protocolFactory))
+        except StreamRefused as e:
+            if e.code != "backlog":
+                return fail()
+        except Exception:  # whatever a factory raises, the one who waits is told
+            return fail()
+        return self._session.whenOpenable().addCallback(lambda _: self._session.open(protocolFactory))

@@ -321,10 +321,14 @@ class MuxStream:
         self._session.unsettled(self)
 
     def lost(self, reason: Failure) -> None:
-        """The stream is over: drop everything, and tell the protocol when it is time to settle."""
+        """
+        The stream is over: tell the protocol when it is time to settle. What is kept goes with it, unless that is all
+        there was to come: then whoever paused reading gets it first, as from a connection.
+        """
         if self._reason is None:
             self._reason = reason
-            self._drop()
+            if self.disconnecting or not self._finArrived:
+                self._drop()
             self._queue.clear()
             self.unsent = 0
             self._session.unsettled(self)
@@ -335,11 +339,11 @@ class MuxStream:
 
     def settle(self) -> None:
         """Do what was to wait until nobody is in the middle of something. It may be called without need."""
-        if self._reason is None:
+        if self._reason is None or self._finArrived:
             self._settleReading()
         if self._reason is None and not self._queue:
             self._settleWriting()
-        if self._reason is not None and not self.disconnected:
+        if self._reason is not None and not (self.disconnected or self._arrived):
             self.disconnected = True
             self._session.forget(self.number)
             producer, self._producer = self._producer, None
@@ -352,9 +356,15 @@ class MuxStream:
             data = bytes(self._arrived.pop(0))
             self.unread -= len(data)
             self._deliver(data)
-        if self._finArrived and not (self._finTold or self._arrived or self._paused or self.disconnecting):
-            self._finTold = True
-            self.readConnectionLost(connectionDone)
+        if self._finArrived and not (self._finTold or self._arrived or self.disconnecting):
+            if self._reason is not None:
+                # The rest is lost, and not this. Who knows no half-close hears of the loss alone.
+                self._finTold = True
+                if IHalfCloseableProtocol.providedBy(self.protocol):
+                    self.readConnectionLost(connectionDone)
+            elif not self._paused:
+                self._finTold = True
+                self.readConnectionLost(connectionDone)
 
     def _settleWriting(self) -> None:
         """All is sent. The order is that of Twisted's transports."""

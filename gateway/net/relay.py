@@ -17,7 +17,8 @@ What holds, whatever the two transports are:
      The I{half} is registered, not its transport: a half may have more than one reason to stay paused.
   3. An end of reading becomes C{loseWriteConnection} on the other side where that truly half-closes. TLS claims
      that it does, but cuts the connection below TLS; there, and on a WebSocket, we flush and close both.
-  4. A reset is told from an end: an aborted side aborts the other, so that truncation never looks like success.
+  4. A reset is told from an end: an aborted side aborts the other, so that truncation never looks like success. One
+     that had ended its sending before is no truncation.
   5. A producer is unregistered before C{loseConnection}: a TLS transport that has one never finishes closing.
   6. Bytes held for a stalled reader count against a L{StallBudget} shared by all relays.
 
@@ -467,7 +468,7 @@ class Relay:
         self.budget.flows(half)
         if self.cause is None:
             near = half is self.near
-            if clean:
+            if clean or half.readEnded:  # all that it had to say has come
                 self._close(Cause.NEAR_CLOSED if near else Cause.FAR_CLOSED)
             else:
                 self.end(Cause.NEAR_RESET if near else Cause.FAR_RESET)

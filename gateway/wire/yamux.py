@@ -381,7 +381,7 @@ class Session:
         """
         The application is done with both directions: send FIN unless it was sent, and drop what still comes. The peer
         gets no credit for that, and C{closeTimeout} to end its direction. If it goes on until half of its credit is
-        used up, or waits for credit already, the stream is reset. The only event that may follow is an L{Rst}.
+        used up, or waits for credit already, the stream is reset. What may follow is an L{Ack} and an L{Rst}.
         """
         stream = self._byNumber.get(identifier)
         if stream is None or stream.closing:

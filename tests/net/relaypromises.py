@@ -340,6 +340,26 @@ class RelayPromises(_Base):
 
         self.bothWays(test)
 
+    def test_resetAfterTheEnd(self) -> None:
+        """A side that breaks off after it has sent everything truncates nothing: the other gets all of it."""
+
+        def test(crossing: Crossing, source: Side, reader: Side, name: str) -> None:
+            if not (source.kind.halfCloses and reader.kind.halfCloses):
+                return
+            reader.stall(True)
+            source.send(pattern(1000))
+            source.finish()
+            crossing.pump()
+            source.reset()
+            reader.send(b"more")  # or the loss would not be noticed
+            crossing.pump()
+            reader.stall(False)
+            crossing.pump()
+            self.assertEqual(reader.received, pattern(1000))
+            self.assertEqual(crossing.outcome().cause, f"{name}-closed")
+
+        self.bothWays(test)
+
     def test_closeTimeout(self) -> None:
         """A side that does not take its last bytes is cut off at the close timeout, not before."""
 

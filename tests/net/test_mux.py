@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, NoProtocol, TimeoutError
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -406,6 +408,41 @@ class EndTests(_Cases):
             end.reason.trap(ConnectionLost)
         pair.ended[1][0].trap(ConnectionAborted)
         self.assertEqual(pair.clock.getDelayedCalls(), [])
+
+    def test_fullBacklog(self) -> None:
+        """
+        Who opens streams while the peer has yet to acknowledge as many as there may be waits for that, in order; those
+        who give up wait no more, and those who are too many are refused.
+        """
+        pair = MuxPair(client=MuxSettings(backlog=2, streams=6))
+        endpoint = MuxEndpoint(pair.client)
+        opened: list[int] = []
+
+        def opening(number: int) -> Deferred[IProtocol]:
+            done = endpoint.connect(Factory.forProtocol(Plain))
+            done.addCallbacks(lambda _: opened.append(number), lambda failure: failure.trap(CancelledError))
+            return done
+
+        waiting = [opening(number) for number in range(5)]
+        self.assertEqual(opened, [0, 1])
+        waiting[2].cancel()
+        pair.pump()
+        self.assertEqual(opened, [0, 1, 3, 4])
+        for _ in range(2):
+            pair.client.open(Factory.forProtocol(Plain))
+        refused = endpoint.connect(Factory.forProtocol(Plain))
+        self.assertEqual(self.failureResultOf(refused, StreamRefused).value.code, "streams")
+
+    def test_fullBacklogAtTheEnd(self) -> None:
+        """Who waits for room is refused when the session ends, and at once when too many wait."""
+        pair = MuxPair(client=MuxSettings(backlog=1, streams=2))
+        endpoint = MuxEndpoint(pair.client)
+        _, *waiting = [endpoint.connect(Factory.forProtocol(Plain)) for _ in range(4)]
+        self.assertEqual(self.failureResultOf(waiting.pop(), StreamRefused).value.code, "backlog")
+        pair.link.a.abortConnection()
+        pair.pump()
+        for each in waiting:
+            self.assertEqual(self.failureResultOf(each, StreamRefused).value.code, "ended")
 
     def test_carrierLost(self) -> None:
         """A carrier that is lost, even by a clean end, is C{ConnectionLost} to every stream, and leaves nothing behind."""

@@ -220,6 +220,42 @@ class EndTests(SynchronousTestCase):
         pair.pump()
         self.assertEqual((theirs.received, theirs.ended), (b"the last", True))
 
+    def test_whatHasArrivedOutlivesTheSession(self) -> None:
+        """
+        When all that the peer had to say is here, a paused reader gets it, and its end, though the session is lost; it
+        hears of the loss afterwards.
+        """
+        for isKept in (True, False):
+            pair = MuxPair()
+            mine, theirs = pair.open()
+            theirs.transport.pauseProducing()
+            mine.transport.write(b"the last" if isKept else b"")
+            mine.transport.loseWriteConnection()
+            pair.pump()
+            pair.link.a.abortConnection()
+            pair.pump()
+            self.assertEqual(theirs.reason is None, isKept)
+            if isKept:
+                theirs.transport.resumeProducing()
+                pair.pump()
+                self.assertEqual(theirs.received, b"the last")
+            self.assertTrue(theirs.ended)
+            theirs.reason.trap(ConnectionLost)
+            self.assertEqual(pair.clock.getDelayedCalls(), [])
+            self.assertEqual(pair.budget.used, 0)
+
+    def test_whatIsNotAllGoesWithTheSession(self) -> None:
+        """What a paused reader was not given is dropped with the session when more should have come."""
+        pair = MuxPair()
+        mine, theirs = pair.open()
+        theirs.transport.pauseProducing()
+        mine.transport.write(b"the first")
+        pair.pump()
+        pair.link.a.abortConnection()
+        pair.pump()
+        self.assertEqual((theirs.received, theirs.ended), (b"", False))
+        theirs.reason.trap(ConnectionLost)
+
     def test_closingWhenHalfClosed(self) -> None:
         """A protocol may close the stream when it hears that its writing has ended."""
 
