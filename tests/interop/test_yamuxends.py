@@ -80,6 +80,21 @@ class ClientOnTCPTests(YamuxTestCase):
         self.assertTrue(ours.ended)
         ours.reason.trap(ConnectionLost)
 
+    async def test_halfCloseSessionShutdownWhilePaused(self) -> None:
+        """The same for a reader that is paused when the session closes: it gets all when it goes on."""
+        await self.connect()
+        ours, number = await self.taken()
+        ours.transport.pauseProducing()
+        await self.peer.do("write", stream=number, count=WINDOW)
+        await self.peer.do("close", stream=number)
+        await self.peer.do("ping")
+        await self.peer.do("shutdown")
+        await eventually(lambda: bool(self.ended))
+        self.assertEqual((len(ours.received), ours.ended), (0, False))
+        ours.transport.resumeProducing()
+        await eventually(lambda: ours.reason is not None)
+        self.assertEqual((len(ours.received), ours.ended), (WINDOW, True))
+
     async def test_halfCloseSessionShutdownOfOurs(self) -> None:
         """The same when our end closes the session."""
         await self.connect(settings=MuxSettings(drainTimeout=0.1))
