@@ -24,7 +24,7 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,6 +185,37 @@ class Results:
         }
         path.write_text(json.dumps(whole, indent=1) + "\n")
         return path
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """
+    What we want to reach.
+
+    @ivar bound: of the ratio to the baseline, or of the figure itself.
+    @ivar least: whether more is better.
+    @ivar relative: whether it is of the ratio.
+    """
+
+    metric: str
+    bound: float
+    least: bool = True
+    relative: bool = True
+
+
+def writeGoals(results: Results, ours: str, goals: Iterable[Goal], to: TextIO) -> None:
+    """Write which goals the contestant C{ours} meets, of those that were measured."""
+    to.write(f"\n{ours:<38}{'reached':>12}{'goal':>10}\n")
+    for goal in goals:
+        values = results.samples.get(goal.metric, {}).get(ours)
+        if not values:
+            continue
+        reached = results.ratio(goal.metric, ours) if goal.relative else statistics.median(values)
+        if reached is None:
+            continue
+        met = reached >= goal.bound if goal.least else reached <= goal.bound
+        to.write(f"  {goal.metric:<36}{'ratio ' * goal.relative + figure(reached):>12}")
+        to.write(f"{('>= ' if goal.least else '<= ') + figure(goal.bound):>10}  {'met' if met else 'missed'}\n")
 
 
 def figure(value: float) -> str:

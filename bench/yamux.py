@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -21,10 +20,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
-from typing import TextIO
 
 from .delayline import delayLine
-from .harness import HERE, MIB, Results, Sample, child, cpuSeconds, endsOnTerm, figure, quantile, residentKiB
+from .harness import (
+    HERE,
+    MIB,
+    Goal,
+    Results,
+    Sample,
+    child,
+    cpuSeconds,
+    endsOnTerm,
+    quantile,
+    residentKiB,
+    writeGoals,
+)
 from .yamuxends import MESSAGE, STAMP
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -290,22 +300,6 @@ CONTESTANTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """
-    What we want to reach.
-
-    @ivar bound: of the ratio to the baseline, or of the figure itself.
-    @ivar least: whether more is better.
-    @ivar relative: whether it is of the ratio.
-    """
-
-    metric: str
-    bound: float
-    least: bool = True
-    relative: bool = True
-
-
 GOALS = (
     *(
         Goal(f"{load}, {streams}, GB/s", 1.1)
@@ -319,21 +313,6 @@ GOALS = (
     Goal("idle stream, accepting end, KiB", 1.0, least=False),
     Goal("40 ms line, 1 stream, Gbit/s", 0.65, relative=False),
 )
-
-
-def writeGoals(results: Results, to: TextIO) -> None:
-    """Write which goals are met, of those that were measured."""
-    to.write(f"\n{OURS.name:<38}{'reached':>12}{'goal':>10}\n")
-    for goal in GOALS:
-        values = results.samples.get(goal.metric, {}).get(OURS.name)
-        if not values:
-            continue
-        reached = results.ratio(goal.metric, OURS.name) if goal.relative else statistics.median(values)
-        if reached is None:
-            continue
-        met = reached >= goal.bound if goal.least else reached <= goal.bound
-        to.write(f"  {goal.metric:<36}{'ratio ' * goal.relative + figure(reached):>12}")
-        to.write(f"{('>= ' if goal.least else '<= ') + figure(goal.bound):>10}  {'met' if met else 'missed'}\n")
 
 
 def main() -> int:
@@ -370,7 +349,7 @@ def main() -> int:
         status = 130
     finally:
         results.write(sys.stdout)
-        writeGoals(results, sys.stdout)
+        writeGoals(results, OURS.name, GOALS, sys.stdout)
         print(f"\n{results.save()}")
     return status
 
