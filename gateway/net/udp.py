@@ -10,25 +10,12 @@ router would. Nothing is ever sent that did not come from the other side of the 
 one turn of the reactor go on in one piece, and are read to where they stay: each behind its length, in one buffer.
 """
 
-__all__ = [
-    "BATCH",
-    "FULL",
-    "DatagramCounts",
-    "DatagramFlow",
-    "DatagramSocket",
-    "IReactorDatagrams",
-    "UDPEndpoint",
-    "addressOf",
-    "received",
-]
+__all__ = ["DatagramCounts", "DatagramFlow", "IReactorDatagrams", "UDPEndpoint"]
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from twisted.internet.address import IPv4Address as UDP4Address
-from twisted.internet.address import IPv6Address as UDP6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectBindError, ConnectionAborted, ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.interfaces import (
@@ -37,7 +24,6 @@ from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
     IReactorFDSet,
-    IReadDescriptor,
     IStreamClientEndpoint,
 )
 from twisted.logger import Logger
@@ -46,17 +32,9 @@ from zope.interface import implementer
 
 from gateway.net.dial import IPAddress, IReactorDial, resolve
 from gateway.net.direct import Buffer, IDirectTransport
+from gateway.net.udpsocket import BATCH, FULL, DatagramSocket, addressOf, received, sendDatagrams
 from gateway.wire.datagrams import LENGTH, MAX_DATAGRAM, DatagramDecoder
 from gateway.wire.errors import RemoteProtocolError
-
-BATCH = 64
-"""Datagrams that are read before the reactor gets a turn."""
-
-FULL = 64 * 1024
-"""Bytes of them that are handed over together, and the last of them besides."""
-
-received = memoryview(bytearray(FULL + LENGTH.size + 65536))
-"""What the latest reads brought. One for all sockets: the reactor reads in one thread, and what is kept is copied."""
 
 
 class IReactorDatagrams(IReactorDial, IReactorFDSet):
@@ -76,12 +54,6 @@ class DatagramCounts:
     sent: int = 0
     dropped: int = 0
     refused: int = 0
-
-
-def addressOf(sockaddr: tuple[Any, ...]) -> IAddress:
-    """What the socket module calls an address, as Twisted does."""
-    kind = UDP6Address if ":" in sockaddr[0] else UDP4Address
-    return kind("UDP", sockaddr[0], sockaddr[1])
 
 
 @implementer(IDirectTransport)
@@ -216,36 +188,6 @@ class DatagramFlow:
         self._gotData = gotData
 
 
-@implementer(IReadDescriptor)
-class DatagramSocket:
-    """A UDP socket that the reactor reads."""
-
-    def __init__(self, reactor: IReactorFDSet, connection: socket.socket, readable: Callable[[], None]) -> None:
-        self._reactor = reactor
-        self.socket = connection
-        self._readable = readable
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
-    def logPrefix(self) -> str:
-        return "UDP"
-
-    def doRead(self) -> None:
-        self._readable()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor has stopped reading."""
-        self.socket.close()
-
-    def close(self) -> None:
-        """Read no more."""
-        if self.socket.fileno() >= 0:
-            self._reactor.removeReader(self)
-            self.socket.close()
-
-
 @implementer(IStreamClientEndpoint)
 class UDPEndpoint:
     """
@@ -333,20 +275,13 @@ class _Origin:
     def _send(self, datagrams: Sequence[bytes]) -> int:
         if self._unanswered is not None:
             self._unanswered = datagrams
-        sent = 0
-        for datagram in datagrams:
-            try:
-                if self._header:
-                    self._connection.sendmsg((self._header, datagram))
-                else:
-                    self._connection.send(datagram)
-                sent += 1
-            except ConnectionRefusedError:  # an earlier one was; the kernel says so once
-                self._refused()
-                break
-            except OSError:
-                pass  # its buffer is full, or the datagram too long
-        return sent
+        if self._header:
+            datagrams = [self._header + datagram for datagram in datagrams]
+        try:
+            return sendDatagrams(self._connection, datagrams)
+        except ConnectionRefusedError:  # an earlier one was; the kernel says so once
+            self._refused()
+            return 0
 
     def _refused(self) -> None:
         """Nobody listens at this address: a name such as localhost may have another."""

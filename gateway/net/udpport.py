@@ -18,7 +18,8 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorFDSet
 from twisted.logger import Logger
 
-from gateway.net.udp import BATCH, FULL, DatagramCounts, DatagramFlow, DatagramSocket, addressOf, received
+from gateway.net.udp import DatagramCounts, DatagramFlow
+from gateway.net.udpsocket import BATCH, FULL, DatagramSocket, addressOf, received, sendDatagrams
 from gateway.wire.datagrams import LENGTH, MAX_DATAGRAM
 
 _RECEIVE_BUFFER = 2 * 1024 * 1024
@@ -163,14 +164,10 @@ class DatagramPort:
         answer = _from(address)
 
         def send(datagrams: Sequence[bytes]) -> int:
-            sent = 0
-            for datagram in datagrams:
-                try:
-                    self._socket.socket.sendmsg((datagram,), answer, 0, sender)
-                    sent += 1
-                except OSError:
-                    pass  # the kernel's buffer is full, or the network refuses
-            return sent
+            try:
+                return sendDatagrams(self._socket.socket, datagrams, answer, sender)
+            except ConnectionRefusedError:  # an unconnected socket is told so of nobody in particular
+                return 0
 
         def closed(flow: DatagramFlow) -> None:
             del self._flows[key]
