@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from twisted.python.usage import Options
 
+from gateway.service.agentoptions import AgentOptions
 from gateway.service.checkconfig import CheckOptions
 from gateway.service.gatewayoptions import GatewayOptions
 from gateway.service.options import CommandOptions
@@ -99,6 +100,28 @@ _SERVE = """\
 
 This page is generated: run `python -m tests.documents`.
 """
+
+_AGENT = """\
+# Options of the agent
+
+`gateway agent OPTIONS` and `twistd -n gateway-agent OPTIONS` take the same options. Without `--config` they make up the whole
+configuration, together with the environment; with it they win over [agent.toml](agent-toml.md), but services and targets are in the
+file then.
+
+A service is written `PUBLIC=ORIGIN`. PUBLIC is a port, or one name or several with commas between them; ORIGIN is `HOST:PORT` or
+`unix:/PATH`. In `web:app.example.com=127.0.0.1:8080` the service has a key, `web`, by which logs and streams name it; otherwise the key
+is made of the name or port. A secret is never on the command line, where every user of the machine could see it: it is in a file, or in
+the variable `GATEWAY_SECRET` or `GATEWAY_JWT`.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_AGENT_GROUPS: Mapping[str, Sequence[str]] = {
+    "Which gateway": ("config", "to", "ca", "pin", "proxy"),
+    "Who the agent is": ("name", "replica", "secret-file", "jwt-file", "certificate", "private-key"),
+    "What is served": ("http", "tls", "tcp", "udp", "allow-target"),
+    "The rest": ("drain", "log-format", "help", "version"),
+}
 
 _TOKENS = """
 ## The command gateway tabby-token
@@ -209,6 +232,7 @@ def _gatewayLines() -> Iterator[str]:
 
 
 DOCUMENTS = (
+    Document(_REFERENCE / "agent-options.md", _AGENT, AgentOptions, _AGENT_GROUPS),
     Document(
         _REFERENCE / "gateway-options.md",
         _SERVE,

@@ -20,6 +20,7 @@ from gateway.domain.targets import TargetPolicy, parseRuleLine, parseTarget
 from gateway.domain.tokensfile import parseTokensFile
 from gateway.net.relay import Cause
 from gateway.service.agentconfig import AgentConfig
+from gateway.service.agentoptions import AgentOptions
 from gateway.service.configuration import Section, readConfiguration
 from gateway.service.gatewayconfig import GatewayConfig
 from gateway.service.relayoptions import RelayOptions
@@ -102,9 +103,13 @@ class CommandTests(SynchronousTestCase):
         name, arguments = command.words[1], list(command.words[2:])
         if name in ("--version", "--help"):
             return
-        options = {"tabby": TabbyOptions, "tabby-token": TokenOptions, "relay": RelayOptions, **GATEWAY_COMMANDS}[
-            name
-        ]()
+        options = {
+            "tabby": TabbyOptions,
+            "tabby-token": TokenOptions,
+            "relay": RelayOptions,
+            "agent": AgentOptions,
+            **GATEWAY_COMMANDS,
+        }[name]()
         with mock.patch.dict(os.environ, {"TABBY_AUTH_TOKEN": "0" * 64}):
             options.parseOptions(arguments)
 

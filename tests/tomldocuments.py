@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from gateway.service.agentconfig import AgentConfig
 from gateway.service.configuration import Section, environmentNames
 from gateway.service.gatewayconfig import GatewayConfig
 
@@ -56,6 +57,60 @@ limits = { streams = 1000, new-per-second = 50.0 }
 SIGHUP reads the file and the environment again, and the files that are named there. What an agent may not do any more ends at once;
 everything else goes on. Changes of `gateway`, `agents`, `limits`, `management`, of what is listened on, and of `ports` but for its
 `access`, need a restart; the log says so.
+
+This page is generated: run `python -m tests.tomldocuments`.
+"""
+
+_AGENT = """\
+# agent.toml
+
+What `gateway agent --config agent.toml` and `twistd -n gateway-agent --config agent.toml` read. Only `to` has to be there. A key that
+there is not, or a value that cannot be, ends the command with one line that names it and exit status 2; `gateway check-config agent.toml`
+says the same without starting anything, and exits with 1.
+
+Every key can come from the environment instead, which wins over the file, as the [options](agent-options.md) win over both. There a list
+is written with commas, and what is more than a list of plain values as JSON. The credential itself can be in `GATEWAY_SECRET` or
+`GATEWAY_JWT`; without any, a client certificate has to prove the name.
+
+```{code-block} toml
+:name: agent-toml
+targets = ["allow 10.0.0.0/8:22", "allow 127.0.0.1:22"]
+
+[gateway]
+to = "wss://gw.example.com/agent"
+name = "box"
+secret-file = "/etc/txgateway/secret"
+
+[[service]]
+key = "web"
+kind = "http"
+hostnames = ["app.example.com", "*.app.example.com"]
+origin = "127.0.0.1:8080"
+health = { kind = "http", path = "/healthz" }
+
+[[service]]
+key = "shop"
+kind = "tls"
+hostnames = ["shop.example.com"]
+origin = "unix:/run/shop.sock"
+proxy-protocol = "none"
+
+[[service]]
+key = "ssh"
+kind = "tcp"
+port = 2222
+origin = "127.0.0.1:22"
+
+[limits]
+drain = 60
+```
+
+SIGHUP reads the file and the environment again. Services, origins and targets change in the session that there is; visits go on. When
+something in `gateway` changes there is a new session, and what came through the old one may finish there. Changes of `limits` but for
+`drain` need a restart.
+
+Rules for targets are those of [the gateway](target-rules.md). Private addresses and those of the machine itself have to be named by a
+rule of their own: `allow *` allows the rest.
 
 This page is generated: run `python -m tests.tomldocuments`.
 """
@@ -139,7 +194,10 @@ def _default(field: inspect.Field) -> str:
     return f"`{msgspec.json.encode(field.default).decode()}`"
 
 
-TOML_DOCUMENTS = (TomlDocument(_REFERENCE / "gateway-toml.md", _GATEWAY, GatewayConfig),)
+TOML_DOCUMENTS = (
+    TomlDocument(_REFERENCE / "gateway-toml.md", _GATEWAY, GatewayConfig),
+    TomlDocument(_REFERENCE / "agent-toml.md", _AGENT, AgentConfig),
+)
 
 if __name__ == "__main__":
     for document in TOML_DOCUMENTS:

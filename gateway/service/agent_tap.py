@@ -4,16 +4,24 @@ C{twistd gateway-agent}: what the twistd plugin loads.
 
 __all__ = ["Options", "makeService"]
 
+import sys
 from typing import cast
 
 from twisted.application.service import IService
 
 from gateway.service.agentoptions import AgentOptions as Options
 from gateway.service.agentservice import AgentService, IReactor
+from gateway.service.configuration import ConfigurationError
 
 
 def makeService(options: Options) -> IService:
-    """All that can be wrong with the options was said when they were parsed."""
+    """
+    @raise SystemExit: with status 2 and one line on standard error, when the configuration cannot be used.
+    """
     from twisted.internet import reactor
 
-    return AgentService(cast(IReactor, reactor), options.plan, options.readPlan)
+    try:
+        return AgentService(cast(IReactor, reactor), options.readPlan(), options.readPlan)
+    except ConfigurationError as e:
+        print(f"gateway-agent: error: {e}", file=sys.stderr)
+        raise SystemExit(2) from None

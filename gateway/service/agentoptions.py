@@ -3,7 +3,7 @@ The command line of the agent: a configuration file, or for a few services none:
 
     options = AgentOptions()
     options.parseOptions(["--to", "wss://gw.example/agent", "--http", "app.example.com=127.0.0.1:8080"])
-    options.plan                    # an AgentPlan
+    plan = options.readPlan()       # ConfigurationError names the key
 
 What an option says becomes the key that it stands for, in the place of the environment's variable for that key. So
 options win over variables, and those over the file.
@@ -17,6 +17,7 @@ import re
 import msgspec
 from twisted.python import usage
 
+from gateway.domain.rules import parseRule
 from gateway.service.agentcarrier import gatewayLink
 from gateway.service.agentconfig import (
     AgentConfig,
@@ -27,7 +28,7 @@ from gateway.service.agentconfig import (
     originOf,
     wireService,
 )
-from gateway.service.configuration import ConfigurationError, readConfiguration
+from gateway.service.configuration import readConfiguration
 from gateway.service.options import ServiceOptions
 
 _KEYS = {
@@ -76,8 +77,6 @@ def parseService(kind: ServiceKind, text: str) -> ServiceSection:
 class AgentOptions(ServiceOptions):
     """
     All that an agent can be told on its command line.
-
-    @ivar plan: what it comes to; there after C{parseOptions}.
     """
 
     command = "gateway agent"
@@ -144,11 +143,14 @@ class AgentOptions(ServiceOptions):
     def opt_allow_target(self, rule: str) -> None:
         """Let the gateway reach what is behind the agent: CIDR, address or name, with ports, e.g. 10.0.0.0/8:22. May be
         repeated [default: nothing]"""
-        self._targets.append(f"allow {rule}")
+        try:
+            self._targets.append(str(parseRule("allow", rule)))
+        except ValueError as e:
+            raise usage.UsageError(f"--allow-target: {e}") from None
 
     def postOptions(self) -> None:
         """
-        @raise usage.UsageError: in one line that names the option, or the key and where it was said.
+        @raise usage.UsageError: in one line that names the option.
         """
         if self["config"] is not None and (self._services or self._targets):
             raise usage.UsageError("--config: then services and targets are in the file, not among the options")
@@ -161,10 +163,8 @@ class AgentOptions(ServiceOptions):
                 raise usage.UsageError(f"--{e}") from None
         elif self["config"] is None and _KEYS["to"] not in os.environ:
             raise usage.UsageError("--config or --to is required, e.g. --to wss://gw.example.com/agent")
-        try:
-            self.plan = self.readPlan()
-        except ConfigurationError as e:
-            raise usage.UsageError(str(e)) from None
+        if self["config"] is not None:
+            self["config"] = os.path.abspath(self["config"])  # twistd may change the working directory
         self.chooseLogger()
 
     def readPlan(self) -> AgentPlan:

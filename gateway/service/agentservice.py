@@ -3,7 +3,7 @@ The agent as one service: a configuration to origins, health checks, an attachme
 
     options = AgentOptions()
     options.parseOptions(["--config", "agent.toml"])
-    AgentService(reactor, options.plan, options.readPlan).setServiceParent(application)
+    AgentService(reactor, options.readPlan(), options.readPlan).setServiceParent(application)
 """
 
 __all__ = ["AgentService", "IReactor"]

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.targets import Target
 from gateway.service.agentoptions import AgentOptions
+from gateway.service.configuration import ConfigurationError
 from gateway.service.origins import Origin
 from gateway.wire.agentcontrol import Service
 
@@ -43,7 +44,7 @@ class OptionsTests(SynchronousTestCase):
             *TO, "--name", "box", "--http", "app.example.com,*.app.example.com=127.0.0.1:8080",
             "--tls", "shop:shop.example.com=unix:/run/shop.sock", "--tcp", "2222=127.0.0.1:22", "--tcp", "any:0=[::1]:80",
             "--udp", "5353=127.0.0.1:53",
-        ).plan  # fmt: skip
+        ).readPlan()  # fmt: skip
         self.assertEqual(plan.register.agent, "box")
         self.assertEqual(
             plan.register.services,
@@ -60,7 +61,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_targets(self) -> None:
         """Targets are allowed by rules."""
-        plan = self.parse(*TO, "--allow-target", "10.0.0.0/8:22").plan
+        plan = self.parse(*TO, "--allow-target", "10.0.0.0/8:22").readPlan()
         self.assertTrue(plan.register.targets)
 
     def test_file(self) -> None:
@@ -68,7 +69,7 @@ class OptionsTests(SynchronousTestCase):
         path = self.mktemp()
         Path(path).write_text('[gateway]\nto = "tls://gw.example"\nname = "one"\nreplica = "a"\n[limits]\ndrain = 5\n')
         os.environ["GATEWAY_GATEWAY_NAME"] = "two"
-        plan = self.parse("--config", path, "--replica", "b", "--drain", "7").plan
+        plan = self.parse("--config", path, "--replica", "b", "--drain", "7").readPlan()
         self.assertEqual((plan.register.agent, plan.register.replica, plan.limits.drain), ("two", "b", 7.0))
         self.assertEqual(plan.link.to, "tls://gw.example")
 
@@ -76,13 +77,13 @@ class OptionsTests(SynchronousTestCase):
         """Neither file nor options are needed."""
         os.environ["GATEWAY_GATEWAY_TO"] = "tls://gw.example"
         os.environ["GATEWAY_SERVICE"] = '[{"key": "ssh", "kind": "tcp", "port": 2222, "origin": "127.0.0.1:22"}]'
-        self.assertEqual(self.parse().plan.register.services, (Service(key="ssh", kind="tcp", port=2222),))
+        self.assertEqual(self.parse().readPlan().register.services, (Service(key="ssh", kind="tcp", port=2222),))
 
     def test_proxy(self) -> None:
         """The proxy is the environment's, unless another one is named, or none."""
         os.environ["HTTPS_PROXY"] = "http://proxy.corp:3128"
         for words, expected in (((), "proxy.corp"), (("--proxy", "other:8080"), "other"), (("--proxy", ""), None)):
-            proxy = self.parse(*TO, *words).plan.link.proxy
+            proxy = self.parse(*TO, *words).readPlan().link.proxy
             self.assertEqual(None if proxy is None else proxy.host, expected)
 
     def test_problems(self) -> None:
@@ -98,18 +99,25 @@ class OptionsTests(SynchronousTestCase):
             ((*TO, "--http", "x y=127.0.0.1:80"), "--http: x y is not a host name in lower case"),
             ((*TO, "--tcp", "A B:22=127.0.0.1:22"), "--tcp: "),
             ((*TO, "--tcp", "1=a:1", "--tcp", "tcp-1:2=a:2"), "--tcp: the key tcp-1 is there twice"),
-            ((*TO, "--name", "My Box"), "gateway or service: "),
-            ((*TO, "--pin", "x"), "gateway: not a pin"),
             ((*TO, "--drain", "x"), "--drain: 'x' is not a number"),
-            ((*TO, "--allow-target", "10.0.0.1/8"), "targets[0]: "),
+            ((*TO, "--allow-target", "10.0.0.1/8"), "--allow-target: "),
             ((*TO, "--log-format", "xml"), "--log-format: choose auto, text or json"),
-            (("--config", "no/such"), "no/such: No such file or directory"),
             (("--config", "x", "--tcp", "1=a:1"), "--config: then services and targets are in the file"),
         ):
             with self.subTest(words):
                 problem = self.problem(*words)
                 self.assertTrue(problem.startswith(expected), problem)
                 self.assertNotIn("\n", problem)
+
+    def test_configuration(self) -> None:
+        """What only shows when all is put together is said when it is read, with the key."""
+        for words, expected in (
+            ((*TO, "--name", "My Box"), "gateway or service: "),
+            ((*TO, "--pin", "x"), "gateway: not a pin"),
+            (("--config", "/no/such"), "/no/such: No such file or directory"),
+        ):
+            error = self.assertRaises(ConfigurationError, self.parse(*words).readPlan)
+            self.assertTrue(str(error).startswith(expected), error)
 
     def test_help(self) -> None:
         """The help has every option, and none for a secret itself."""

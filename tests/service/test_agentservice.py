@@ -4,8 +4,10 @@ Tests for the agent as one service, with a real gateway's door at the other end 
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -90,7 +92,7 @@ class ServiceTests(SynchronousTestCase):
         self.write(text)
         options = AgentOptions()
         options.parseOptions(["--config", str(self.file), *words])
-        self.service = AgentService(self.reactor, options.plan, options.readPlan)
+        self.service = AgentService(self.reactor, options.readPlan(), options.readPlan)
         before = signal.getsignal(signal.SIGHUP)
         self.addCleanup(signal.signal, signal.SIGHUP, before)
         self.service.startService()
@@ -294,3 +296,12 @@ class TapTests(SynchronousTestCase):
         options = Options()
         options.parseOptions(["--to", "tls://gw.example", "--tcp", "2222=127.0.0.1:22"])
         self.assertIsInstance(makeService(options), AgentService)
+
+    def test_unusable(self) -> None:
+        """What cannot be used is one line on standard error and exit status 2."""
+        options = Options()
+        options.parseOptions(["--config", "/no/such"])
+        errors = io.StringIO()
+        self.patch(sys, "stderr", errors)
+        self.assertEqual(self.assertRaises(SystemExit, makeService, options).code, 2)
+        self.assertEqual(errors.getvalue(), "gateway-agent: error: /no/such: No such file or directory\n")
