@@ -5,13 +5,13 @@ A service that stops gives those whom it serves some time, and a second Ctrl-C t
 
     draining = Draining(reactor)
     with draining.hurriedBySignals():
-        await draining.wait(seconds, everybodyLeft)     # a Deferred; also over when time is up, or patience
+        await draining.wait(seconds, vacancy.awaited())     # a Deferred; also over when time is up, or patience
 """
 
-__all__ = ["Draining", "IReactorDraining"]
+__all__ = ["Draining", "IReactorDraining", "Vacancy"]
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,34 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 
 class IReactorDraining(IReactorTime, IReactorFromThreads):
     """What this needs of a reactor."""
+
+
+class Vacancy:
+    """
+    Tells when nobody is left.
+
+    @param present: those who are not gone yet.
+    """
+
+    def __init__(self, present: Collection[object]) -> None:
+        self._present = present
+        self._waiting: list[Deferred[None]] = []
+
+    def awaited(self) -> Deferred[None]:
+        """
+        @return: fires when nobody is left, which may be now.
+        """
+        vacant: Deferred[None] = Deferred()
+        self._waiting.append(vacant)
+        self.left()
+        return vacant
+
+    def left(self) -> None:
+        """Somebody has left. If that was the last one, a drain may go on in here."""
+        if not self._present:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
 
 
 class Draining:

@@ -12,7 +12,6 @@ __all__ = ["SHUTDOWN", "RelayDoor", "visitorName"]
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -32,6 +31,7 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.muxstream import MuxAddress
 from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
 from gateway.net.stdio import StandardIOAddress
+from gateway.service.draining import Vacancy
 from gateway.service.logs import RefusalLog
 
 SHUTDOWN = "shutting-down"
@@ -156,6 +156,7 @@ class RelayDoor(ServerFactory):
     @param maxConnections: more visitors are closed as they come.
     @param ended: told how each relay ended, and, when there was nobody to connect to, why.
     @ivar sessions: those that stand.
+    @ivar vacancy: tells when there is none.
     """
 
     noisy = False
@@ -180,7 +181,7 @@ class RelayDoor(ServerFactory):
         self._maxConnections = maxConnections
         self._ended = ended
         self._refusals = RefusalLog(clock)
-        self._emptied: list[Deferred[object]] = []
+        self.vacancy = Vacancy(self.sessions)
 
     def buildProtocol(self, address: IAddress | None) -> Half | None:
         visitor = visitorName(address)
@@ -196,21 +197,7 @@ class RelayDoor(ServerFactory):
         self.sessions.discard(session)
         if self._ended is not None:
             self._ended(outcome, problem)
-        if not self.sessions:
-            emptied, self._emptied = self._emptied, []
-            for each in emptied:
-                each.callback(None)
-
-    def empty(self) -> Deferred[object]:
-        """
-        @return: fires when there is no relay, which may be now.
-        """
-        empty: Deferred[object] = Deferred()
-        if self.sessions:
-            self._emptied.append(empty)
-        else:
-            empty.callback(None)
-        return empty
+        self.vacancy.left()
 
     def end(self) -> None:
         """Flush every visitor and close."""

@@ -136,9 +136,9 @@ class RelayService(MultiService):
                 count=len(self.door.sessions),
                 seconds=drain,
             )
-            await self._draining.wait(drain, self.door.empty())
+            await self._draining.wait(drain, self.door.vacancy.awaited())
             self.door.end()
-            await self._draining.wait(CLOSE_TIMEOUT, self.door.empty())
+            await self._draining.wait(CLOSE_TIMEOUT, self.door.vacancy.awaited())
             self.door.abort()
             # What the last streams sent may still be on its way.
             if isinstance(self._to, MuxClientEndpoint):

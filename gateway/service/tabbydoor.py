@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 
@@ -23,6 +22,7 @@ from gateway.domain.targets import Target
 from gateway.domain.tokens import TokenAuthority
 from gateway.net.budget import StallBudget
 from gateway.net.relay import RelaySettings
+from gateway.service.draining import Draining, Vacancy
 from gateway.service.listening import UNIX
 from gateway.service.logs import RefusalLog
 from gateway.service.metrics import Metrics
@@ -94,7 +94,7 @@ class TabbyDoor:
         self.sessions = Counts()
         self.draining = False
         self._refusals = RefusalLog(clock)
-        self._empty: Deferred[None] | None = None
+        self._vacancy = Vacancy(self.visits)
         metrics.gauge("connections_open", "Client connections.", lambda: admission.connections)
         metrics.gauge("connections_unauthenticated", "Those not yet authenticated.", lambda: admission.unauthenticated)
         metrics.gauge("visitors", "Visitors past the opening handshake.", lambda: len(self.visits))
@@ -212,47 +212,30 @@ class TabbyDoor:
             else:
                 visit.renew(current)
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float, draining: Draining) -> None:
         """
         Send everybody home: who has no session yet at once, the others when they are done, target and all, or time
         is up.
 
         The caller has stopped listening.
+
+        @param draining: waits for them.
         """
         self.draining = True
         for visit in tuple(self.visits):
             visit.announceShutdown(seconds)
-        await self._emptyWithin(seconds)
+        await draining.wait(seconds, self._vacancy.awaited())
         for visit in tuple(self.visits):
             visit.end(SessionCause.SHUTDOWN)
-        await self._emptyWithin(self.settings.closeTimeout)
+        await draining.wait(self.settings.closeTimeout, self._vacancy.awaited())
         for visit in tuple(self.visits):
             visit.abort()
         self._refusals.stop()
 
-    def hurry(self) -> None:
-        """Whoever asked for the drain has lost patience: do not wait for the present step of it any longer."""
-        self._wake()
-
-    async def _emptyWithin(self, seconds: float) -> None:
-        if not self.visits or seconds <= 0:
-            return
-        self._empty = Deferred()
-        timer = self.clock.callLater(seconds, self._wake)
-        await self._empty
-        if timer.active():
-            timer.cancel()
-
-    def _wake(self) -> None:
-        empty, self._empty = self._empty, None
-        if empty is not None:
-            empty.callback(None)
-
     def visitOver(self, visit: TabbyVisit) -> None:
         """A visitor is gone, and so is its target. The caller has nothing left to do: a drain may go on in here."""
         self.visits.discard(visit)
-        if not self.visits:
-            self._wake()
+        self._vacancy.left()
 
 
 def _hostName(host: str) -> str | None:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from twisted.application.service import MultiService
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
+from twisted.internet.interfaces import IReactorThreads
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -36,6 +36,7 @@ from gateway.net.tls import CertificateError, CertificateFiles
 from gateway.net.websocket import WebSocketServerFactory
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.descriptors import raiseDescriptorLimit
+from gateway.service.draining import Draining, IReactorDraining
 from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
 from gateway.service.management import ManagementDoor
 from gateway.service.metrics import Metrics
@@ -44,7 +45,7 @@ from gateway.service.tabbyoptions import TabbyOptions
 from gateway.service.target import TargetEndpoint, policyFor
 
 
-class IReactor(IReactorDial, IReactorFromThreads):
+class IReactor(IReactorDial, IReactorDraining):
     """What the service needs of a reactor."""
 
 
@@ -65,6 +66,7 @@ class TabbyService(MultiService):
         super().__init__()
         self._reactor = reactor
         self._options = options
+        self._draining = Draining(reactor)
         self._anonymous = bool(options["no-auth"])
         self._metrics = Metrics()
         self._certificates: list[CertificateFiles] = []
@@ -289,28 +291,24 @@ class TabbyService(MultiService):
         """Stop accepting, drain, then stop the rest."""
         return Deferred.fromCoroutine(self._stop())
 
-    def _hurry(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self.door.hurry)
-
     async def _stop(self) -> None:
-        # A second Ctrl-C is for us: the reactor is stopping already, and would only complain.
-        impatience = {each: signal.signal(each, self._hurry) for each in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            await gatherResults([listener.stopListening() for listener in self._clientListeners], consumeErrors=True)
-        finally:
-            self._log.info(
-                "stopping: {count} visitors have {seconds} s",
-                event="tabby.stopping",
-                count=len(self.door.visits),
-                seconds=self._options["drain"],
-            )
-            await self.door.drain(self._options["drain"])
-            await super().stopService()
-            for door in self._managementDoors:
-                door.stop()
-            for each, before in {**impatience, signal.SIGHUP: self._previous}.items():
-                signal.signal(each, before or signal.SIG_DFL)  # None: not installed from Python
-            self._log.info("stopped", event="tabby.stopped")
+        with self._draining.hurriedBySignals():
+            try:
+                stopped = [listener.stopListening() for listener in self._clientListeners]
+                await gatherResults(stopped, consumeErrors=True)
+            finally:
+                self._log.info(
+                    "stopping: {count} visitors have {seconds} s",
+                    event="tabby.stopping",
+                    count=len(self.door.visits),
+                    seconds=self._options["drain"],
+                )
+                await self.door.drain(self._options["drain"], self._draining)
+                await super().stopService()
+                for door in self._managementDoors:
+                    door.stop()
+                signal.signal(signal.SIGHUP, self._previous or signal.SIG_DFL)  # None: not installed from Python
+                self._log.info("stopped", event="tabby.stopped")
 
 
 def _keptToken(directory: Path) -> str:

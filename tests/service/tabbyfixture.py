@@ -37,6 +37,7 @@ from gateway.net.budget import StallBudget
 from gateway.net.tls import CertificateFiles
 from gateway.net.websocket import WebSocketServerFactory
 from gateway.net.websocketlimits import WebSocketSettings
+from gateway.service.draining import Draining, IReactorDraining
 from gateway.service.listening import DoorFactory
 from gateway.service.metrics import Metrics
 from gateway.service.tabbydoor import TabbyDoor, TabbySettings
@@ -236,6 +237,7 @@ class TabbyFixture:
     @ivar wallClock: POSIX seconds, for the expiry of tokens.
     @ivar asked: the targets that were to be dialled, and who asked for them.
     @ivar endpoint: where they all are.
+    @ivar draining: waits when the door is drained.
     """
 
     clock: Clock
@@ -249,6 +251,9 @@ class TabbyFixture:
     asked: list[tuple[Target, Identity]]
     metrics: Metrics
     links: list[FlowLink] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.draining = Draining(cast(IReactorDraining, self.clock))
 
     @classmethod
     def make(

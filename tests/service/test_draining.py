@@ -6,8 +6,31 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.service.draining import Draining, IReactorDraining
+from gateway.service.draining import Draining, IReactorDraining, Vacancy
 from tests.service.test_tabbyservice import Reactor
+
+
+class VacancyTests(SynchronousTestCase):
+    """Who waits until nobody is left."""
+
+    def test_lastOne(self) -> None:
+        """All who wait are told when the last one has left, not before, and once."""
+        present = {1, 2}
+        vacancy = Vacancy(present)
+        waiting = [vacancy.awaited(), vacancy.awaited()]
+        present.remove(1)
+        vacancy.left()
+        for each in waiting:
+            self.assertNoResult(each)
+        present.remove(2)
+        vacancy.left()
+        for each in waiting:
+            self.successResultOf(each)
+        vacancy.left()
+
+    def test_nobody(self) -> None:
+        """With nobody there it is over at once."""
+        self.successResultOf(Vacancy(()).awaited())
 
 
 class DrainingTests(SynchronousTestCase):

@@ -213,18 +213,17 @@ class ManyTests(DoorTestCase):
         self.visit(door)
 
     def test_empty(self) -> None:
-        """It can be waited for that the last one leaves, by several."""
+        """It can be waited for that the last one leaves."""
         door = self.door()
-        self.successResultOf(door.empty())
+        self.successResultOf(door.vacancy.awaited())
         first, second = self.visit(door), self.visit(door)
-        waiting = [door.empty(), door.empty()]
+        waiting = door.vacancy.awaited()
         first.transport.abortConnection()
         self.pump()
-        self.assertNoResult(waiting[0])
+        self.assertNoResult(waiting)
         second.transport.abortConnection()
         self.pump()
-        for each in waiting:
-            self.successResultOf(each)
+        self.successResultOf(waiting)
 
     def test_end(self) -> None:
         """Everybody can be sent home with all that was written to them."""

@@ -344,7 +344,7 @@ class PageTests(DoorTestCase):
         gateway.session()
         answer = gateway.get("/healthz")
         self.assertEqual((answer.status, answer.body), (200, b"ok\n"))
-        Deferred.fromCoroutine(gateway.door.drain(10))
+        Deferred.fromCoroutine(gateway.door.drain(10, gateway.draining))
         answer = gateway.get("/healthz")
         self.assertEqual((answer.status, answer.body), (503, b"draining\n"))
 
@@ -504,7 +504,7 @@ class DrainTests(DoorTestCase):
 
     def drain(self, seconds: float = 10) -> Deferred[None]:
         """Begin to."""
-        drained = Deferred.fromCoroutine(self.gateway.door.drain(seconds))
+        drained = Deferred.fromCoroutine(self.gateway.door.drain(seconds, self.gateway.draining))
         self.gateway.pump()
         return drained
 
@@ -538,10 +538,10 @@ class DrainTests(DoorTestCase):
         """Whoever loses patience ends the wait for sessions, and then the wait for their good-byes."""
         visitor, _ = self.gateway.session()
         drained = self.drain(1000)
-        self.gateway.door.hurry()
+        self.gateway.draining.hurry()
         self.gateway.pump()
         self.assertError(visitor, "shutting-down")
-        self.gateway.door.hurry()
+        self.gateway.draining.hurry()
         self.gateway.pump()
         self.successResultOf(drained)
 
