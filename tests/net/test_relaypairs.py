@@ -15,11 +15,18 @@ from tests.net.sides import TCP, TLS, UNIX, Crossing
 from tests.net.stdioside import STDIO
 from tests.net.websocketside import WEBSOCKET, WEBSOCKET_CLIENT
 
-NEAR = {"TCP": TCP, "TLS": TLS, "WebSocket": WEBSOCKET, "Yamux": YAMUX, "UNIX": UNIX, "StandardIO": STDIO}
-FAR = {**NEAR, "WebSocket": WEBSOCKET_CLIENT}
-"""The same, where the two ends of a kind do the same; a far WebSocket is one that we open."""
+KINDS = {
+    "TCP": TCP,
+    "TLS": TLS,
+    "WebSocket": WEBSOCKET,
+    "WebSocketClient": WEBSOCKET_CLIENT,
+    "Yamux": YAMUX,
+    "UNIX": UNIX,
+    "StandardIO": STDIO,
+}
+"""A WebSocket is there twice, as its two ends do different things."""
 
-for (_nearName, _near), (_farName, _far) in product(NEAR.items(), FAR.items()):
+for (_nearName, _near), (_farName, _far) in product(KINDS.items(), repeat=2):
     _name = f"{_nearName}To{_farName}Tests"
     globals()[_name] = type(
         _name,
@@ -38,6 +45,6 @@ class HalfCloseTests(SynchronousTestCase):
 
     def test_kinds(self) -> None:
         """It is true of the transports of which one direction can end alone; TLS only claims it."""
-        for kind in (*NEAR.values(), WEBSOCKET_CLIENT):
+        for kind in KINDS.values():
             with self.subTest(kind.name):
                 self.assertEqual(canHalfClose(Crossing(kind, TCP).near.ours), kind.halfCloses)

@@ -1,6 +1,6 @@
 """
 Tests for L{gateway.net.websocketendpoints}: protocols on WebSockets, as on any other transport. That a relay keeps its
-promises over them is tested in L{tests.net.test_websocketrelay}.
+promises over them is tested in L{tests.net.test_relaypairs}.
 """
 
 from __future__ import annotations
