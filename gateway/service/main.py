@@ -62,6 +62,18 @@ def _serve(arguments: Sequence[str]) -> int:
     return _runService("serve", "gateway", GatewayOptions(), arguments)
 
 
+def _gotunnelServer(arguments: Sequence[str]) -> int:
+    from gateway.service.gotunnelserveroptions import GoTunnelServerOptions
+
+    return _runService("gotunnel-server", "gotunnel-server", GoTunnelServerOptions(), arguments)
+
+
+def _gotunnelAgent(arguments: Sequence[str]) -> int:
+    from gateway.service.gotunnelagentoptions import GoTunnelAgentOptions
+
+    return _runService("gotunnel-agent", "gotunnel-agent", GoTunnelAgentOptions(), arguments)
+
+
 def _checkConfig(arguments: Sequence[str]) -> int:
     from gateway.service.checkconfig import CheckOptions
 
@@ -83,6 +95,8 @@ COMMANDS = {
     "serve": Command("Run a gateway that agents attach to", _serve),
     "check-config": Command("Say what is wrong with a configuration, or what it means", _checkConfig),
     "secret": Command("Make a secret for an agent, and the hash that the gateway knows it by", _secret),
+    "gotunnel-server": Command("Run a gateway for agents of go-tunnel", _gotunnelServer),
+    "gotunnel-agent": Command("Run an agent for a server of go-tunnel, or for ours", _gotunnelAgent),
     "relay": Command("Relay from any endpoint to any other", _relay),
     "tabby": Command("Run a connection gateway for Tabby Web", _tabby),
     "tabby-token": Command("Make, list and revoke the named tokens of a Tabby gateway", _tabbyToken),

@@ -29,3 +29,17 @@ agent = ServiceMaker(
     "The agent end of the tunnel: attaches to a gateway, and leads its visitors to what is near the agent",
     "gateway-agent",
 )
+
+gotunnelServer = ServiceMaker(
+    "go-tunnel server",
+    "gateway.service.gotunnel_server_tap",
+    "A gateway for agents of go-tunnel, with the settings of go-tunnel's server",
+    "gotunnel-server",
+)
+
+gotunnelAgent = ServiceMaker(
+    "go-tunnel agent",
+    "gateway.service.gotunnel_agent_tap",
+    "An agent for a server of go-tunnel, or for ours, with the configuration of go-tunnel's agent",
+    "gotunnel-agent",
+)

@@ -1,0 +1,28 @@
+"""
+C{twistd gotunnel-server}: what the twistd plugin loads.
+"""
+
+__all__ = ["Options", "makeService"]
+
+import sys
+from typing import cast
+
+from twisted.application.service import IService
+
+from gateway.service.configuration import ConfigurationError
+from gateway.service.gatewayservice import IReactor
+from gateway.service.gotunnelserver import GoTunnelServer
+from gateway.service.gotunnelserveroptions import GoTunnelServerOptions as Options
+
+
+def makeService(options: Options) -> IService:
+    """
+    @raise SystemExit: with status 2 and one line on standard error, when a file cannot be used.
+    """
+    from twisted.internet import reactor
+
+    try:
+        return GoTunnelServer(cast(IReactor, reactor), options.settings, options.readSettings)
+    except ConfigurationError as e:
+        print(f"gotunnel-server: error: {e}", file=sys.stderr)
+        raise SystemExit(2) from None
