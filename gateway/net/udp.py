@@ -10,7 +10,7 @@ router would. Nothing is ever sent that did not come from the other side of the 
 one turn of the reactor go on in one piece, and are read to where they stay: each behind its length, in one buffer.
 """
 
-__all__ = ["DatagramCounts", "DatagramFlow", "IReactorDatagrams", "UDPEndpoint"]
+__all__ = ["DATAGRAM_IDLE", "DatagramCounts", "DatagramFlow", "IReactorDatagrams", "UDPEndpoint", "wasUnreached"]
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -32,9 +32,16 @@ from zope.interface import implementer
 
 from gateway.net.dial import IPAddress, IReactorDial, resolve
 from gateway.net.direct import Buffer, IDirectTransport
+from gateway.net.relay import Cause, Outcome
 from gateway.net.udpsocket import BATCH, FULL, DatagramSocket, addressOf, received, sendDatagrams
 from gateway.wire.datagrams import LENGTH, MAX_DATAGRAM, DatagramDecoder
 from gateway.wire.errors import RemoteProtocolError
+
+DATAGRAM_IDLE = 60.0
+"""Seconds without a datagram after which nobody expects another."""
+
+_AT_ONCE = 1.0
+"""Seconds in which a machine says that nobody listens there."""
 
 
 class IReactorDatagrams(IReactorDial, IReactorFDSet):
@@ -54,6 +61,15 @@ class DatagramCounts:
     sent: int = 0
     dropped: int = 0
     refused: int = 0
+
+
+def wasUnreached(outcome: Outcome) -> bool:
+    """
+    Whether a visitor found nobody. As each of their next datagrams may find nobody again, that is not worth a line in a
+    log for each.
+    """
+    isFailed = outcome.cause in (Cause.FAR_RESET, Cause.DIAL_FAILED)
+    return isFailed and not outcome.down and outcome.seconds < _AT_ONCE
 
 
 @implementer(IDirectTransport)

@@ -68,8 +68,10 @@ class DatagramSocket:
         self._readable()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor has stopped reading."""
-        self.socket.close()
+        """To the reactor an error that waits is the end. Here it is read as a datagram is, and others may follow."""
+        if self.socket.fileno() >= 0:
+            self._reactor.addReader(self)
+            self._readable()
 
     def close(self) -> None:
         """Read no more."""

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from gateway.net.budget import StallBudget
 from gateway.net.incoming import IncomingStreams, Taken
 from gateway.net.relay import RelaySettings
+from gateway.net.udp import wasUnreached
 from gateway.service.agentcarrier import carrierEndpoint
 from gateway.service.agentclient import AgentClient
 from gateway.service.agentconfig import AgentPlan, readCredential
@@ -28,6 +29,7 @@ from gateway.service.configuration import ConfigurationError
 from gateway.service.descriptors import raiseDescriptorLimit
 from gateway.service.draining import Draining, IReactorDraining
 from gateway.service.health import HealthChecks
+from gateway.service.logs import RefusalLog
 from gateway.service.origins import IReactorOrigins, Origins
 from gateway.wire.agentcontrol import Register
 from gateway.wire.proxyheader import Address, Tlv
@@ -61,6 +63,7 @@ class AgentService(MultiService):
         self._plan = plan
         self._readPlan = readPlan
         self._draining = Draining(reactor)
+        self._unreached = RefusalLog(reactor)
         limits = plan.limits
         self.origins = Origins(reactor, RelaySettings(idleTimeout=limits.idleTimeout or None))
         self.health = HealthChecks(reactor, self._offer)
@@ -109,7 +112,9 @@ class AgentService(MultiService):
             "visitor": str(source.host) if isinstance(source, Address) else "?",
             "visit": (preamble.header.get(Tlv.UNIQUE_ID) or b"").decode("latin-1"),
         }
-        if outcome is None or taken.problem is not None:
+        if outcome is not None and preamble.header.datagram and wasUnreached(outcome):
+            self._unreached.refused(f"nobody is at the origin of {facts['to']}", facts["visitor"])
+        elif outcome is None or taken.problem is not None:
             self._log.info(
                 "{visitor} could not reach {to}: {problem}",
                 event="agent.visit-failed",
@@ -176,6 +181,7 @@ class AgentService(MultiService):
             self.client.close()
             await self._draining.wait(CLOSE_TIMEOUT, over)
             await super().stopService()
+            self._unreached.stop()
         signal.signal(signal.SIGHUP, self._previous or signal.SIG_DFL)  # None: not installed from Python
         self._log.info("stopped", event="agent.stopped")
 

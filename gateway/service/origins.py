@@ -28,14 +28,11 @@ from gateway.net.connectproxy import HostEndpoint
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.peek import become
 from gateway.net.relay import RelaySettings
-from gateway.net.udp import IReactorDatagrams, UDPEndpoint
+from gateway.net.udp import DATAGRAM_IDLE, IReactorDatagrams, UDPEndpoint
 from gateway.service.target import TargetEndpoint
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.preamble import Preamble, StreamError
 from gateway.wire.proxyheader import ProxyHeader, encodeV1, encodeV2
-
-DATAGRAM_IDLE = 60.0
-"""Seconds without a datagram after which nobody expects another (C{docs/reference/protocols/agent.md}, "UDP")."""
 
 UNIX = "unix:"
 """What a UNIX socket's path is written after."""

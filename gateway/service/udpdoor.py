@@ -11,7 +11,7 @@ What comes first from an address decides about all that follows: whether it is l
 Nothing goes out that the origin did not send, so a forged address costs us a stream, and its owner nothing.
 """
 
-__all__ = ["DATAGRAM_IDLE", "UdpDoor"]
+__all__ = ["UdpDoor"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,14 +21,11 @@ from twisted.internet.interfaces import IProtocol, IReactorFDSet
 from gateway.domain.limits import Ticket
 from gateway.domain.registry import PortUnavailable
 from gateway.domain.routes import Route
-from gateway.net.udp import DatagramCounts, DatagramFlow
+from gateway.net.udp import DATAGRAM_IDLE, DatagramCounts, DatagramFlow
 from gateway.net.udpport import DatagramPort
 from gateway.service.arrivals import endOf
 from gateway.service.attached import Visitor
 from gateway.service.visitors import Visitors
-
-DATAGRAM_IDLE = 60.0
-"""Seconds without a datagram after which a visit is over."""
 
 
 class UdpDoor:

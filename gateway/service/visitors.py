@@ -27,6 +27,7 @@ from gateway.domain.routes import Replica, Route
 from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
+from gateway.net.udp import wasUnreached
 from gateway.service.attached import IAgentSession, Visitor
 from gateway.service.destinations import RouteEndpoint
 from gateway.service.logs import RefusalLog
@@ -70,7 +71,6 @@ class _Usage:
 
 
 _ENDED = (Cause.NEAR_CLOSED, Cause.FAR_CLOSED)
-_UNREACHED = (Cause.FAR_RESET, Cause.DIAL_FAILED)
 
 
 class _Near(Half):
@@ -189,8 +189,7 @@ class _Visit:
         visitors.metrics.closed.labels(outcome.cause).inc()
         visitors.metrics.bytes.labels("up").inc(outcome.up)
         visitors.metrics.bytes.labels("down").inc(outcome.down)
-        if self._visitor.isDatagram and outcome.cause in _UNREACHED and not outcome.down:
-            # Each of the visitor's next datagrams may be another visit that ends so, which is not worth a line each.
+        if self._visitor.isDatagram and wasUnreached(outcome):
             visitors.refusals.refused(f"nobody is behind {self._route.place}", self._visitor.host)
             return
         self._log.info(
