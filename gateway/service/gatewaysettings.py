@@ -122,7 +122,7 @@ class GatewaySettings:
     @ivar publicHost: normalised; may be empty.
     """
 
-    config: GatewayConfig
+    config: GatewayConfig = field(repr=False)
     publicHost: str
     tls: DoorSettings
     http: DoorSettings
