@@ -26,6 +26,7 @@ from gateway.wire import (
 )
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.upgrade import upgradeKey
+from gateway.wire.upgraderequest import EXCERPT, WebSocketRequest, checkAcceptance, excerptSize, refusal
 from gateway.wire.window import INITIAL_WINDOW, ReceiveWindow, WindowBudget
 from gateway.wire.yamux import Session
 from gateway.wire.yamuxframes import HEADER, Ack, Data, Event, Fin, GoAway, Pong, Rst, Syn
@@ -245,6 +246,21 @@ def _parseUpgrade(data: bytes) -> object:
     return (head, upgradeKey(head)) if head is not None and head.wantsWebSocket else head
 
 
+_REQUEST = WebSocketRequest("gw.example", subprotocols=("gateway.v1", "v2"))
+_KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # of RFC 6455, section 1.3
+
+
+def _parseAnswer(data: bytes) -> object:
+    """What a server says to a client that asks for a WebSocket."""
+    head = http1.parseResponseHead(data, limit=KIB)
+    if head is None or head.status == 101:
+        return head and (head, checkAcceptance(_REQUEST, _KEY, head))
+    assert 0 <= excerptSize(head) <= 4 * EXCERPT
+    told = refusal(head, data.partition(b"\r\n\r\n")[2])
+    assert told.isprintable() and len(told) <= 3 * EXCERPT
+    return head
+
+
 def _decodeTabby(pieces: Sequence[bytes]) -> Events:
     """A client's conversation, with a message in each line."""
     conversation = tabby.ClientConversation(authRequired=True)
@@ -277,6 +293,7 @@ TARGETS = {
     "proxyheader": Target(_grown(lambda: proxyheader.parse), proxyheader.Code),
     "tabby": Target(_decodeTabby, tabby.Code, isStream=False),
     "tabby-management": Target(_decodeTabbyManagement, tabby.Code, isStream=False),
+    "upgraderequest": Target(_grown(lambda: _parseAnswer), ("bad-response", "head-too-large", "bad-upgrade")),
     "window": Target(_decodeWindow, (), isStream=False, units=_quads),
     "yamux-application": Target(_decodeWithApplication, yamuxframes.Code, isStream=False, units=_frames),
     "yamux-client": Target(_decodeYamux(client=True), yamuxframes.Code, units=_frames),
