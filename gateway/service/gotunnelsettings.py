@@ -155,6 +155,10 @@ def _certificates(variables: Mapping[str, str]) -> list[dict[str, object]]:
 # -- All of it
 
 
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 def _place(interface: str, port: int) -> str:
     return f"[{interface}]:{port}" if ":" in interface else f"{interface}:{port}"
 
@@ -184,11 +188,11 @@ def readServerSettings(variables: Mapping[str, str], interface: str = "") -> GoT
     grant = _grant(variables)
     keys = {
         "GATEWAY_GATEWAY_PUBLIC_HOST": host,
-        "GATEWAY_TLS_LISTEN": _place(interface, _port(variables, 443, *_PORT)),
-        "GATEWAY_MANAGEMENT_LISTEN": dashboard,
+        "GATEWAY_TLS_LISTEN": _json([_place(interface, _port(variables, 443, *_PORT))]),
+        "GATEWAY_MANAGEMENT_LISTEN": _json([dashboard]),
         "GATEWAY_MANAGEMENT_PASSWORD_HASH": password,
         "GATEWAY_MANAGEMENT_HOSTS": host,
-        "GATEWAY_CERTIFICATE": msgspec.json.encode(_certificates(variables)).decode(),
+        "GATEWAY_CERTIFICATE": _json(_certificates(variables)),
     }
     return GoTunnelServerSettings(
         gateway=readGatewaySettings(None, {**variables, **keys}),
