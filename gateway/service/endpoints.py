@@ -15,6 +15,7 @@ __all__ = [
     "muxServer",
     "shown",
     "standardIOClient",
+    "unusable",
     "webSocketClient",
     "webSocketServer",
 ]
@@ -44,7 +45,10 @@ def _quoted(text: str) -> str:
 
 
 def _string(arguments: Sequence[str], options: Mapping[str, str]) -> str:
-    """The string that was taken apart. Options come last, which makes no difference."""
+    """The inner string that was taken apart. Options come last, which makes no difference."""
+    kind = arguments[0].lower() if arguments else ""
+    if kind in ("", "stdio"):
+        raise ValueError("another endpoint comes inside, such as tcp:9000" + (", and not stdio:" if kind else ""))
     pairs = [f"{_quoted(name)}={_quoted(value)}" for name, value in options.items()]
     return ":".join([*map(_quoted, arguments), *pairs])
 
@@ -108,7 +112,7 @@ def webSocketClient(reactor: IReactorDial, scheme: str, *arguments: str, **optio
     if not isSecure and trust != ClientTrust():
         raise ValueError("ca, pin, certificate and key are for wss://")
     if options:
-        raise ValueError(f"there is no option {next(iter(options))!a}; in a URL, write = as \\=")
+        raise ValueError(f"there is no option {shown(next(iter(options)))!a}; in a URL, write = as \\=")
     carrier = _Host(reactor, host, port, timeout, trust if isSecure else None)
     return WebSocketClientEndpoint(reactor, carrier, request, settings=WebSocketSettings(handshakeTimeout=timeout))
 
@@ -130,7 +134,7 @@ def webSocketServer(reactor: Any, *arguments: str, **options: str) -> WebSocketS
     @param options: C{path} and C{protocol}; others are the inner endpoint's.
     @raise ValueError: in one line; or whatever the inner string raises.
     """
-    if arguments[0].startswith("//"):
+    if arguments and arguments[0].startswith("//"):
         raise ValueError("ws:// is for connecting; to listen, write for example ws:tcp:9000:path=/relay")
     path, protocol = options.pop("path", "/"), options.pop("protocol", None)
     if not path.startswith("/"):
@@ -162,9 +166,21 @@ def standardIOClient(reactor: IReactorStdio, *arguments: str) -> StandardIOEndpo
 
 def shown(description: str) -> str:
     """
-    An endpoint string as logs and errors may show it: the query of a URL may hold a secret.
+    An endpoint string as logs and errors may show it: the query of a URL may hold a secret, and so may what it has
+    before the host, which no URL of ours has.
     """
-    return re.sub(r"\?(\\.|[^\\:])*", "?...", description)
+    # A colon ends the query only where an option follows.
+    hidden = re.sub(r"\?(\\.|:(?!\w+=)|[^\\:])*", "?...", description)
+    return re.sub(r"//[^/?]*@", "//...@", hidden)
+
+
+def unusable(description: str, error: Exception) -> ValueError:
+    """
+    @param error: what parsing an endpoint string raised: plugins raise what they like.
+    @return: what to tell a person, in one line.
+    """
+    problem = str(error) if isinstance(error, ValueError | CertificateError) else f"{type(error).__name__}: {error}"
+    return ValueError(f"the endpoint {shown(description)!a} cannot be used: {problem}")
 
 
 def clientEndpoint(reactor: object, description: str) -> IStreamClientEndpoint:
@@ -175,5 +191,5 @@ def clientEndpoint(reactor: object, description: str) -> IStreamClientEndpoint:
     try:
         endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
         return endpoint
-    except Exception as e:  # plugins raise what they like
-        raise ValueError(f"the endpoint {shown(description)!a} cannot be used: {e or type(e).__name__}") from e
+    except Exception as e:
+        raise unusable(description, e) from e

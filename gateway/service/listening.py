@@ -48,6 +48,7 @@ from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocket
 from gateway.net.peek import TLS_HANDSHAKE, Peek, PeekFailed
 from gateway.net.tls import CertificateFiles
 from gateway.net.websocket import Denied, WebSocketServerFactory
+from gateway.service.endpoints import unusable
 from gateway.service.pages import errorPage
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, Response
@@ -290,5 +291,5 @@ def describedEndpoint(reactor: object, description: str) -> IStreamServerEndpoin
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
         return endpoint
-    except Exception as e:  # plugins raise what they like
-        raise ValueError(f"the endpoint {description!a} cannot be used: {type(e).__name__}: {e}") from e
+    except Exception as e:
+        raise unusable(description, e) from e

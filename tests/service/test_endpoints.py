@@ -131,6 +131,7 @@ class WebSocketClientTests(EndpointTestCase):
             ("wss://192.0.2.1/:ca=/nonexistent", "/nonexistent"),
             ("wss://192.0.2.1/:pin=x", "pin"),
             ("nonsense:1", "nonsense"),
+            ("yamux:stdio:", "not stdio:"),
             ("tcp:x", "port"),
         ):
             with self.subTest(description):
@@ -140,14 +141,24 @@ class WebSocketClientTests(EndpointTestCase):
                 self.assertNotIn("\n", str(caught.exception))
 
     def test_secrets(self) -> None:
-        """A query is neither in what logs show nor in an error; everything else is."""
+        """A query and a user's password are neither in what logs show nor in an error; everything else is."""
         for description, expected in (
             ("wss://gw/x?token\\=a\\:b&c:timeout=5", "wss://gw/x?...:timeout=5"),
             ("yamux:ws://gw:80/x?secret", "yamux:ws://gw:80/x?..."),
+            ("wss://gw/x?user:password:timeout=5", "wss://gw/x?...:timeout=5"),
+            ("wss://user:password@gw:80/x", "wss://...@gw:80/x"),
+            ("wss://gw/x@y", "wss://gw/x@y"),
             ("tcp:gw:80", "tcp:gw:80"),
         ):
             self.assertEqual(shown(description), expected)
-        for description in ("ws://192.0.2.1/?secret:color=red", "ws://192.0.2.1/?key=secret", "ws://a:80/?key=secret"):
+        for description in (
+            "ws://192.0.2.1/?secret:color=red",
+            "ws://192.0.2.1/?key=secret",
+            "ws://a:80/?key=secret",
+            "ws://a:80/?secret&key=1",
+            "ws://user:secret@a:80/",
+            "wss//a:80/?secret",
+        ):
             with self.assertRaises(ValueError) as caught:
                 clientEndpoint(self.reactor, description)
             self.assertNotIn("secret", str(caught.exception))
@@ -186,6 +197,10 @@ class ServerTests(EndpointTestCase):
         """A URL, a bad path and an unknown inner endpoint are refused."""
         for description, problem in (
             ("ws://127.0.0.1:9000/", "for connecting"),
+            ("ws", "another endpoint comes inside"),
+            ("ws:", "another endpoint comes inside"),
+            ("yamux:path=/x", "another endpoint comes inside"),
+            ("yamux:ws:stdio:", "not stdio:"),
             ("ws:tcp:9000:path=x", "slash"),
             ("ws:nonsense:1", "nonsense"),
             ("yamux:nonsense:1", "nonsense"),

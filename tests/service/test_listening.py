@@ -321,6 +321,13 @@ class EndpointTests(SynchronousTestCase):
                 describedEndpoint(reactor, wrong)
             self.assertNotIn("\n", str(caught.exception))
 
+    def test_secrets(self) -> None:
+        """A URL, given by mistake, is not repeated with its query."""
+        with self.assertRaises(ValueError) as caught:
+            describedEndpoint(MemoryReactorClock(), "ws://127.0.0.1:8000/?secret")
+        self.assertIn("for connecting", str(caught.exception))
+        self.assertNotIn("secret", str(caught.exception))
+
     def test_localAddresses(self) -> None:
         """Loopback and unspecified addresses are this machine's, those for documentation are nobody's."""
         for text, local in (("127.0.0.1", True), ("127.9.9.9", True), ("0.0.0.0", True), ("::", True), ("192.0.2.1", False)):
