@@ -65,7 +65,7 @@ class GatewayLink:
     """
     Where a gateway is, and how to get there.
 
-    @ivar to: as it was written.
+    @ivar to: as it was written, but for a query, which may be secret.
     @ivar request: for a WebSocket; C{None} without one.
     @ivar trust: C{None} without TLS.
     """
@@ -114,7 +114,7 @@ def gatewayLink(
         way = parseProxy(proxy) if proxy else None
     except ValueError as e:
         raise ValueError(f"proxy: {e}") from None
-    return GatewayLink(to, host, port, request, trust, way)
+    return GatewayLink(to.partition("?")[0], host, port, request, trust, way)
 
 
 def _parseTo(to: str) -> tuple[str, str, int, WebSocketRequest | None]:
@@ -129,7 +129,9 @@ def _parseTo(to: str) -> tuple[str, str, int, WebSocketRequest | None]:
             return scheme, target.host, target.port, None
     except ValueError as e:
         raise ValueError(f"to: {e}") from None
-    raise ValueError(f"to: a gateway is written wss://HOST/PATH or tls://HOST:PORT, unlike {to!a:.40}")
+    raise ValueError(
+        f"to: a gateway is written wss://HOST/PATH or tls://HOST:PORT, unlike {to.partition('?')[0]!a:.40}"
+    )
 
 
 def _isLoopback(host: str) -> bool:

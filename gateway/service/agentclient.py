@@ -216,7 +216,7 @@ class AgentClient:
             pingInterval=self._ping,
             pings=max(16, int(_PATIENCE / self._ping) + 1),
             pingTimeout=_PATIENCE,
-            drainTimeout=86400.0,  # sessions see to it themselves
+            drainTimeout=86400.0,  # the session has a shorter one
         )
         self._session = session = ClientSession(
             self._clock, self, register, self._visitors, settings=settings, windows=self._windows

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from gateway import __version__
@@ -269,7 +270,8 @@ def agentPlan(config: AgentConfig, environ: Mapping[str, str]) -> AgentPlan:
             services=tuple(services),
             targets=bool(rules),
         )
-        _checked(register)
+        # The credential comes later, and may be as long as this.
+        _checked(msgspec.structs.replace(register, credential=SecretCredential(secret="x" * _CREDENTIAL_LIMIT)))
     except ValueError as e:
         raise ConfigurationError(f"gateway or service: {e}") from None
     if gateway.secretFile is not None and gateway.jwtFile is not None:

@@ -14,7 +14,6 @@ __all__ = ["ClientSession", "ISessionOwner", "SessionEnd"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone, TimeoutError
@@ -56,6 +55,9 @@ DIAL_TIMEOUT = 20.0
 
 REGISTER_TIMEOUT = 10.0
 """Seconds for the gateway to answer the registration."""
+
+GOODBYE_TIMEOUT = 5.0
+"""Seconds for the gateway to take what was written to it, when the session is over."""
 
 _LOOK = 0.25
 """Seconds between looks whether the last visitor has left a session that drains."""
@@ -117,7 +119,6 @@ class ClientSession:
         self._dial: Deferred[IProtocol] | None = None
         self._control: _ControlStream | None = None
         self._end: SessionEnd | None = None
-        self._isLost = False
         self._isOver = False
         self._isDraining = False
         self._timer: IDelayedCall | None = None  # for the ack, and later for the end of the drain
@@ -139,13 +140,11 @@ class ClientSession:
         dial = self._dial = endpoint.connect(ClientFactory.forProtocol(lambda: self.mux))
         dial.addTimeout(DIAL_TIMEOUT, self._clock, onTimeoutCancel=_tooSlow)
         dial.addCallbacks(self._dialled, self._notDialled)
-        dial.addErrback(partial(self._log.failure, "a session with the gateway failed", event="gateway.defect"))
+        dial.addErrback(self._defect)
 
     def _dialled(self, mux: object) -> None:
         self._dial = None
-        if self._isLost:
-            assert self._end is not None
-            self._finish(self._end)
+        if self._isOver:
             return
         self._control = control = _ControlStream(self)
         self.mux.open(ClientFactory.forProtocol(lambda: control))
@@ -155,6 +154,11 @@ class ClientSession:
     def _notDialled(self, failure: Failure) -> None:
         self._dial = None
         self._finish(self._end or SessionEnd(DialFailed.fromFailure(failure).details))
+
+    def _defect(self, failure: Failure) -> None:
+        self._log.failure("a session with the gateway failed", failure, event="gateway.defect")
+        self._end = SessionEnd("The agent has a defect.")
+        self.mux.abortConnection()
 
     def _late(self) -> None:
         self._timer = None
@@ -216,7 +220,7 @@ class ClientSession:
             self._send(Drain(seconds=seconds, reason=reason))
             self.mux.goAway()
         self._stopClock()
-        self._timer = self._clock.callLater(seconds, self._drainOver)
+        self._timer = self._clock.callLater(seconds, self._drained)
         self._look()
 
     def _look(self) -> None:
@@ -226,29 +230,33 @@ class ClientSession:
         elif self._control is not None and not self._control.over:
             self._control.transport.loseConnection()
 
-    def _drainOver(self) -> None:
+    def _drained(self) -> None:
         self._timer = None
-        self.mux.close()
+        self.close()
 
     def close(self) -> None:
-        """End the session, or the attempt, at once."""
+        """End the session, or the attempt, at once. A gateway that does not take it is cut off."""
         if self._end is None:
             self._end = SessionEnd("The agent ended the session.")
         if self._dial is not None:
             self._dial.cancel()
         elif not self._isOver:
+            self._stopClock()
+            self._timer = self._clock.callLater(GOODBYE_TIMEOUT, self._cutOff)
             self.mux.close()
 
+    def _cutOff(self) -> None:
+        self._timer = None
+        self.mux.abortConnection()
+
     def _ended(self, reason: Failure) -> None:
-        self._isLost = True
-        self._end = self._end or SessionEnd(_explain(reason))
-        if self._dial is None:  # otherwise that is told first
-            self._finish(self._end)
+        self._finish(self._end or SessionEnd(_explain(reason)))
 
     def _finish(self, end: SessionEnd) -> None:
-        self._isOver = True
-        self._stopClock()
-        self._owner.sessionOver(self, end)
+        if not self._isOver:
+            self._isOver = True
+            self._stopClock()
+            self._owner.sessionOver(self, end)
 
 
 def _tooSlow(result: object, timeout: float) -> object:

@@ -45,6 +45,7 @@ class LinkTests(SynchronousTestCase):
         assert link.request is not None
         self.assertEqual((link.host, link.port, link.carrier), ("gw.example", 443, "websocket"))
         self.assertEqual((link.request.target, link.request.subprotocols), ("/agent?x=1", (SUBPROTOCOL,)))
+        self.assertNotIn("x=1", repr(link))
 
     def test_tls(self) -> None:
         """TLS on TCP, on the port of HTTPS if nothing else is said."""
