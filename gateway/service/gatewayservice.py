@@ -249,6 +249,9 @@ class GatewayService(MultiService):
     def startService(self) -> None:
         super().startService()
         self._previous = signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
+        self._log.info(
+            "the gateway is up, for {agents} agents", event="gateway.started", agents=len(self._settings.agents)
+        )
 
     def reload(self) -> None:
         """
