@@ -91,6 +91,7 @@ class WebSocketServerFactory(Factory):
 
     @param gateFor: makes the gate of each connection, C{None} to drop it; not needed where L{protocolFor} is used.
     @param clock: for every deadline and for the pings.
+    @ivar channels: all that were made here and are not gone.
     """
 
     noisy = False
@@ -103,7 +104,7 @@ class WebSocketServerFactory(Factory):
         settings: WebSocketSettings | None = None,
     ) -> None:
         self._gateFor = gateFor
-        self._channels = OpenChannels(clock, settings, isServer=True)
+        self.channels = OpenChannels(clock, settings, isServer=True)
 
     def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
         gate = self._gateFor(address)
@@ -111,4 +112,4 @@ class WebSocketServerFactory(Factory):
 
     def protocolFor(self, gate: IWebSocketGate) -> IProtocol:
         """The protocol of a connection whose gate is there already."""
-        return _ServerChannel(self._channels, gate)
+        return _ServerChannel(self.channels, gate)

@@ -170,6 +170,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
     def connectionMade(self) -> None:
         self.peer = ""  # autobahn only logs it
         self._connectionMade()
+        self.factory.opening.add(self)
         self._send = directWriter(self.transport)
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)

@@ -221,6 +221,8 @@ class _Gate(ChannelStream):
 class _StreamFactory(WebSocketServerFactory):
     """What a L{WebSocketServerEndpoint} listens with."""
 
+    _log = Logger()
+
     def __init__(
         self,
         clock: IReactorTime,
@@ -229,12 +231,28 @@ class _StreamFactory(WebSocketServerFactory):
         origins: Collection[str],
         settings: WebSocketSettings | None,
         subprotocols: Sequence[str],
+        maxOpening: int,
     ) -> None:
         super().__init__(lambda address: _Gate(self, address), clock=clock, settings=settings)
         self.streams = streams
         self.path = path
         self.origins = origins
         self.subprotocols = subprotocols
+        self._maxOpening = maxOpening
+        self._told = False
+
+    def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # as there
+        opening = len(self.channels.opening)
+        if opening >= self._maxOpening:
+            if not self._told:
+                self._told = True
+                self._log.warn(
+                    "connections are refused: {limit} have no WebSocket yet", event="websocket.flooded", limit=opening
+                )
+            return None
+        if 2 * opening < self._maxOpening:
+            self._told = False
+        return super().buildProtocol(address)
 
     def startFactory(self) -> None:
         self.streams.doStart()
@@ -254,6 +272,7 @@ class WebSocketServerEndpoint:
     @param subprotocols: of which a client must offer one, if there are any.
     @param origins: of the web sites whose pages may connect, as browsers send them (C{https://app.example}). By default
         none may: with a visitor's browser any page on the Web reaches what that visitor reaches.
+    @param maxOpening: connections that there may be at once without a WebSocket; more are closed as they come.
     """
 
     def __init__(
@@ -264,6 +283,7 @@ class WebSocketServerEndpoint:
         path: str = "/",
         subprotocols: Sequence[str] = (),
         origins: Collection[str] = (),
+        maxOpening: int = 1024,
         settings: WebSocketSettings | None = None,
     ) -> None:
         self._clock = clock
@@ -271,6 +291,7 @@ class WebSocketServerEndpoint:
         self._path = path
         self._subprotocols = subprotocols
         self._origins = origins
+        self._maxOpening = maxOpening
         self._settings = settings
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
@@ -278,5 +299,13 @@ class WebSocketServerEndpoint:
         @param protocolFactory: makes a protocol for each WebSocket, in stream mode; C{None} refuses it.
         """
         return self._inner.listen(
-            _StreamFactory(self._clock, protocolFactory, self._path, self._origins, self._settings, self._subprotocols)
+            _StreamFactory(
+                self._clock,
+                protocolFactory,
+                self._path,
+                self._origins,
+                self._settings,
+                self._subprotocols,
+                self._maxOpening,
+            )
         )

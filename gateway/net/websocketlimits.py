@@ -56,6 +56,7 @@ class OpenChannels:
     The channels of one factory: what they have in common, and the one timer that pings those that are open.
 
     @param clock: for every deadline and for the pings.
+    @ivar opening: those that are connected, and not open yet or never to be.
     """
 
     _log = Logger()
@@ -65,18 +66,21 @@ class OpenChannels:
         self.clock = clock
         self.settings = settings or WebSocketSettings()
         self.isServer = isServer  # autobahn asks
+        self.opening: set[ILimited] = set()
         self._channels: set[ILimited] = set()
         self._pings = LoopingCall(self._pingAll)
         self._pings.clock = clock
 
     def remember(self, channel: ILimited) -> None:
         """A channel is open: look after it."""
+        self.opening.discard(channel)
         self._channels.add(channel)
         if not self._pings.running and self.settings.pingInterval:
             self._pings.start(self.settings.pingInterval, now=False)
 
     def forget(self, channel: ILimited) -> None:
         """A channel is gone."""
+        self.opening.discard(channel)
         self._channels.discard(channel)
         if not self._channels and self._pings.running:
             self._pings.stop()

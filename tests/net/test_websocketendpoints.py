@@ -475,6 +475,34 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(len(self.problems()), part == "time")
         self.assertIn("too long", self.problems()[0])
 
+    def test_maxOpening(self) -> None:
+        """
+        As many connections as are allowed may have no WebSocket yet, and the next one is closed, which is said once in a
+        flood; who has one, or leaves, makes room.
+        """
+        self.request(endpoint={"maxOpening": 2})
+
+        def arrive() -> FlowTransport | None:
+            protocol = self.inner.factory.buildProtocol(FlowEndpoint().address)
+            return None if protocol is None else FlowTransport(protocol)
+
+        for _ in range(3):
+            first, second = arrive(), arrive()
+            assert first is not None and second is not None
+            self.assertIsNone(arrive())
+            second.deliverEOF()
+            third = arrive()
+            assert third is not None
+            self.assertIsNone(arrive())
+            third.deliver(WebSocketClient.request("/agent"))
+            first.deliver(WebSocketClient.request("/other"))
+            self.assertTrue(first.takeWritten().startswith(b"HTTP/1.1 404 "))
+            first.pump()
+            self.assertTrue(first.disconnected)
+        limits = [each["limit"] for each in self.events if each.get("event") == "websocket.flooded"]
+        self.assertEqual(limits, [2, 2, 2])
+        self.assertEqual(len(self.factory.made), 4)
+
     def test_starting(self) -> None:
         """The factory is started and stopped with the port."""
         self.request()
