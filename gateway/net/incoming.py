@@ -12,7 +12,7 @@ other end::
 A stream whose preamble is wrong or late gets an answer that says so, and ends.
 """
 
-__all__ = ["IncomingStreams", "Taken", "answerTo", "dialFailureOf", "readAnswer"]
+__all__ = ["OK", "IncomingStreams", "StreamBeginning", "Taken", "answerTo", "dialFailureOf", "readAnswer"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,8 @@ PREAMBLE_TIMEOUT = 10.0
 _DETAILS = 500
 """Characters of the longest details."""
 
-_OK = encodeAnswer(Answer(ok=True))
+OK = encodeAnswer(Answer(ok=True))
+"""The answer to nearly every stream."""
 
 _CODES = {
     DialFailure.TIMEOUT: StreamError.TIMEOUT,
@@ -88,7 +89,7 @@ class _Answering(Half):
 
     def joined(self, other: Half) -> None:
         assert self.transport is not None
-        self.transport.write(_OK)
+        self.transport.write(OK)
         super().joined(other)
 
 
@@ -107,23 +108,36 @@ class Taken:
     problem: str | None
 
 
-class _Incoming(Protocol):
-    """Is on a stream until its preamble is there, and becomes the near side of a relay."""
+class StreamBeginning(Protocol):
+    """
+    Is on a stream that the peer opened until its preamble is there. What becomes of it then is for subclasses to say.
+
+    @param timeout: seconds for the preamble.
+    @ivar preamble: C{None} until it is there.
+    @ivar problem: what the peer was told when the stream was refused.
+    """
 
     transport: IStreamTransport
-    _log = Logger()
 
-    def __init__(self, streams: "IncomingStreams") -> None:
-        self._streams = streams
+    def __init__(self, clock: IReactorTime, timeout: float = PREAMBLE_TIMEOUT) -> None:
+        self.preamble: Preamble | None = None
+        self.problem: str | None = None
+        self._clock = clock
+        self._timeout = timeout
         self._received = b""
         self._over = False
-        self._preamble: Preamble | None = None
-        self._problem: str | None = None
-        self._near: Half | None = None
         self._deadline: IDelayedCall | None = None
 
+    def take(self, preamble: Preamble, rest: bytes) -> None:
+        """
+        The preamble is there: become another protocol, or L{refuse}.
+
+        @param rest: what came behind it.
+        """
+        raise NotImplementedError
+
     def connectionMade(self) -> None:
-        self._deadline = self._streams.clock.callLater(self._streams.timeout, self._late)
+        self._deadline = self._clock.callLater(self._timeout, self._late)
 
     def _stopClock(self) -> None:
         if self._deadline is not None:
@@ -132,7 +146,7 @@ class _Incoming(Protocol):
 
     def _late(self) -> None:
         self._deadline = None
-        self._refuse(Answer(ok=False, code=StreamError.INVALID_PREAMBLE, details="The preamble did not come in time."))
+        self.refuse(Answer(ok=False, code=StreamError.INVALID_PREAMBLE, details="The preamble did not come in time."))
 
     def dataReceived(self, data: bytes) -> None:
         if self._over:
@@ -141,22 +155,45 @@ class _Incoming(Protocol):
         try:
             found = parsePreamble(self._received)
         except RemoteProtocolError as e:
-            self._refuse(Answer(ok=False, code=e.code, details=e.details))
+            self.refuse(Answer(ok=False, code=e.code, details=e.details))
             return
         if found is not None:
             self._stopClock()
-            self._preamble, size = found
-            self._take(self._preamble, self._received[size:])
+            self.preamble, size = found
+            rest, self._received = self._received[size:], b""
+            self.take(self.preamble, rest)
 
-    def _take(self, preamble: Preamble, rest: bytes) -> None:
+    def refuse(self, answer: Answer) -> None:
+        """Say why the stream leads nowhere, and end it."""
+        self._over = True
+        self._stopClock()
+        self.problem = answer.details
+        self.transport.write(encodeAnswer(answer))
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stopClock()
+
+
+class _Incoming(StreamBeginning):
+    """Becomes the near side of a relay."""
+
+    _log = Logger()
+
+    def __init__(self, streams: "IncomingStreams") -> None:
+        super().__init__(streams.clock, streams.timeout)
+        self._streams = streams
+        self._near: Half | None = None
+
+    def take(self, preamble: Preamble, rest: bytes) -> None:
         streams = self._streams
         try:
             endpoint, settings = streams.decide(preamble)
         except DialFailed as e:
-            self._refuse(answerTo(e))
+            self.refuse(answerTo(e))
             return
         except RemoteProtocolError as e:
-            self._refuse(Answer(ok=False, code=e.code, details=e.details))
+            self.refuse(Answer(ok=False, code=e.code, details=e.details))
             return
         relay = Relay(streams.clock, self._ended, settings=settings, budget=streams.budget, nearFactory=_Answering)
         self._near = near = relay.near
@@ -172,24 +209,17 @@ class _Incoming(Protocol):
             self._log.failure("a stream could not be taken", failure, event="gateway.defect")
             error = DialFailed(DialFailure.OTHER, "This end of the stream has a defect.")
         if error.kind is not DialFailure.CANCELLED:
-            self._refuse(answerTo(error))
-
-    def _refuse(self, answer: Answer) -> None:
-        self._over = True
-        self._stopClock()
-        self._problem = answer.details
-        self.transport.write(encodeAnswer(answer))
-        self.transport.loseConnection()
+            self.refuse(answerTo(error))
 
     def _ended(self, outcome: Outcome) -> None:
-        self._streams.ended(Taken(self._preamble, outcome, self._problem))
+        self._streams.ended(Taken(self.preamble, outcome, self.problem))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._stopClock()
+        super().connectionLost(reason)
         if self._near is not None:
             self._near.connectionLost(reason)
         else:
-            self._streams.ended(Taken(self._preamble, None, self._problem or "The stream ended before its preamble."))
+            self._streams.ended(Taken(self.preamble, None, self.problem or "The stream ended before its preamble."))
 
 
 class IncomingStreams(ServerFactory):
