@@ -247,8 +247,7 @@ class RelayTests(SynchronousTestCase):
     def test_streamReset(self) -> None:
         """A stream that is reset ends the flow."""
         self.join()
-        assert self.agent.transport is not None
-        self.agent.transport.abortConnection()
+        self.link.b.abortConnection()
         self.link.pump()
         self.assertEqual(self.visitor.closed, 1)
         self.assertEqual([each.cause for each in self.outcomes], [Cause.FAR_RESET])
@@ -272,4 +271,7 @@ class AddressTests(SynchronousTestCase):
     def test_families(self) -> None:
         """Both families are Twisted's own."""
         self.assertEqual(addressOf(("192.0.2.1", 40000)), PEER)
-        self.assertEqual(str(addressOf(("2001:db8::1", 53, 0, 0))), "IPv6Address(type='UDP', host='2001:db8::1', port=53, flowInfo=0, scopeID=0)")
+        self.assertEqual(
+            str(addressOf(("2001:db8::1", 53, 0, 0))),
+            "IPv6Address(type='UDP', host='2001:db8::1', port=53, flowInfo=0, scopeID=0)",
+        )

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.domain.targets import Target, TargetPolicy, parseRule
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.relay import RelaySettings
-from gateway.service.origins import DATAGRAM_IDLE, Origin, Origins, originEndpoint, parseOrigin
+from gateway.net.udp import DATAGRAM_IDLE
+from gateway.service.origins import Origin, Origins, originEndpoint, parseOrigin
 from gateway.service.target import TargetRefused
 from gateway.testing import FlowTransport
 from gateway.wire.errors import RemoteProtocolError
