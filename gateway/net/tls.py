@@ -28,6 +28,13 @@ _CHECK_INTERVAL = 1.0
 """Seconds between two looks at the files."""
 
 
+_PARTIAL_WRITE = 1
+"""
+OpenSSL's C{SSL_MODE_ENABLE_PARTIAL_WRITE}, which pyOpenSSL sets: one call would make one record. It is meant for
+sockets that take no more; memory does.
+"""
+
+
 class CertificateError(Exception):
     """A certificate, key or CA file cannot be used. Its text is one line that names the file."""
 
@@ -42,6 +49,7 @@ def newContext(method: int) -> SSL.Context:
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.clear_mode(_PARTIAL_WRITE)
     return context
 
 

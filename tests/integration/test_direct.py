@@ -1,23 +1,25 @@
 """
-Tests for L{gateway.net.direct} and the sockets that L{gateway.net.dial} makes, on real TCP connections.
+Tests for L{gateway.net.direct} and the sockets that L{gateway.net.dial} makes, on real TCP connections, with TLS too.
 
 They hold Twisted to the few names of its own that are used there: when one of them means something else, bytes are
 lost, repeated or out of order here.
 """
 
+import os
 import socket
 import sys
 from collections.abc import Callable
 from fcntl import ioctl
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -25,10 +27,14 @@ from zope.interface import implementer
 from gateway.net.dial import AddressesEndpoint
 from gateway.net.direct import READ_SIZE, UNSENT, Buffer, directWriter, limitUnsent, readDirectly
 from gateway.net.mux import MuxSession
+from gateway.net.tls import CertificateFiles
+from gateway.net.tlsclient import ClientTrust, clientConnectionCreator
 from gateway.wire.yamuxframes import ACK, PING, SYN, frame
+from tests.certificates import makeAuthority
 
 HERE = "127.0.0.1"
 _SIOCOUTQNSD = 0x894B  # Linux: bytes that were not sent at all yet
+_FIONREAD = 0x541B  # bytes that have come and were not read yet
 
 
 def pattern(size: int) -> bytes:
@@ -85,24 +91,17 @@ class Pace:
         self.asked.append("stop")
 
 
-class DirectTests(TestCase):
-    """A plain TCP connection that is read and written directly."""
+class Promises(TestCase if TYPE_CHECKING else object):  # type: ignore[misc]  # a case by itself, it would be run
+    """What holds of every connection that is read and written directly."""
 
     timeout = 30
+    near: Taker
+    far: Taker
+    write: Callable[[list[Buffer]], None]
 
-    @inlineCallbacks
     def connect(self) -> Any:
-        """A connection from L{AddressesEndpoint}; both its ends are kept."""
-        self.far, self.near = Taker(), Taker()
-        factory = Factory.forProtocol(lambda: self.far)
-        port = yield TCP4ServerEndpoint(reactor, 0, interface=HERE).listen(factory)
-        self.addCleanup(port.stopListening)
-        nearFactory = Factory.forProtocol(lambda: self.near)
-        endpoint = AddressesEndpoint(reactor, [ip_address(HERE)], port.getHost().port)  # type: ignore[arg-type]
-        yield endpoint.connect(nearFactory)
-        yield self.far.made
-        self.addCleanup(self.hangUp)
-        self.write: Callable[[list[Buffer]], None] = directWriter(self.near.transport)  # type: ignore[arg-type]
+        """Make it."""
+        raise NotImplementedError
 
     @inlineCallbacks
     def hangUp(self) -> Any:
@@ -187,6 +186,42 @@ class DirectTests(TestCase):
         self.write([b"too late"])
 
     @inlineCallbacks
+    def test_readDirectly(self) -> Any:
+        """Bytes that are read in place are the ones that were sent; a pause and an end work as ever."""
+        yield self.connect()
+        data = pattern(3_000_000)
+        readDirectly(self.far.transport, self.far.dataReceived)  # type: ignore[arg-type]
+        self.write([data[:1000]])
+        yield self.far.until(1000)
+        self.far.transport.pauseProducing()  # type: ignore[union-attr]
+        self.write([data[1000:]])
+        self.assertEqual(len(self.far.taken), 1000)
+        self.far.transport.resumeProducing()  # type: ignore[union-attr]
+        yield self.far.until(len(data))
+        self.assertEqual(self.far.taken, data)
+        self.near.transport.loseConnection()  # type: ignore[union-attr]
+        reason = yield self.far.over
+        self.assertIsInstance(reason, ConnectionDone)
+
+
+class DirectTests(Promises, TestCase):
+    """A plain TCP connection."""
+
+    @inlineCallbacks
+    def connect(self) -> Any:
+        """A connection from L{AddressesEndpoint}; both its ends are kept."""
+        self.far, self.near = Taker(), Taker()
+        factory = Factory.forProtocol(lambda: self.far)
+        port = yield TCP4ServerEndpoint(reactor, 0, interface=HERE).listen(factory)
+        self.addCleanup(port.stopListening)
+        nearFactory = Factory.forProtocol(lambda: self.near)
+        endpoint = AddressesEndpoint(reactor, [ip_address(HERE)], port.getHost().port)  # type: ignore[arg-type]
+        yield endpoint.connect(nearFactory)
+        yield self.far.made
+        self.addCleanup(self.hangUp)
+        self.write = directWriter(self.near.transport)  # type: ignore[arg-type]
+
+    @inlineCallbacks
     def test_abort(self) -> Any:
         """After an abort nothing is sent, though the transport still calls itself connected."""
         yield self.connect()
@@ -207,24 +242,6 @@ class DirectTests(TestCase):
             self.write([b"x"])
         reason = yield self.near.over
         self.assertNotIsInstance(reason, ConnectionDone)
-
-    @inlineCallbacks
-    def test_readDirectly(self) -> Any:
-        """Bytes that are read in place are the ones that were sent; a pause and an end work as ever."""
-        yield self.connect()
-        data = pattern(3_000_000)
-        readDirectly(self.far.transport, self.far.dataReceived)  # type: ignore[arg-type]
-        self.write([data[:1000]])
-        yield self.far.until(1000)
-        self.far.transport.pauseProducing()  # type: ignore[union-attr]
-        self.write([data[1000:]])
-        self.assertEqual(len(self.far.taken), 1000)
-        self.far.transport.resumeProducing()  # type: ignore[union-attr]
-        yield self.far.until(len(data))
-        self.assertEqual(self.far.taken, data)
-        self.near.transport.loseConnection()  # type: ignore[union-attr]
-        reason = yield self.far.over
-        self.assertIsInstance(reason, ConnectionDone)
 
     @inlineCallbacks
     def test_readDirectlyReset(self) -> Any:
@@ -282,3 +299,95 @@ class DirectTests(TestCase):
         self.assertTrue(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
         self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
+
+
+class DirectTLSTests(Promises, TestCase):
+    """A TLS connection on plain TCP."""
+
+    @inlineCallbacks
+    def connect(self) -> Any:
+        """A connection on which the handshake is over."""
+        authority, folder = makeAuthority("Test"), self.mktemp()
+        certificate, key = authority.issue(HERE).write(folder)
+        trust = ClientTrust(authorities=authority.write(os.path.join(folder, "ca.pem")))
+        self.far, self.near = Taker(), Taker()
+        files = CertificateFiles(certificate, key, clock=reactor)
+        factory = TLSMemoryBIOFactory(files, False, Factory.forProtocol(lambda: self.far))
+        port = yield TCP4ServerEndpoint(reactor, 0, interface=HERE).listen(factory)
+        self.addCleanup(port.stopListening)
+        plain = AddressesEndpoint(reactor, [ip_address(HERE)], port.getHost().port)  # type: ignore[arg-type]
+        endpoint = wrapClientTLS(clientConnectionCreator(HERE, trust), plain)
+        yield endpoint.connect(Factory.forProtocol(lambda: self.near))
+        self.addCleanup(self.hangUp)
+        self.write = directWriter(self.near.transport)  # type: ignore[arg-type]
+        self.write([b"waits for ", b"the handshake"])
+        yield self.far.until(23)
+        self.assertEqual(self.far.taken, b"waits for the handshake")
+        self.far.taken.clear()
+
+    @inlineCallbacks
+    def test_atOnce(self) -> Any:
+        """What is written is on its way when the call is over."""
+        yield self.connect()
+        self.write([b"now"])
+        waiting = ioctl(self.far.transport.transport.getHandle().fileno(), _FIONREAD, bytes(4))  # type: ignore[union-attr]
+        self.assertGreater(int.from_bytes(waiting, sys.byteorder), 0)
+
+    @inlineCallbacks
+    def test_recordsTogether(self) -> Any:
+        """Records that came together are handed over together."""
+        yield self.connect()
+        sizes: list[int] = []
+
+        def gotData(data: Buffer) -> None:
+            sizes.append(len(data))
+            self.far.dataReceived(data)
+
+        readDirectly(self.far.transport, gotData)  # type: ignore[arg-type]
+        data = pattern(3_000_000)
+        self.write([data])
+        yield self.far.until(len(data))
+        self.assertEqual(self.far.taken, data)
+        self.assertGreater(max(sizes), 4 * 16384)
+        self.assertLessEqual(max(sizes), READ_SIZE)
+
+    @inlineCallbacks
+    def test_endAfterData(self) -> Any:
+        """What came before TLS ended is handed over before the end, and the end is a proper one."""
+        yield self.connect()
+        readDirectly(self.far.transport, self.far.dataReceived)  # type: ignore[arg-type]
+        data = pattern(300_000)
+        self.write([data])
+        self.near.transport.loseConnection()  # type: ignore[union-attr]
+        reason = yield self.far.over
+        self.assertIsInstance(reason, ConnectionDone)
+        self.assertEqual(self.far.taken, data)
+
+    @inlineCallbacks
+    def test_forgedRecord(self) -> Any:
+        """What is no record ends the connection, and not as an end of the peer's."""
+        yield self.connect()
+        readDirectly(self.far.transport, self.far.dataReceived)  # type: ignore[arg-type]
+        self.near.transport.transport.write(b"\x17\x03\x03\x00\x20" + bytes(32))  # type: ignore[union-attr]
+        reason = yield self.far.over
+        self.assertNotIsInstance(reason, ConnectionDone)
+        self.assertEqual(self.far.taken, b"")
+
+    @inlineCallbacks
+    def test_abortInside(self) -> Any:
+        """A protocol that aborts gets nothing more of what came, and writes nothing more."""
+        yield self.connect()
+        sizes: list[int] = []
+
+        def gotData(data: Buffer) -> None:
+            sizes.append(len(data))
+            self.far.transport.abortConnection()  # type: ignore[union-attr]
+
+        readDirectly(self.far.transport, gotData)  # type: ignore[arg-type]
+        write = directWriter(self.far.transport)  # type: ignore[arg-type]
+        self.write([pattern(3_000_000)])
+        yield self.far.over
+        self.assertEqual(len(sizes), 1)
+        write([b"too late"])
+        yield self.near.over
+        self.assertEqual(self.near.taken, b"")
