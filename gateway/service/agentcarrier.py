@@ -1,5 +1,5 @@
 """
-How an agent reaches its gateway: by TLS, or by a WebSocket on it, through a proxy where there has to be one.
+How an agent reaches its gateway: by TLS, or by a WebSocket on it, through a proxy where there has to be one::
 
     link = gatewayLink("wss://gw.example/agent", environ=os.environ)     # ValueError names the key
     carrierEndpoint(reactor, link).connect(factory)                      # one attempt; fails with DialFailed

@@ -1,5 +1,5 @@
 """
-An agent's attachment to its gateway, which outlives every session: it is made again whenever it is lost.
+An agent's attachment to its gateway, which outlives every session: it is made again whenever it is lost::
 
     client = AgentClient(reactor, carrierEndpoint(reactor, link), introduce, visitors)
     client.offer(services)

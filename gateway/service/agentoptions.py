@@ -125,19 +125,19 @@ class AgentOptions(ServiceOptions):
         self._services.append(section)
 
     def opt_http(self, service: str) -> None:
-        """Serve requests for names, e.g. app.example.com=127.0.0.1:8080. May be repeated, as the next three"""
+        """Serve requests for names, e.g. app.example.com=127.0.0.1:8080. May be repeated"""
         self._add("http", service)
 
     def opt_tls(self, service: str) -> None:
-        """Serve TLS for names, passed on untouched, e.g. shop.example.com=127.0.0.1:8443"""
+        """Serve TLS for names, passed on untouched, e.g. shop.example.com=127.0.0.1:8443. May be repeated"""
         self._add("tls", service)
 
     def opt_tcp(self, service: str) -> None:
-        """Serve a port, or with 0 one of the gateway's choice, e.g. 2222=127.0.0.1:22"""
+        """Serve a port, or with 0 one of the gateway's choice, e.g. 2222=127.0.0.1:22. May be repeated"""
         self._add("tcp", service)
 
     def opt_udp(self, service: str) -> None:
-        """The same for UDP, e.g. 5353=127.0.0.1:53"""
+        """Serve a port of UDP, e.g. 5353=127.0.0.1:53. May be repeated"""
         self._add("udp", service)
 
     def opt_allow_target(self, rule: str) -> None:

@@ -1,5 +1,5 @@
 """
-One session of an agent with its gateway, from the dial to the end; the agent's side.
+One session of an agent with its gateway, from the dial to the end; the agent's side::
 
     session = ClientSession(reactor, owner, register, visitors)
     session.connect(carrierEndpoint(reactor, link))     # owner.gotAck(session, ack), and some day owner.sessionOver

@@ -1,5 +1,5 @@
 """
-Whether origins work: a connection now and then, or a page.
+Whether origins work: a connection now and then, or a page::
 
     checks = HealthChecks(reactor, changed)
     checks.watch({"web": (origin, HealthSection(kind="http", path="/healthz"))})
