@@ -131,7 +131,7 @@ class MuxClientEndpoint:
             ended=lambda reason: self._forget(session),
         )
         self._dial = dial = _Dial(session)
-        dial.connecting = self._carrier.connect(dial)
+        dial.connecting = maybeDeferred(self._carrier.connect, dial)
         dial.connecting.addCallbacks(self._dialled, self._dialFailed, (dial,), errbackArgs=(dial,))
 
     def _cancelled(self, waiting: Deferred[IProtocol]) -> None:

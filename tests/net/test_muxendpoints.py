@@ -95,6 +95,16 @@ class ClientTests(SynchronousTestCase):
         self.accept(1)
         self.successResultOf(again)
 
+    def test_carrierThatRaises(self) -> None:
+        """An endpoint that raises, where it should fail, keeps nobody waiting: neither the first nor the next one."""
+
+        def connect(factory: IProtocolFactory) -> Deferred[IProtocol]:
+            raise LookupError
+
+        self.patch(self.carrier, "connect", connect)
+        for _ in range(2):
+            self.failureResultOf(self.connect(), LookupError)
+
     def test_cancel(self) -> None:
         """Who loses interest is forgotten, and the last one to do so cancels the dial."""
         first, second = self.connect(), self.connect()
