@@ -16,7 +16,12 @@ from gateway.service.gatewayservice import GatewayService, IReactor
 from gateway.service.gatewaysettings import GatewaySettings
 from gateway.service.gotunneldoor import GoTunnelDialect
 from gateway.service.gotunnelport import GoTunnelPort
+from gateway.service.gotunnelsession import GoTunnelSettings
 from gateway.service.gotunnelsettings import GoTunnelServerSettings
+
+
+PONG_DELAY = 5.0
+"""Seconds after the next ping for an answer to the one before, so that 15 and 20 make the original's two times."""
 
 
 class GoTunnelServer(GatewayService):
@@ -33,8 +38,9 @@ class GoTunnelServer(GatewayService):
         super().__init__(reactor, settings.gateway, self._rereadAll)
         self._isSecretShort = settings.isSecretShort
         self._readAll = reread
-        self.dialect = GoTunnelDialect(self.agents, settings.tokens, settings.grant)
         limits = settings.gateway.config.limits
+        times = GoTunnelSettings(pingInterval=limits.pingInterval, pongTimeout=limits.pingInterval + PONG_DELAY)
+        self.dialect = GoTunnelDialect(self.agents, settings.tokens, settings.grant, times)
         port = GoTunnelPort(
             reactor,
             self.agents,
