@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     ITCPTransport,
 )
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -31,6 +31,7 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.muxstream import MuxAddress
 from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
 from gateway.net.stdio import StandardIOAddress
+from gateway.net.tlsclient import explainTLS
 from gateway.service.draining import Vacancy
 from gateway.service.logs import RefusalLog
 
@@ -73,16 +74,33 @@ class _Visitor(Half):
         super().joined(other)
 
 
+class _Far(Half):
+    """The far side. By TLS it is there before the handshake is done, and so before its certificate was looked at."""
+
+    def __init__(self, relay: Relay, session: "_Session") -> None:
+        super().__init__(relay)
+        self._session = session
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.relay.cause is None and not self.received and (problem := explainTLS(reason)) is not None:
+            self._session.problem = problem
+        super().connectionLost(reason)
+
+
 class _Session:
-    """One visitor, from the first moment to the last."""
+    """
+    One visitor, from the first moment to the last.
+
+    @ivar problem: why there was nobody to connect the visitor to.
+    """
 
     _log = Logger()
-    __slots__ = ("_door", "_problem", "_timer", "_visitor", "relay")
+    __slots__ = ("_door", "_timer", "_visitor", "problem", "relay")
 
     def __init__(self, door: "RelayDoor", visitor: str) -> None:
         self._door = door
         self._visitor = visitor
-        self._problem = ""
+        self.problem = ""
         self._timer: IDelayedCall | None = None
         self.relay = Relay(
             door.clock,
@@ -91,6 +109,7 @@ class _Session:
             budget=door.budget,
             nearFactory=lambda relay: _Visitor(relay, self),
         )
+        self.relay.far = _Far(self.relay, self)
 
     def awaitHandshake(self) -> None:
         """The visitor has as long for it as we have to dial."""
@@ -115,7 +134,7 @@ class _Session:
             self._log.failure("a dial failed in a way that it should not", failure, event="gateway.defect")
         error = DialFailed.fromFailure(failure)
         if error.kind is not DialFailure.CANCELLED:
-            self._problem = error.details
+            self.problem = error.details
             self.relay.near.cutOff()
 
     def cutOff(self) -> None:
@@ -126,13 +145,13 @@ class _Session:
     def _ended(self, outcome: Outcome) -> None:
         self._stopTimer()
         to, visitor, seconds = self._door.to, self._visitor, round(outcome.seconds, 3)
-        if outcome.cause == Cause.DIAL_FAILED:
+        if outcome.cause == Cause.DIAL_FAILED or self.problem:
             self._log.warn(
                 "cannot relay {visitor} to {to}: {problem}",
                 event="relay.dial-failed",
                 visitor=visitor,
                 to=to,
-                problem=self._problem,
+                problem=self.problem,
                 seconds=seconds,
             )
         else:
@@ -146,7 +165,7 @@ class _Session:
                 down=outcome.down,
                 seconds=seconds,
             )
-        self._door.relayOver(self, outcome, self._problem)
+        self._door.relayOver(self, outcome, self.problem)
 
 
 class RelayDoor(ServerFactory):

@@ -11,11 +11,13 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, capturedLogs
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.net.muxstream import MuxAddress
 from gateway.net.relay import Outcome, RelaySettings
 from gateway.net.stdio import StandardIOAddress
+from gateway.net.tlsclient import TrustError
 from gateway.service.relaydoor import SHUTDOWN, RelayDoor, visitorName
 from gateway.testing import FlowEndpoint, FlowLink, flowPair
 from tests.net.sides import Peer
@@ -126,6 +128,18 @@ class RelayTests(DoorTestCase):
         )
         self.assertEqual(door.sessions, set())
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_badCertificate(self) -> None:
+        """One that is not believed once the connection stands is as a dial that fails; later trouble is a reset."""
+        for received, event in ((b"", "relay.dial-failed"), (b"x", "relay.closed")):
+            visitor = self.visit(self.door())
+            half = self.endpoint.attempts[-1].accept(Peer()).a.protocol
+            half.dataReceived(received)
+            half.connectionLost(Failure(TrustError("The server's certificate has expired.")))
+            self.pump()
+            self.assertIsNotNone(visitor.reason)
+            self.assertEqual(self.events()[-1]["event"], event)
+        self.assertEqual([problem for _, problem in self.ended], ["The server's certificate has expired.", ""])
 
     def test_defect(self) -> None:
         """An endpoint that fails in an unheard-of way costs its visitor, and no more."""
