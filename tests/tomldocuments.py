@@ -55,8 +55,9 @@ limits = { streams = 1000, new-per-second = 50.0 }
 ```
 
 SIGHUP reads the file and the environment again, and the files that are named there. What an agent may not do any more ends at once;
-everything else goes on. Changes of `gateway`, `agents`, `limits`, `management`, of what is listened on, and of `ports` but for its
-`access`, need a restart; the log says so.
+everything else goes on. Taken at once are agents, certificates, `access` everywhere, `proxy-protocol-from` of `tls` and `http`, and of
+`limits` the two memories, `connect-timeout`, `idle-timeout`, and what begins with `route`. Other changes need a restart; the log
+names them.
 
 This page is generated: run `python -m tests.tomldocuments`.
 """

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from math import ceil
 from typing import Any
 
+from msgspec import structs
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -36,6 +37,7 @@ from gateway.service.agentdoor import AgentDoor, AgentDoorSettings
 from gateway.service.agentport import AgentPort
 from gateway.service.arrivals import Arrivals
 from gateway.service.certificates import Certificates
+from gateway.service.clientstreams import ClientStreams
 from gateway.service.configuration import ConfigurationError
 from gateway.service.dashboard import Dashboard
 from gateway.service.descriptors import raiseDescriptorLimit
@@ -92,7 +94,7 @@ class GatewayService(MultiService):
             reactor,
             admission=_visitorAdmission(limits, reactor.seconds()),
             datagramAdmission=_visitorAdmission(limits, reactor.seconds()),
-            settings=RelaySettings(dialTimeout=limits.connectTimeout, idleTimeout=limits.idleTimeout or None),
+            settings=_relaySettings(limits),
             limits=_routeLimits(limits),
             budget=self._budget,
             metrics=self.metrics,
@@ -108,6 +110,7 @@ class GatewayService(MultiService):
         )
         self.registry = Registry(settings.portRules, self._portDoors)
         self.destinations = Destinations(self.registry, reactor)
+        self._clients = ClientStreams(reactor, self.destinations, settings=self.visitors.settings, budget=self._budget)
         bans = Bans(limits.banAfter or sys.maxsize, duration=limits.banSeconds)
         self.agents = AgentDoor(
             reactor,
@@ -130,6 +133,7 @@ class GatewayService(MultiService):
             ),
             bans=bans,
             windows=self._windows,
+            clientStreams=self._clients.factoryFor,
         )
         self._openDoors()
         self._measure()
@@ -270,6 +274,10 @@ class GatewayService(MultiService):
         self._hosts.access = settings.http.access
         self._httpArrivals.proxies = settings.http.proxies
         self._portDoors.access = settings.ports.access
+        limits = settings.config.limits
+        self.visitors.settings = _relaySettings(limits)
+        self.visitors.limit(_routeLimits(limits))
+        self._budget.limit, self._windows.limit = limits.stallMemory * _MIB, limits.windowMemory * _MIB
         self._authority.replaceEntries(settings.agents)
         self.agents.authorityChanged()
         self._log.info(
@@ -278,7 +286,7 @@ class GatewayService(MultiService):
             agents=len(settings.agents),
             certificates=len(settings.certificates),
         )
-        if keys := ", ".join(_needRestart(before, settings)):
+        if keys := ", ".join(_needRestart(before.config, settings.config)):
             self._log.warn("a change needs a restart: {keys}", event="gateway.needs-restart", keys=keys)
 
     def stopService(self) -> Deferred[None]:
@@ -298,7 +306,8 @@ class GatewayService(MultiService):
             )
             self.visitors.draining = True
             self.agents.drain(seconds)
-            await self._draining.wait(seconds, self.visitors.empty())
+            left = [self.visitors.empty(), self._clients.vacancy.awaited()]
+            await self._draining.wait(seconds, gatherResults(left))
             self.visitors.end()
             await self._draining.wait(CLOSE_TIMEOUT, ensureDeferred(self.agents.close()))
             await self._draining.wait(CLOSE_TIMEOUT, gatherResults(stopped, consumeErrors=True))
@@ -344,24 +353,40 @@ def _muxSettings(config: GatewayConfig) -> MuxSettings:
     )
 
 
+def _relaySettings(limits: LimitsSection) -> RelaySettings:
+    return RelaySettings(dialTimeout=limits.connectTimeout, idleTimeout=limits.idleTimeout or None)
+
+
 def _routeLimits(limits: LimitsSection) -> RouteLimits:
     return RouteLimits(
         limits.routeConnections or None, limits.routeNewPerSecond or None, limits.routeBytesPerSecond or None
     )
 
 
-_RESTART = ("gateway", "agents", "limits", "management")
-"""Sections of which a change is not taken while the gateway runs."""
+_TAKEN = {
+    "tls": {"proxyProtocolFrom", "access"},
+    "http": {"proxyProtocolFrom", "access"},
+    "ports": {"access"},
+    "limits": {
+        "connectTimeout",
+        "idleTimeout",
+        "routeConnections",
+        "routeNewPerSecond",
+        "routeBytesPerSecond",
+        "stallMemory",
+        "windowMemory",
+    },
+    "agent": None,
+    "certificate": None,
+}
+"""What is taken while the gateway runs: keys by section; C{None}: all of it."""
 
 
-def _needRestart(before: GatewaySettings, after: GatewaySettings) -> Iterator[str]:
-    for section in _RESTART:
-        if getattr(before.config, section) != getattr(after.config, section):
-            yield section
-    for name in ("tls", "http"):
-        if getattr(before.config, name).listen != getattr(after.config, name).listen:
-            yield f"{name}.listen"
-    one, other = before.config.ports, after.config.ports
-    for key in ("interfaces", "privileged", "automatic", "proxyProtocolFrom"):
-        if getattr(one, key) != getattr(other, key):
-            yield f"ports.{key}"
+def _needRestart(before: GatewayConfig, after: GatewayConfig) -> Iterator[str]:
+    for section in structs.fields(GatewayConfig):
+        if (taken := _TAKEN.get(section.name, set())) is None:
+            continue
+        one, other = getattr(before, section.name), getattr(after, section.name)
+        for key in structs.fields(one):
+            if key.name not in taken and getattr(one, key.name) != getattr(other, key.name):
+                yield f"{section.encode_name}.{key.encode_name}"

@@ -64,8 +64,12 @@ class _Usage:
     """What one route takes at present."""
 
     def __init__(self, limits: RouteLimits, now: float) -> None:
-        new, rate = limits.newPerSecond, limits.bytesPerSecond
         self.connections = 0
+        self.limit(limits, now)
+
+    def limit(self, limits: RouteLimits, now: float) -> None:
+        """Use other limits from now on."""
+        new, rate = limits.newPerSecond, limits.bytesPerSecond
         self.new = None if new is None else TokenBucket(new, max(1.0, new), now)
         self.bytes = None if rate is None else (TokenBucket(rate, rate, now), TokenBucket(rate, rate, now))
 
@@ -261,6 +265,12 @@ class Visitors:
             return answer
         self._refuse(answer.value, host)
         return None
+
+    def limit(self, limits: RouteLimits) -> None:
+        """Hold routes to other limits from now on; visits that go on at a rate of their own keep it."""
+        self.limits = limits
+        for usage in self._usage.values():
+            usage.limit(limits, self.clock.seconds())
 
     def _refuse(self, reason: str, host: str) -> None:
         self.metrics.refused.labels(reason).inc()

@@ -223,6 +223,15 @@ class LimitTests(VisitorsTestCase):
         self.doors.clock.advance(0.5)
         self.assertIsNotNone(self.protocol())
 
+    def test_changed(self) -> None:
+        """Other limits hold from now on, and do not forget who is there."""
+        self.visit()
+        self.visitors.limit(RouteLimits(connections=1, newPerSecond=1))
+        self.assertIsNone(self.protocol())
+        self.visitors.limit(RouteLimits(connections=2, newPerSecond=1))
+        self.assertIsNotNone(self.protocol())
+        self.assertIsNone(self.protocol())
+
     def rate(self, expected: int) -> None:
         """So many bytes of two visitors come through in a second."""
         visitors = [self.visit(), self.visit()]
