@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
@@ -39,6 +38,7 @@ from gateway.net.mux import MuxSession, MuxSettings
 from gateway.net.muxdeadlines import monotonic
 from gateway.service.agentsession import AgentSession
 from gateway.service.attached import IAgentSession
+from gateway.service.draining import Vacancy
 from gateway.service.logs import RefusalLog
 from gateway.wire.agentcontrol import (
     ControlReader,
@@ -110,7 +110,7 @@ class AgentDoor:
         self.draining = False
         self._admission = admission
         self._refusals = RefusalLog(clock)
-        self._empty: Deferred[None] | None = None
+        self._vacancy = Vacancy(self.sessions)
 
     def arrive(
         self, host: str, carrier: str, *, certificate: str | None = None, ticket: Ticket | None = None
@@ -154,9 +154,7 @@ class AgentDoor:
         """A session is gone: its names and ports are free."""
         self.registry.detach(session)
         self.sessions.discard(session)
-        if not self.sessions and self._empty is not None:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
+        self._vacancy.left()
 
     def authorityChanged(self) -> None:
         """End the sessions of agents that are not known any more, and hold the others to what they may have now."""
@@ -178,11 +176,9 @@ class AgentDoor:
     async def close(self) -> None:
         """End all sessions. Those whose agents do not take it are cut off after the session's C{goodbyeTimeout}."""
         self.draining = True
-        if self.sessions:
-            self._empty = Deferred()
-            for session in tuple(self.sessions):
-                session.end(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
-            await self._empty
+        for session in tuple(self.sessions):
+            session.end(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
+        await self._vacancy.awaited()
         self._refusals.stop()
 
 

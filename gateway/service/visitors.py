@@ -30,6 +30,7 @@ from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
 from gateway.net.udp import wasUnreached
 from gateway.service.attached import IAgentSession, Visitor
 from gateway.service.destinations import RouteEndpoint
+from gateway.service.draining import Vacancy
 from gateway.service.logs import RefusalLog
 from gateway.service.metrics import Metrics
 
@@ -244,7 +245,7 @@ class Visitors:
         self._datagramAdmission = datagramAdmission or admission
         self.refusals = RefusalLog(clock)
         self._usage: WeakKeyDictionary[Route, _Usage] = WeakKeyDictionary()
-        self._emptied: list[Deferred[None]] = []
+        self._vacancy = Vacancy(self.visits)
 
     def admit(self, host: str, rules: AccessRules, door: str, *, isDatagram: bool = False) -> Ticket | None:
         """
@@ -308,21 +309,13 @@ class Visitors:
     def over(self, visit: _Visit) -> None:
         """A visit is over."""
         self.visits.discard(visit)
-        if not self.visits:
-            emptied, self._emptied = self._emptied, []
-            for each in emptied:
-                each.callback(None)
+        self._vacancy.left()
 
     def empty(self) -> Deferred[None]:
         """
         @return: fires when there is no visit, which may be now.
         """
-        empty: Deferred[None] = Deferred()
-        if self.visits:
-            self._emptied.append(empty)
-        else:
-            empty.callback(None)
-        return empty
+        return self._vacancy.awaited()
 
     def end(self) -> None:
         """Send everybody away, as the gateway stops."""
