@@ -9,13 +9,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
+from msgspec import NODEFAULT, to_builtins
+from msgspec.structs import fields
 from twisted.python.usage import Options
 
 from gateway.service.agentoptions import AgentOptions
 from gateway.service.checkconfig import CheckOptions
 from gateway.service.gatewayoptions import GatewayOptions
+from gateway.service.gotunnelagentoptions import GoTunnelAgentOptions
+from gateway.service.gotunnelconfig import GoTunnelAgentFile, TunnelSection
+from gateway.service.gotunnelserveroptions import GoTunnelServerOptions
 from gateway.service.options import CommandOptions
 from gateway.service.relayoptions import RelayOptions
 from gateway.service.secretcommand import SecretOptions
@@ -123,6 +128,66 @@ _AGENT_GROUPS: Mapping[str, Sequence[str]] = {
     "The rest": ("drain", "log-format", "help", "version"),
 }
 
+_GOTUNNEL_SERVER = """\
+# Settings of go-tunnel's server
+
+`gateway gotunnel-server OPTIONS` and `twistd -n gotunnel-server OPTIONS` take the same options. Most of what the server is told is in
+variables, which come from the environment or from the file of `--env-file`; the environment wins.
+
+What cannot be used ends the command with one line on standard error, which names the variable, and exit status 2. SIGHUP reads the
+variables and the files again: certificates, `JWT_SECRET` and `ALLOWED_HOSTS` change without a restart. Agents that are here stay.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_GOTUNNEL_VARIABLES = """
+## Variables
+
+| variable | default | what it says |
+|---|---|---|
+| `GATEWAY_HOST`, `SERVER_DOMAIN` | | the gateway's own name, under which the dashboard is shown. With both spellings the first counts |
+| `GATEWAY_PORT`, `SERVER_PORT` | 443 | the port for visitors, by TLS |
+| `TUNNEL_HOST` | `GATEWAY_HOST` | whose certificate agents see that ask for a name without one |
+| `TUNNEL_PORT` | 9443 | the port for agents, by TLS |
+| `DASHBOARD_PORT` | 8080 | the port of the dashboard, which also has `/metrics`, `/healthz` and `/readyz` |
+| `DASHBOARD_PASSWORD_HASH` | | the hash of a password for it, as `gateway secret` prints it. Without one it is on 127.0.0.1 alone |
+| `JWT_SECRET` | | what the agents' tokens are signed with. There has to be one, and there is no default; take 32 characters or more |
+| `ALLOWED_HOSTS` | `*` | names that agents may register, with commas between them; `*.example.com` is every name one label below |
+| `CERT_FILE`, `KEY_FILE` | | PEM files of a certificate with its chain, and of its key. It is shown for the names in it |
+| `CERT_DIR` | | a directory of PEM files with a certificate, its chain and its key each, such as go-tunnel's `ACME_CACHE` |
+| `ACME_CACHE`, `ACME_ENV` | | not used: certificates are not fetched by ACME yet |
+
+Every key of [gateway.toml](gateway-toml.md) has its variable here, too: `GATEWAY_LIMITS_PING_INTERVAL=30`, or
+`GATEWAY_HTTP_LISTEN=0.0.0.0:80` for visitors without TLS.
+"""
+
+_GOTUNNEL_SERVER_GROUPS: Mapping[str, Sequence[str]] = {
+    "Options": (
+        "env-file",
+        "certificate",
+        "private-key",
+        "certificate-directory",
+        "interface",
+        "log-format",
+        "help",
+        "version",
+    ),
+}
+
+_GOTUNNEL_AGENT = """\
+# Settings of go-tunnel's agent
+
+`gateway gotunnel-agent OPTIONS` and `twistd -n gotunnel-agent OPTIONS` take the same options. The rest is in the file of
+`--config`, which is that of go-tunnel's agent. What cannot be used ends the command with one line on standard error, which names the key,
+and exit status 2.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_GOTUNNEL_AGENT_GROUPS: Mapping[str, Sequence[str]] = {
+    "Options": ("config", "ca", "drain", "log-format", "help", "version"),
+}
+
 _TOKENS = """
 ## The command gateway tabby-token
 
@@ -194,6 +259,15 @@ def _tokenLines() -> Iterator[str]:
         )
 
 
+def _keyLines() -> Iterator[str]:
+    for title, section in (("config.yaml", GoTunnelAgentFile), ("Each of tunnels", TunnelSection)):
+        yield from ("", f"## {title}", "", "| key | default | what it says |", "|---|---|---|")
+        for name, field in zip(section.__struct_encode_fields__, fields(section), strict=True):
+            default = "" if field.default in (NODEFAULT, "") else f"`{to_builtins(field.default)}`".lower()
+            (text,) = (each.description for each in get_args(field.type)[1:])
+            yield f"| `{name}` | {default} | {text} |"
+
+
 def _table(options: Options, names: Sequence[str]) -> Iterator[str]:
     yield from ("", "| option | default | what it says |", "|---|---|---|")
     for name in names:
@@ -239,6 +313,20 @@ DOCUMENTS = (
         GatewayOptions,
         {"gateway serve": ("config", "log-format", "help", "version")},
         _gatewayLines,
+    ),
+    Document(
+        _REFERENCE / "gotunnel-settings.md",
+        _GOTUNNEL_SERVER,
+        GoTunnelServerOptions,
+        _GOTUNNEL_SERVER_GROUPS,
+        lambda: iter([_GOTUNNEL_VARIABLES.rstrip("\n")]),
+    ),
+    Document(
+        _REFERENCE / "gotunnel-agent-settings.md",
+        _GOTUNNEL_AGENT,
+        GoTunnelAgentOptions,
+        _GOTUNNEL_AGENT_GROUPS,
+        _keyLines,
     ),
     Document(_REFERENCE / "tabby-options.md", _TABBY, TabbyOptions, _TABBY_GROUPS, _tokenLines),
     Document(_REFERENCE / "relay-options.md", _RELAY, RelayOptions, _RELAY_GROUPS),

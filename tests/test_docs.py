@@ -23,6 +23,8 @@ from gateway.service.agentconfig import AgentConfig
 from gateway.service.agentoptions import AgentOptions
 from gateway.service.configuration import Section, readConfiguration
 from gateway.service.gatewayconfig import GatewayConfig
+from gateway.service.gotunnelagentoptions import GoTunnelAgentOptions
+from gateway.service.gotunnelserveroptions import GoTunnelServerOptions
 from gateway.service.relayoptions import RelayOptions
 from gateway.service.tabbyoptions import TabbyOptions
 from gateway.service.tabbysession import SessionCause
@@ -108,6 +110,8 @@ class CommandTests(SynchronousTestCase):
             "tabby-token": TokenOptions,
             "relay": RelayOptions,
             "agent": AgentOptions,
+            "gotunnel-server": GoTunnelServerOptions,
+            "gotunnel-agent": GoTunnelAgentOptions,
             **GATEWAY_COMMANDS,
         }[name]()
         with mock.patch.dict(os.environ, {"TABBY_AUTH_TOKEN": "0" * 64}):
@@ -262,6 +266,10 @@ class TroubleTests(SynchronousTestCase):
                     self.assertTrue(any(piece in constant for constant in said), f"{piece!r} of {text!r}")
 
 
+METRICS = {"_counter": "counter", "totals": "counter", "gauge": "gauge", "gauges": "gauge"}
+"""What defines a metric, and of which kind."""
+
+
 class MetricTests(SynchronousTestCase):
     """The page of metrics says what is measured."""
 
@@ -270,12 +278,8 @@ class MetricTests(SynchronousTestCase):
         found = {}
         for path in sorted((ROOT / "gateway").rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if (
-                    isinstance(node, ast.Call)
-                    and isinstance(node.func, ast.Attribute)
-                    and node.func.attr in ("_counter", "gauge", "gauges")
-                ):
-                    kind = node.func.attr.strip("_").removesuffix("s")
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METRICS:
+                    kind = METRICS[node.func.attr]
                     texts = [str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)]
                     found[f"txgateway_{texts[0]}"] = kind, set(texts[2:])
         return found

@@ -4,17 +4,25 @@ C{twistd gotunnel-agent}: what the twistd plugin loads.
 
 __all__ = ["Options", "makeService"]
 
+import sys
 from typing import cast
 
 from twisted.application.service import IService
 
 from gateway.service.agentservice import IReactor
+from gateway.service.configuration import ConfigurationError
 from gateway.service.gotunnelagent import GoTunnelAgent
 from gateway.service.gotunnelagentoptions import GoTunnelAgentOptions as Options
 
 
 def makeService(options: Options) -> IService:
-    """All that can be wrong with the options was said when they were parsed."""
+    """
+    @raise SystemExit: with status 2 and one line on standard error, when the configuration cannot be used.
+    """
     from twisted.internet import reactor
 
-    return GoTunnelAgent(cast(IReactor, reactor), options.plan, drain=options["drain"])
+    try:
+        return GoTunnelAgent(cast(IReactor, reactor), options.readPlan(), drain=options["drain"])
+    except ConfigurationError as e:
+        print(f"gotunnel-agent: error: {e}", file=sys.stderr)
+        raise SystemExit(2) from None

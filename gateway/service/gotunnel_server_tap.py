@@ -17,12 +17,12 @@ from gateway.service.gotunnelserveroptions import GoTunnelServerOptions as Optio
 
 def makeService(options: Options) -> IService:
     """
-    @raise SystemExit: with status 2 and one line on standard error, when a file cannot be used.
+    @raise SystemExit: with status 2 and one line on standard error, when something that it is told cannot be used.
     """
     from twisted.internet import reactor
 
     try:
-        return GoTunnelServer(cast(IReactor, reactor), options.settings, options.readSettings)
+        return GoTunnelServer(cast(IReactor, reactor), options.readSettings(), options.readSettings)
     except ConfigurationError as e:
         print(f"gotunnel-server: error: {e}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -2,8 +2,8 @@
 The command line of go-tunnel's agent::
 
     options = GoTunnelAgentOptions()
-    options.parseOptions(["--config", "config.yaml"])      # UsageError names the key at fault
-    options.plan
+    options.parseOptions(["--config", "config.yaml"])
+    options.readPlan()                                # ConfigurationError names the key at fault
 """
 
 __all__ = ["GoTunnelAgentOptions"]
@@ -12,7 +12,6 @@ import os
 
 from twisted.python import usage
 
-from gateway.service.configuration import ConfigurationError
 from gateway.service.gotunnelconfig import GoTunnelAgentPlan, readAgentPlan
 from gateway.service.options import ServiceOptions
 
@@ -20,11 +19,7 @@ from gateway.service.options import ServiceOptions
 class GoTunnelAgentOptions(ServiceOptions):
     """
     What C{gateway gotunnel-agent} and C{twistd gotunnel-agent} can be told.
-
-    @ivar plan: what the configuration comes to; there after C{parseOptions}.
     """
-
-    plan: GoTunnelAgentPlan
 
     command = "gateway gotunnel-agent"
     longdesc = """
@@ -46,13 +41,16 @@ class GoTunnelAgentOptions(ServiceOptions):
 
     def postOptions(self) -> None:
         """
-        @raise usage.UsageError: in one line that names the option, or the file and the key.
+        @raise usage.UsageError: in one line that names the option.
         """
         self.number("drain", float, 0)
-        ca = self["ca"]
-        try:
-            # twistd may change the working directory, and the CA is read for each attempt to connect.
-            self.plan = readAgentPlan(self["config"], ca and os.path.abspath(ca))
-        except ConfigurationError as e:
-            raise usage.UsageError(str(e)) from None
         self.chooseLogger()
+
+    def readPlan(self) -> GoTunnelAgentPlan:
+        """
+        Read the configuration.
+
+        @raise gateway.service.configuration.ConfigurationError: in one line that names the file and the key.
+        """
+        # twistd may change the working directory, and the CA is read for each attempt to connect.
+        return readAgentPlan(self["config"], self["ca"] and os.path.abspath(self["ca"]))

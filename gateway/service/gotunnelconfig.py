@@ -5,7 +5,7 @@ The configuration of go-tunnel's agent: its C{config.yaml}, and what becomes of 
     plan.routes                              # what the agent registers
 """
 
-__all__ = ["GoTunnelAgentPlan", "readAgentPlan"]
+__all__ = ["GoTunnelAgentFile", "GoTunnelAgentPlan", "TunnelSection", "readAgentPlan"]
 
 import re
 from collections.abc import Mapping
@@ -31,8 +31,6 @@ PORT = 9443
 
 _SIZE_LIMIT = 1024 * 1024
 
-_Text = Annotated[str, Meta(min_length=1)]
-
 
 def _key(field: str) -> str:
     return re.sub("[A-Z]", lambda capital: "_" + capital[0].lower(), field)
@@ -42,21 +40,23 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=_
     """A table of the file. A field C{tunnelAddr} is the key C{tunnel_addr}."""
 
 
-class _Tunnel(_Section, frozen=True):
-    hostname: _Text
-    target: _Text
-    mode: str = "http"
+class TunnelSection(_Section, frozen=True):
+    """A name that is served."""
+
+    hostname: Annotated[str, Meta(min_length=1, description="the public name; `*.` in front stands for one label")]
+    target: Annotated[str, Meta(min_length=1, description="where it leads: `HOST:PORT` or `unix:/PATH`")]
+    mode: Annotated[str, Meta(description="what visitors speak inside of TLS: `http`, or `tcp` for anything")] = "http"
 
 
-class _File(_Section, frozen=True):
+class GoTunnelAgentFile(_Section, frozen=True):
     """The whole file."""
 
-    tunnelAddr: _Text
-    skipTlsVerify: bool = False
-    jwtSecret: str = ""
-    jwtIssuer: str = ""
-    jwtExpireSec: Annotated[int, Meta(ge=1)] = 3600
-    tunnels: list[_Tunnel] = []
+    tunnelAddr: Annotated[str, Meta(min_length=1, description="the server; its port is 9443 if none is said")]
+    skipTlsVerify: Annotated[bool, Meta(description="believe whoever answers, for tests only")] = False
+    jwtSecret: Annotated[str, Meta(description="the server's `JWT_SECRET`; there has to be one")] = ""
+    jwtIssuer: Annotated[str, Meta(description="in the tokens, for people")] = ""
+    jwtExpireSec: Annotated[int, Meta(ge=1, description="seconds that a token is good")] = 3600
+    tunnels: Annotated[list[TunnelSection], Meta(description="what is served; there has to be one at least")] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +92,13 @@ def readAgentPlan(path: str, authorities: str | None = None) -> GoTunnelAgentPla
         raise ConfigurationError(f"{path}: {e}") from None
 
 
-def _read(path: str) -> _File:
+def _read(path: str) -> GoTunnelAgentFile:
     try:
         with Path(path).open("rb") as file:
             content = file.read(_SIZE_LIMIT + 1)
         if len(content) > _SIZE_LIMIT:
             raise ConfigurationError(f"longer than {_SIZE_LIMIT} bytes")
-        return msgspec.convert(yaml.safe_load(content), _File)
+        return msgspec.convert(yaml.safe_load(content), GoTunnelAgentFile)
     except OSError as e:
         raise ConfigurationError(str(e.strerror)) from None
     except (yaml.YAMLError, RecursionError) as e:
@@ -109,7 +109,7 @@ def _read(path: str) -> _File:
         raise ConfigurationError(f"{key}: {what}" if key else what) from None
 
 
-def _plan(config: _File, authorities: str | None) -> GoTunnelAgentPlan:
+def _plan(config: GoTunnelAgentFile, authorities: str | None) -> GoTunnelAgentPlan:
     try:
         server = parseTarget(config.tunnelAddr, PORT)
     except ValueError as e:
@@ -136,7 +136,7 @@ def _plan(config: _File, authorities: str | None) -> GoTunnelAgentPlan:
     )
 
 
-def _routes(tunnels: list[_Tunnel]) -> tuple[Route, ...]:
+def _routes(tunnels: list[TunnelSection]) -> tuple[Route, ...]:
     """The routes, as a server would read them."""
     routes: dict[str, Route] = {}
     for index, tunnel in enumerate(tunnels):

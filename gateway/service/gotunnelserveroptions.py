@@ -2,8 +2,8 @@
 The command line of go-tunnel's server; most of what it is told is in variables::
 
     options = GoTunnelServerOptions()
-    options.parseOptions(["--env-file", ".env"])      # UsageError names the variable at fault
-    options.settings
+    options.parseOptions(["--env-file", ".env"])
+    options.readSettings()                            # ConfigurationError names the variable at fault
 """
 
 __all__ = ["GoTunnelServerOptions"]
@@ -13,7 +13,6 @@ import os
 from twisted.python import usage
 
 from gateway.domain.addresses import parseAddress
-from gateway.service.configuration import ConfigurationError
 from gateway.service.gotunnelsettings import GoTunnelServerSettings, readServerSettings, readVariables
 from gateway.service.options import ServiceOptions
 
@@ -24,11 +23,7 @@ _VARIABLES = {"certificate": "CERT_FILE", "private-key": "KEY_FILE", "certificat
 class GoTunnelServerOptions(ServiceOptions):
     """
     What C{gateway gotunnel-server} and C{twistd gotunnel-server} can be told.
-
-    @ivar settings: what all of it comes to; there after C{parseOptions}.
     """
-
-    settings: GoTunnelServerSettings
 
     command = "gateway gotunnel-server"
     longdesc = """
@@ -54,24 +49,20 @@ class GoTunnelServerOptions(ServiceOptions):
 
     def postOptions(self) -> None:
         """
-        @raise usage.UsageError: in one line that names the option or the variable.
+        @raise usage.UsageError: in one line that names the option.
         """
         if self["interface"] and parseAddress(self["interface"]) is None:
             raise usage.UsageError(f"--interface: {self['interface']!a:.60} is not an address")
         for name in ("env-file", *_VARIABLES):
             # twistd may change the working directory, and SIGHUP reads them again.
             self[name] = self[name] and os.path.abspath(self[name])
-        try:
-            self.settings = self.readSettings()
-        except ConfigurationError as e:
-            raise usage.UsageError(str(e)) from None
         self.chooseLogger()
 
     def readSettings(self) -> GoTunnelServerSettings:
         """
         Read the variables, and what they name, as they are now.
 
-        @raise ConfigurationError: in one line that names the variable.
+        @raise gateway.service.configuration.ConfigurationError: in one line that names the variable.
         """
         variables = readVariables(self["env-file"], os.environ)
         variables |= {variable: self[name] for name, variable in _VARIABLES.items() if self[name]}

@@ -274,5 +274,5 @@ class CommandTests(GoTunnelTestCase):
         ):
             done = subprocess.run([GATEWAY, command, *options], capture_output=True, text=True, timeout=60)
             self.assertEqual(done.returncode, 2)
-            self.assertIn(f"gateway {command}: error: ", done.stderr)
+            self.assertRegex(done.stderr, f"\\A(gateway )?{command}: error: ")
             self.assertIn(part, done.stderr)

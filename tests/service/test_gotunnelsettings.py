@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 from pathlib import Path
 
 from twisted.internet.task import Clock
@@ -11,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.targets import Target
 from gateway.net.tlsclient import ClientTrust
+from gateway.service import gotunnelsettings
 from gateway.service.certificates import HTTP, Certificates
 from gateway.service.configuration import ConfigurationError
 from gateway.service.gotunnelconfig import GoTunnelAgentPlan, readAgentPlan
@@ -18,8 +21,22 @@ from gateway.service.gotunnelsettings import GoTunnelServerSettings, readServerS
 from gateway.service.origins import Origin
 from gateway.wire.gotunnel import Mode, Route
 from tests.certificates import makeAuthority
+from tests.documented import tables
 
 SECRET = "s" * 32
+
+
+class PageTests(SynchronousTestCase):
+    """The page of variables."""
+
+    def test_variables(self) -> None:
+        """Each variable that is read is on the page, and no other is."""
+        source = Path(gotunnelsettings.__file__).read_text(encoding="utf-8")
+        words = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+        known = {word for word in words if isinstance(word, str) and re.fullmatch("[A-Z]+(_[A-Z]+)+", word)}
+        own = {word for word in known if word.startswith("GATEWAY_") and word not in ("GATEWAY_HOST", "GATEWAY_PORT")}
+        rows = tables("reference/gotunnel-settings.md")["Variables"]
+        self.assertEqual({name for row in rows for name in re.findall("`([A-Z_]+)`", row[0])}, known - own)
 
 
 class ServerTests(SynchronousTestCase):
