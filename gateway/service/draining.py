@@ -17,6 +17,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.logger import Logger
 
 
 class IReactorDraining(IReactorTime, IReactorFromThreads):
@@ -54,6 +55,8 @@ class Vacancy:
 class Draining:
     """The waits of one service, one after another."""
 
+    _log = Logger()
+
     def __init__(self, reactor: IReactorDraining) -> None:
         self._reactor = reactor
         self._waiting: Deferred[None] | None = None
@@ -81,8 +84,10 @@ class Draining:
 
     async def wait(self, seconds: float, over: Deferred[Any]) -> None:
         """
-        @param over: fires when there is nothing left to wait for. It is not cancelled when time is up.
+        @param over: fires when there is nothing left to wait for. It is not cancelled when time is up. A failure is
+            only logged: what comes after it is to be stopped all the same.
         """
+        over.addErrback(lambda failure: self._log.failure("something does not stop", failure, event="gateway.defect"))
         if seconds <= 0 or over.called:
             return
         waiting: Deferred[None] = Deferred()

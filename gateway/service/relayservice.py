@@ -143,10 +143,6 @@ class RelayService(MultiService):
             # What the last streams sent may still be on its way.
             if isinstance(self._to, MuxClientEndpoint):
                 stopped.append(self._to.close())
-            closed = gatherResults(stopped, consumeErrors=True)
-            closed.addErrback(
-                lambda failure: self._log.failure("a port does not close", failure, event="gateway.defect")
-            )
-            await self._draining.wait(CLOSE_TIMEOUT, closed)
+            await self._draining.wait(CLOSE_TIMEOUT, gatherResults(stopped, consumeErrors=True))
             await super().stopService()
         self._log.info("stopped", event="relay.stopped")

@@ -3,7 +3,7 @@
 import signal
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.service.draining import Draining, IReactorDraining, Vacancy
@@ -57,6 +57,16 @@ class DrainingTests(SynchronousTestCase):
         """It is over at once when there is nothing to wait for, or no time."""
         self.successResultOf(self.wait(10, succeed(None)))
         self.successResultOf(self.wait(0, Deferred()))
+
+    def test_failure(self) -> None:
+        """It is over, too, when what it waits for fails, early or late or when there was no time; the log says how."""
+        over: Deferred[None] = Deferred()
+        waiting = self.wait(10, over)
+        over.errback(ZeroDivisionError())
+        self.successResultOf(waiting)
+        for seconds in (10, 0):
+            self.successResultOf(self.wait(seconds, fail(ZeroDivisionError())))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
 
     def test_time(self) -> None:
         """It is over when time is up, and not before; what comes later does nothing to the next wait."""
