@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import unquote, urlsplit
-from urllib.request import proxy_bypass
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # undocumented, and the only one
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import wrapClientTLS
@@ -143,7 +143,7 @@ def _environmentProxy(host: str, port: int, environ: Mapping[str, str]) -> str:
     """What C{HTTPS_PROXY} says, unless C{NO_PROXY} holds the host. Programs write both in either case."""
     proxy = environ.get("https_proxy") or environ.get("HTTPS_PROXY") or ""
     exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    if _isLoopback(host) or proxy_bypass(f"{host}:{port}", {"no": exceptions}):
+    if _isLoopback(host) or proxy_bypass_environment(f"{host}:{port}", {"no": exceptions}):
         return ""
     return proxy
 

@@ -160,6 +160,8 @@ class AgentService(MultiService):
         self._apply()
         if _way(before) != _way(plan):
             self.client.move(carrierEndpoint(self._reactor, plan.link), self._introduce, plan.link.to)
+        if msgspec.structs.replace(before.limits, drain=plan.limits.drain) != plan.limits:
+            self._log.warn("a change of limits needs a restart", event="agent.needs-restart")
         self._log.info("reloaded: {count} services", event="agent.reloaded", count=len(plan.register.services))
 
     def stopService(self) -> Deferred[None]:

@@ -11,6 +11,7 @@ to be told who the visitor is, in a PROXY header before all else; that comes fro
 
 __all__ = ["IReactorOrigins", "Origin", "Origins", "ProxyProtocol", "originEndpoint", "parseOrigin"]
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, cast
@@ -36,6 +37,9 @@ from gateway.wire.proxyheader import ProxyHeader, encodeV1, encodeV2
 
 UNIX = "unix:"
 """What a UNIX socket's path is written after."""
+
+MAX_UNIX_PATH = 107
+"""Bytes (unix(7))."""
 
 ProxyProtocol = Literal["none", "v1", "v2"]
 ServiceKind = Literal["tls", "http", "tcp", "udp"]
@@ -74,6 +78,8 @@ def parseOrigin(text: str, kind: ServiceKind = "tcp") -> Target | str:
     path = text.removeprefix(UNIX)
     if not path.startswith("/") or "\0" in path:
         raise ValueError(f"The path of a UNIX socket begins with a slash, unlike {path!a:.60}.")
+    if len(os.fsencode(path)) > MAX_UNIX_PATH:
+        raise ValueError(f"The path of a UNIX socket has at most {MAX_UNIX_PATH} bytes.")
     if kind == "udp":
         raise ValueError("A UDP service's origin is HOST:PORT.")
     return path

@@ -222,6 +222,17 @@ class ServiceTests(SynchronousTestCase):
         self.tunnel.pump()
         self.assertEqual(visitor.received, b"still here")
 
+    def test_reloadLimits(self) -> None:
+        """Limits are not taken before a restart, which the log says, but the time to drain is."""
+        visitor, _ = self.visit()
+        self.write(FILE + "[limits]\nstreams = 7\ndrain = 3\n")
+        self.hangUp()
+        self.logged("agent.needs-restart")
+        stopped = self.stop()
+        self.tunnel.wait(3.5)
+        self.successResultOf(stopped)
+        self.assertIsNotNone(visitor.reason)
+
     def test_changedSecret(self) -> None:
         """A secret that is put right is used for the next attempt."""
         self.secret.write_text("wrong")

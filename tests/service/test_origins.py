@@ -46,7 +46,17 @@ class ParseTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """Everything else is refused with a sentence."""
-        for text in ("8080", "host", "host:", "host:0", "http://x:80", "unix:app.sock", "unix:", ""):
+        for text in (
+            "8080",
+            "host",
+            "host:",
+            "host:0",
+            "http://x:80",
+            "unix:app.sock",
+            "unix:",
+            "",
+            "unix:/" + "x" * 107,
+        ):
             self.assertRaises(ValueError, parseOrigin, text)
         self.assertRaises(ValueError, parseOrigin, "unix:/run/dns.sock", "udp")
 
