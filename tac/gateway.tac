@@ -1,5 +1,5 @@
 """
-A gateway as an application file; run it with: GATEWAY_TLS_LISTEN=0.0.0.0:443 twistd -ny tac/gateway.tac
+A gateway as an application file; run it with: GATEWAY_AGENTS_PLAIN_LISTEN=127.0.0.1:9000 twistd -ny tac/gateway.tac
 
 It reads gateway.toml, if there is one here, and the environment.
 """

@@ -80,7 +80,10 @@ class _AgentHandshake(Handshake):
         fingerprint = None if certificate is None else certificate.digest("sha256").decode().replace(":", "").lower()
         if tls.negotiatedProtocol in CARRIER:
             return self._port.agents.arrive(self._host, "tls", certificate=fingerprint, ticket=self._ticket)
-        return self._port.otherDialect(self._host, self._ticket)
+        other = self._port.otherDialect(self._host, self._ticket)
+        if other is None:
+            turnedAway("agents", self._host, "it agreed on no protocol that is spoken here")
+        return other
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)

@@ -205,8 +205,8 @@ def _check(settings: GatewaySettings) -> None:
             )
     if not (settings.tlsListen or settings.agentsListen or settings.plainListen):
         raise ConfigurationError("tls.listen: no agent can attach: set it, agents.listen or agents.plain-listen")
-    if settings.agentsListen and not settings.certificates:
-        raise ConfigurationError("certificate: agents.listen needs one")
+    if not (settings.certificates or settings.plainListen):
+        raise ConfigurationError("certificate: no agent can attach by TLS without one")
 
 
 def _publicHost(text: str) -> str:

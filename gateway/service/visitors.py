@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -31,6 +32,7 @@ from gateway.net.udp import wasUnreached
 from gateway.service.attached import IAgentSession, Visitor
 from gateway.service.destinations import RouteEndpoint
 from gateway.service.draining import Vacancy
+from gateway.service.farewell import Farewell
 from gateway.service.logs import RefusalLog
 from gateway.service.metrics import Metrics
 
@@ -84,10 +86,21 @@ class _Near(Half):
     """
 
     visit: "_Visit"
+    _farewell: Farewell | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self.visit.start()
+
+    def readConnectionLost(self) -> None:
+        super().readConnectionLost()
+        if self._farewell is not None:
+            self._farewell.readConnectionLost()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._farewell is not None:
+            self._farewell.connectionLost(reason)
+        super().connectionLost(reason)
 
     def finish(self, cause: str) -> None:
         # A stream that was cut short may not look whole.
@@ -96,15 +109,17 @@ class _Near(Half):
         else:
             self.cutOff()
 
-    def refuse(self, answer: bytes | None) -> None:
+    def refuse(self, answer: bytes | None, clock: IReactorTime) -> None:
         """There is nobody to join the visitor to."""
         if self.transport is None or self.lost:
             return
         if answer is None:
             self.cutOff()
         else:
-            self.transport.write(answer)
-            self.transport.loseConnection()
+            self._farewell = Farewell(answer, clock)
+            self._farewell.makeConnection(self.transport)
+            if self.readEnded:
+                self._farewell.readConnectionLost()
 
 
 class _Visit:
@@ -182,7 +197,7 @@ class _Visit:
                 id=self._visitor.id.decode(),
                 problem=error.details,
             )
-        self.near.refuse(None if self._refusal is None else self._refusal(error))
+        self.near.refuse(None if self._refusal is None else self._refusal(error), self._visitors.clock)
 
     def _ended(self, outcome: Outcome) -> None:
         visitors, session = self._visitors, self._session

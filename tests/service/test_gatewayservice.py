@@ -154,7 +154,7 @@ class GatewayServiceTests(SynchronousTestCase):
     def test_badEndpoint(self) -> None:
         """An endpoint string that is none is told with its key."""
         self.write()
-        self.path.write_text('[tls]\nlisten = ["nonsense:x=y"]')
+        self.path.write_text('[agents]\nplain-listen = ["127.0.0.1:1"]\n[tls]\nlisten = ["nonsense:x=y"]')
 
         def read() -> object:
             return readGatewaySettings(str(self.path), {})
@@ -247,7 +247,7 @@ class TapTests(SynchronousTestCase):
 
     def test_makes(self) -> None:
         """A file makes a service."""
-        self.assertIsInstance(self.make('[tls]\nlisten = ["127.0.0.1:0"]'), GatewayService)
+        self.assertIsInstance(self.make('[agents]\nplain-listen = ["127.0.0.1:0"]'), GatewayService)
 
     def test_mistake(self) -> None:
         """A mistake is one line on standard error, and the status is 2."""

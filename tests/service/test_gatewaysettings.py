@@ -14,7 +14,14 @@ from gateway.service.configuration import ConfigurationError
 from gateway.service.gatewaysettings import GatewaySettings, parseListen, readGatewaySettings
 
 HASH = "sha256:" + "0" * 64
-LISTEN = '[tls]\nlisten = ["127.0.0.1:443"]\n'
+LISTEN = """
+[[certificate]]
+hostnames = ["gw.example"]
+certificate = "c.pem"
+key = "k.pem"
+[tls]
+listen = ["127.0.0.1:443"]
+"""
 
 
 class SettingsTestCase(SynchronousTestCase):
@@ -61,6 +68,7 @@ class ReadTests(SettingsTestCase):
             None,
             {
                 "GATEWAY_TLS_LISTEN": "0.0.0.0:443, [::]:443",
+                "GATEWAY_AGENTS_PLAIN_LISTEN": "localhost:9000",
                 "GATEWAY_GATEWAY_PUBLIC_HOST": "GW.example.",
                 "GATEWAY_AGENT": f'[{{"name": "box", "secret-hash": "{HASH}"}}]',
                 "GATEWAY_SOMETHING_ELSE": "x",
@@ -155,7 +163,7 @@ class ProblemTests(SettingsTestCase):
             (LISTEN + '[agents]\nplain-listen = ["0.0.0.0:1"]', ["agents.plain-listen[0]", "loopback"]),
             (LISTEN + '[agents]\nplain-listen = ["tcp:1"]', ["agents.plain-listen[0]", "loopback"]),
             (LISTEN + '[agents]\nwebsocket-path = "agent"', ["agents.websocket-path"]),
-            ('[agents]\nlisten = ["127.0.0.1:1"]', ["certificate", "agents.listen"]),
+            ('[agents]\nlisten = ["127.0.0.1:1"]', ["certificate", "no agent can attach"]),
             (LISTEN + '[management]\nlisten = ["0.0.0.0:1"]', ["management.listen[0]", "password-hash"]),
             (LISTEN + '[management]\npassword-hash = "hush"', ["management.password-hash", "gateway secret"]),
             (LISTEN + '[ports]\nautomatic = "2-1"', ["ports.automatic", "ends before"]),
@@ -171,7 +179,7 @@ class ProblemTests(SettingsTestCase):
             (agent + 'secret-file = "/nonexistent"', ["agent[0].secret-file", "/nonexistent", "No such file"]),
             (agent + "expires = 2027-01-01T00:00:00", ["agent[0].expires"]),
             (agent + "limits = { streams = 0 }", ["agent[0].limits.streams"]),
-            (LISTEN + '[[certificate]]\nhostnames = []\ncertificate = "c"\nkey = "k"', ["certificate[0].hostnames"]),
+            (LISTEN + '[[certificate]]\nhostnames = []\ncertificate = "c"\nkey = "k"', ["certificate[1].hostnames"]),
             (LISTEN + "[limits]\nping-interval = 0", ["limits.ping-interval"]),
         ):
             with self.subTest(text):

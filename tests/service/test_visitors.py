@@ -143,8 +143,35 @@ class VisitTests(VisitorsTestCase):
             self.doors.origins.attempts[-1].fail(ConnectionRefusedError())
             self.doors.pump()
         self.assertEqual(visitor.received, b"sorry: refused")
+        self.assertTrue(visitor.ended)
+        visitor.transport.loseConnection()
+        self.doors.pump()
         (event,) = [each for each in events if each.get("event") == "visit.failed"]
         self.assertIn("refused", event["problem"])
+        self.assertEqual(self.visitors.visits, set())
+
+    def test_refusedWhileSending(self) -> None:
+        """Who is told so and goes on sending is not reset before it was read, but is cut off in the end."""
+        visitor = self.visit(refusal=lambda error: b"sorry")
+        self.doors.origins.attempts[-1].fail(ConnectionRefusedError())
+        visitor.transport.write(b"more")
+        self.doors.pump()
+        self.assertEqual(visitor.received, b"sorry")
+        near = self.doors.links[-1].b
+        self.assertFalse(near.disconnected)
+        self.doors.wait(2.25)
+        self.assertTrue(near.aborted)
+        self.assertEqual(self.visitors.visits, set())
+
+    def test_refusedAfterTheEnd(self) -> None:
+        """Who has sent all is told, and then the connection ends well."""
+        visitor = self.visit(refusal=lambda error: b"sorry")
+        visitor.transport.loseWriteConnection()
+        self.doors.pump()
+        self.doors.origins.attempts[-1].fail(ConnectionRefusedError())
+        self.doors.pump()
+        near = self.doors.links[-1].b
+        self.assertEqual((visitor.received, near.disconnected, near.aborted), (b"sorry", True, False))
         self.assertEqual(self.visitors.visits, set())
 
     def test_refusedWithoutWords(self) -> None:
