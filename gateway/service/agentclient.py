@@ -13,7 +13,7 @@ Where trying again does not help by what the gateway says, an agent tries all th
 may have mended the other end.
 """
 
-__all__ = ["AgentClient", "Backoff", "Phase"]
+__all__ = ["AgentClient", "Phase"]
 
 import re
 from collections.abc import Callable, Mapping
@@ -27,21 +27,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from gateway.net.mux import MuxSettings
+from gateway.net.muxdeadlines import monotonic
+from gateway.service.backoff import Backoff
 from gateway.service.clientsession import ClientSession, ISessionOwner, SessionEnd
 from gateway.service.configuration import ConfigurationError
 from gateway.wire.agentcontrol import Ack, Drain, Register, Service, ServiceStatus, SessionError
 from gateway.wire.window import WindowBudget
-
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
-"""Seconds."""
-
-SHORT_OUTAGE = 15.0
-SHORT_PAUSE = 2.0
-"""
-Seconds for which no pause is longer than that: a gateway that is started again is back by then, and agents should not
-let its visitors wait much longer than it does.
-"""
 
 STABLE = 10.0
 """Seconds that a session has to last for the pauses to begin anew."""
@@ -97,40 +88,6 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
 }
 
 
-class Backoff:
-    """
-    The pauses between attempts.
-
-    @param random: from 0 up to 1.
-    """
-
-    def __init__(self, random: Callable[[], float] = random) -> None:
-        self._random = random
-        self._pause = FIRST_PAUSE
-        self._since: float | None = None
-
-    def next(self, now: float) -> float:
-        """
-        @param now: seconds.
-        @return: seconds until the next attempt: half to all of a pause that is twice the one before.
-        """
-        if self._since is None:
-            self._since = now
-        limit = SHORT_PAUSE if now - self._since < SHORT_OUTAGE else LONGEST_PAUSE
-        pause = self._pause
-        self._pause = min(max(FIRST_PAUSE, 2 * pause), limit)
-        return pause * (1 + self._random()) / 2
-
-    def longest(self) -> float:
-        """Seconds until an attempt that most likely fails as well: one to two of the longest pauses."""
-        return LONGEST_PAUSE * (1 + self._random())
-
-    def reset(self) -> None:
-        """It worked for long enough: the next attempt is at once."""
-        self._pause = 0.0
-        self._since = None
-
-
 @implementer(ISessionOwner)
 class AgentClient:
     """
@@ -165,6 +122,7 @@ class AgentClient:
         self.phase = Phase.IDLE
         self.statuses: dict[str, ServiceStatus] = {}
         self._clock = clock
+        self._seconds = monotonic(clock)
         self._carrier = carrier
         self._introduce = introduce
         self._visitors = visitors
@@ -177,7 +135,7 @@ class AgentClient:
         self._services: tuple[Service, ...] = ()
         self._targets = False
         self._isNew = False  # the gateway was not told of it
-        self._ports: dict[str, int] = {}  # that the gateway chose, by the services' keys
+        self._ports: dict[tuple[str, str], int] = {}  # that the gateway chose, by the services' kinds and keys
         self._session: ClientSession | None = None
         self._leaving: set[ClientSession] = set()
         self._pause: IDelayedCall | None = None
@@ -227,7 +185,7 @@ class AgentClient:
         """Try again after a pause."""
         if lasted is not None and lasted >= STABLE:
             self._backoff.reset()
-        pause = self._backoff.longest() if end.code in HOPELESS else self._backoff.next(self._clock.seconds())
+        pause = self._backoff.longest() if end.code in HOPELESS else self._backoff.next(self._seconds())
         self._become(Phase.WAITING)
         self._pause = self._clock.callLater(pause, self._connect)
         problem = " ".join(filter(None, (end.problem, _HINTS.get(end.code))))
@@ -276,8 +234,9 @@ class AgentClient:
         self._say()
 
     def _gotStatus(self, status: ServiceStatus) -> None:
+        kind = next((each.kind for each in self._services if each.key == status.key and not each.port), "")
         if status.code:
-            if self._ports.pop(status.key, None) is not None:
+            if self._ports.pop((kind, status.key), None) is not None:
                 self._isNew = True  # ask for any other
             self._log.warn(
                 "{service} is not served: {details}",
@@ -287,9 +246,9 @@ class AgentClient:
                 details=status.details,
             )
             return
-        chosen = re.fullmatch(r"(?:tcp|udp)://.*:([1-9][0-9]{0,4})", status.address)
-        if chosen is not None and any(each.key == status.key and not each.port for each in self._services):
-            self._ports[status.key] = min(int(chosen[1]), 65535)
+        chosen = re.fullmatch(rf"{kind}://.*:([1-9][0-9]{{0,4}})", status.address)
+        if kind in ("tcp", "udp") and chosen is not None and int(chosen[1]) < 65536:
+            self._ports[kind, status.key] = int(chosen[1])
         self._log.info(
             "{service} is served at {address}", event="agent.serving", service=status.key, address=status.address
         )
@@ -302,7 +261,7 @@ class AgentClient:
                 seconds=drain.seconds,
                 reason=drain.reason,
             )
-            if self._clock.seconds() - (session.attachedAt or 0.0) >= STABLE:
+            if self._seconds() - (session.attachedAt or 0.0) >= STABLE:
                 self._backoff.reset()
             self._leaving.add(session)
             self._session = None
@@ -316,7 +275,7 @@ class AgentClient:
             self._stopClocks()
             if self.phase is not Phase.LEAVING:
                 since = session.attachedAt
-                self._failed(end, None if since is None else self._clock.seconds() - since)
+                self._failed(end, None if since is None else self._seconds() - since)
         self._leaving.discard(session)
         if self.phase is Phase.LEAVING and not self._leaving:
             self._become(Phase.IDLE)
@@ -331,25 +290,30 @@ class AgentClient:
         if (services, targets) == (self._services, self._targets):
             return
         self._services, self._targets, self._isNew = services, targets, True
-        free = {each.key for each in services if each.kind in ("tcp", "udp") and not each.port}
-        self._ports = {key: port for key, port in self._ports.items() if key in free}
+        free = {(each.kind, each.key) for each in services if not each.port}
+        self._ports = {owner: port for owner, port in self._ports.items() if owner in free}
         self._say()
 
     def _wanted(self) -> tuple[Service, ...]:
         """What to say: a port that the gateway chose before is asked for again."""
-        return tuple(
-            msgspec.structs.replace(each, port=self._ports[each.key]) if each.key in self._ports else each
-            for each in self._services
-        )
+        taken = {(each.kind, each.port) for each in self._services}
+        wanted = []
+        for service in self._services:
+            port = self._ports.get((service.kind, service.key), 0)
+            if not service.port and port and (service.kind, port) not in taken:
+                taken.add((service.kind, port))
+                service = msgspec.structs.replace(service, port=port)
+            wanted.append(service)
+        return tuple(wanted)
 
     def _say(self) -> None:
         if self._session is None or self.phase is not Phase.ATTACHED or self._update is not None or not self._isNew:
             return
-        wait = self._nextUpdate - self._clock.seconds()
+        wait = self._nextUpdate - self._seconds()
         if wait > 0:
             self._update = self._clock.callLater(wait, self._sayNow)
             return
-        self._nextUpdate = self._clock.seconds() + UPDATE_INTERVAL
+        self._nextUpdate = self._seconds() + UPDATE_INTERVAL
         self._isNew = False
         self._session.update(self._wanted(), targets=self._targets)
 

@@ -33,6 +33,7 @@ from zope.interface import Interface
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.mux import MuxSession, MuxSettings
+from gateway.net.muxdeadlines import monotonic
 from gateway.net.tlsclient import explainTLS
 from gateway.wire.agentcontrol import (
     Ack,
@@ -96,7 +97,7 @@ class ClientSession:
     @param register: the first message.
     @param visitors: makes the protocols of streams that the gateway opens.
     @ivar mux: for streams of our own, once the gateway has acknowledged.
-    @ivar attachedAt: the clock's seconds of the first C{ack}; C{None} before.
+    @ivar attachedAt: when the first C{ack} came, in the seconds of L{monotonic}; C{None} before.
     """
 
     _log = Logger()
@@ -183,7 +184,7 @@ class ClientSession:
             case Ack():
                 if self.attachedAt is None:
                     self._stopClock()
-                    self.attachedAt = self._clock.seconds()
+                    self.attachedAt = monotonic(self._clock)()
                 self._owner.gotAck(self, message)
             case Ping(id=number):
                 self._send(Pong(id=number))

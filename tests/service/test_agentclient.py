@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.domain.agents import AgentAuthority
 from gateway.domain.grant import EVERYTHING
 from gateway.domain.routes import Place
-from gateway.service.agentclient import LONGEST_PAUSE, AgentClient, Backoff, Phase
+from gateway.service.agentclient import AgentClient, Phase
+from gateway.service.backoff import LONGEST_PAUSE, Backoff
 from gateway.service.clientsession import DIAL_TIMEOUT, REGISTER_TIMEOUT
 from gateway.service.configuration import ConfigurationError
 from gateway.testing import FlowEndpoint
@@ -177,6 +178,26 @@ class ChosenPortTests(ClientTestCase):
         self.tunnel.accept()
         self.assertEqual(self.serving(), {20000, 20001})
         self.assertEqual(client.statuses["any"].address, "tcp://gw.example:20000")
+
+    def test_wantedElsewhere(self) -> None:
+        """When another service is given that port meanwhile, it is asked for once."""
+        client = self.tunnel.attached("box", ANY)
+        fixed = Service(key="fixed", kind="tcp", port=20001)
+        client.offer((ANY, fixed))
+        self.tunnel.pump()
+        self.assertEqual(client.statuses["fixed"].address, "tcp://gw.example:20001")
+        client.offer((Service(key="any", kind="udp"), fixed))
+        self.tunnel.wait(2)
+        self.assertEqual(client.statuses["any"].address, "udp://gw.example:20001")
+
+    def test_sameTwice(self) -> None:
+        """A gateway that names one port for two services is asked for it by one of them."""
+        client = self.tunnel.attached("box", ANY, Service(key="more", kind="tcp"))
+        self.tunnel.links[0].b.abortConnection()
+        self.tunnel.wait(1)
+        self.tunnel.accept()
+        self.assertIs(client.phase, Phase.ATTACHED)
+        self.assertEqual(client.statuses.keys(), {"any", "more"})
 
 
 class LosingTests(ClientTestCase):
