@@ -12,7 +12,6 @@ one turn of the reactor go on in one piece, and are read to where they stay: eac
 
 __all__ = ["DATAGRAM_IDLE", "DatagramCounts", "DatagramFlow", "IReactorDatagrams", "UDPEndpoint", "wasUnreached"]
 
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +32,7 @@ from zope.interface import implementer
 from gateway.net.dial import IPAddress, IReactorDial, resolve
 from gateway.net.direct import Buffer, IDirectTransport
 from gateway.net.relay import Cause, Outcome
-from gateway.net.udpsocket import BATCH, FULL, DatagramSocket, addressOf, received, sendDatagrams
+from gateway.net.udpsocket import BATCH, FULL, DatagramSocket, addressOf, openSocket, received, sendDatagrams
 from gateway.wire.datagrams import LENGTH, MAX_DATAGRAM, DatagramDecoder
 from gateway.wire.errors import RemoteProtocolError
 
@@ -275,8 +274,7 @@ class _Origin:
     def _connect(self) -> None:
         problem = "no address is left"
         for address in self._addresses:
-            family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-            connection = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            connection = openSocket(address)
             try:
                 connection.connect((str(address), self._port))
             except OSError as e:

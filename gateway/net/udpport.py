@@ -19,11 +19,8 @@ from twisted.internet.interfaces import IAddress, IProtocol, IReactorFDSet
 from twisted.logger import Logger
 
 from gateway.net.udp import DatagramCounts, DatagramFlow
-from gateway.net.udpsocket import BATCH, FULL, DatagramSocket, addressOf, received, sendDatagrams
+from gateway.net.udpsocket import BATCH, FULL, DatagramSocket, addressOf, openSocket, received, sendDatagrams
 from gateway.wire.datagrams import LENGTH, MAX_DATAGRAM
-
-_RECEIVE_BUFFER = 2 * 1024 * 1024
-"""Bytes asked of the kernel for a port, of which it gives what net.core.rmem_max allows: bursts wait there."""
 
 _IP_PKTINFO = 8  # ip(7); Python has no name for it
 _PKTINFO4 = Struct("@i4s4s")
@@ -96,10 +93,8 @@ class DatagramPort:
         self._emptied = emptied
         self._flows: dict[tuple[Any, ...], DatagramFlow] = {}
         address = ip_address(interface)
-        family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-        connection = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        connection = openSocket(address)
         try:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             if address.version == 6:
                 connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, isIPv6Only)
             if address.is_unspecified:

@@ -7,7 +7,7 @@ one length in one piece, and cuts it itself, which is as fast::
     sendDatagrams(connection, datagrams)            # returns how many the kernel took
 """
 
-__all__ = ["BATCH", "FULL", "DatagramSocket", "addressOf", "received", "sendDatagrams"]
+__all__ = ["BATCH", "FULL", "DatagramSocket", "addressOf", "openSocket", "received", "sendDatagrams"]
 
 import socket
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IAddress, IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.net.dial import IPAddress
 from gateway.wire.datagrams import LENGTH, MAX_DATAGRAM
 
 BATCH = 64
@@ -33,6 +34,9 @@ FULL = 64 * 1024
 received = memoryview(bytearray(FULL + LENGTH.size + 65536))
 """What the latest reads brought. One for all sockets: the reactor reads in one thread, and what is kept is copied."""
 
+_RECEIVE_BUFFER = 2 * 1024 * 1024
+"""Bytes asked of the kernel, which gives what net.core.rmem_max allows: bursts wait there, at twice their length."""
+
 Ancillary = Sequence[tuple[int, int, bytes]]
 
 _UDP_SEGMENT = 103  # udp(7); Python has no name for it
@@ -40,6 +44,14 @@ _SEGMENT = Struct("@H")
 _MAX_SEGMENTS = 64
 _MAX_SEGMENT = 1400
 """Bytes: a longer one may not fit into a packet, and then the kernel does not cut."""
+
+
+def openSocket(address: IPAddress) -> socket.socket:
+    """A socket for an address's family."""
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    return made
 
 
 def addressOf(sockaddr: tuple[Any, ...]) -> IAddress:

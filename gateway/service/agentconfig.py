@@ -19,6 +19,7 @@ __all__ = [
     "ServiceKind",
     "ServiceSection",
     "agentPlan",
+    "checkedService",
     "defaultName",
     "originOf",
     "readCredential",
@@ -120,7 +121,10 @@ class ServiceSection(Section, frozen=True):
     ] = "passthrough"
     proxyProtocol: Annotated[
         Literal["none", "v1", "v2"] | None,
-        Meta(description="how the origin is told who comes; by itself `v2` for TLS that goes through, else `none`"),
+        Meta(
+            description="how the origin is told who comes; by itself `v2` for TLS that goes through, else `none`;"
+            " for `udp`, `v2` alone, before each datagram"
+        ),
     ] = None
     connectTimeout: Annotated[Seconds, Meta(description="seconds to reach the origin")] = 10.0
     health: Annotated[HealthSection | None, Meta(description="how to see whether the origin works")] = None
@@ -185,13 +189,21 @@ def wireService(section: ServiceSection) -> Service:
     """
     @raise ValueError: the gateway would refuse it.
     """
-    service = Service(
-        key=section.key,
-        kind=section.kind,
-        hostnames=tuple(name.lower().removesuffix(".") for name in section.hostnames),
-        port=section.port,
-        tls=section.tls,
+    return checkedService(
+        Service(
+            key=section.key,
+            kind=section.kind,
+            hostnames=tuple(name.lower().removesuffix(".") for name in section.hostnames),
+            port=section.port,
+            tls=section.tls,
+        )
     )
+
+
+def checkedService(service: Service) -> Service:
+    """
+    @raise ValueError: the gateway would refuse it.
+    """
     _checked(Register(version=1, agent="a", services=(service,)))
     return service
 

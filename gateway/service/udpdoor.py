@@ -55,7 +55,6 @@ class UdpDoor:
         self._admit = admit
         self._counts = counts
         self._emptied = emptied
-        self._settings = replace(visitors.settings, idleTimeout=DATAGRAM_IDLE)
         self._ports: list[DatagramPort] = []
 
     @property
@@ -98,7 +97,8 @@ class UdpDoor:
         ticket = self._admit(visitor.host)
         if ticket is None:
             return None
-        visit = self._visitors.visit(self.route, visitor, ticket, settings=self._settings)
+        settings = replace(self._visitors.settings, idleTimeout=DATAGRAM_IDLE)
+        visit = self._visitors.visit(self.route, visitor, ticket, settings=settings)
         if visit is None:
             ticket.release()
         return visit
