@@ -157,7 +157,7 @@ _GOTUNNEL_VARIABLES = """
 | `CERT_DIR` | | a directory of PEM files with a certificate, its chain and its key each, such as go-tunnel's `ACME_CACHE` |
 | `ACME_CACHE`, `ACME_ENV` | | not used: certificates are not fetched by ACME yet |
 
-Every key of [gateway.toml](gateway-toml.md) has its variable here, too: `GATEWAY_LIMITS_PING_INTERVAL=30`, or
+Every other key of [gateway.toml](gateway-toml.md) has its variable here, too: `GATEWAY_LIMITS_PING_INTERVAL=30`, or
 `GATEWAY_HTTP_LISTEN=0.0.0.0:80` for visitors without TLS.
 """
 

@@ -19,7 +19,6 @@ from gateway.service.gotunnelport import GoTunnelPort
 from gateway.service.gotunnelsession import GoTunnelSettings
 from gateway.service.gotunnelsettings import GoTunnelServerSettings
 
-
 PONG_DELAY = 5.0
 """Seconds after the next ping for an answer to the one before, so that 15 and 20 make the original's two times."""
 

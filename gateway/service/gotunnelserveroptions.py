@@ -37,7 +37,7 @@ class GoTunnelServerOptions(ServiceOptions):
         ["private-key", None, None, "Its private key (PEM), the same as KEY_FILE"],
         ["certificate-directory", None, None, "Directory of files (PEM) that hold a certificate and its key each, the "
                                               "same as CERT_DIR; that of ACME_CACHE will do"],
-        ["interface", None, "", "Address to listen on; all if it is empty"],
+        ["interface", None, "", "Address to listen on; :: is all, and nothing is all of IPv4"],
     ]  # fmt: skip
 
     compData = usage.Completions(

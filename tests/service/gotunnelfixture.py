@@ -102,8 +102,8 @@ class ScriptedAgent:
 class GoTunnel(Tunnel):
     """A door for agents of go-tunnel's."""
 
-    def __init__(self, *, grant: Grant = EVERYTHING) -> None:
-        super().__init__()
+    def __init__(self, *, grant: Grant = EVERYTHING, **options: Any) -> None:
+        super().__init__(**options)
         self.dialect = GoTunnelDialect(self.door, GoTunnelTokens(SECRET), grant)
 
     def arrived(self, peer: str = "192.0.2.7") -> ScriptedAgent:

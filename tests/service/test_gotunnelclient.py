@@ -255,8 +255,7 @@ class SessionTests(ClientTests):
 
     def test_bothEndsOurs(self) -> None:
         """Our agent and our server understand one another."""
-        tunnel = GoTunnel()
-        tunnel.door.clock = self.clock
+        tunnel = GoTunnel(clock=self.clock)
         self.client.start()
         ticket = tunnel.door.admit("192.0.2.7")
         assert ticket is not None
