@@ -45,7 +45,7 @@ class Vacancy:
         return vacant
 
     def left(self) -> None:
-        """Somebody has left. If that was the last one, a drain may go on in here."""
+        """Somebody has left."""
         if not self._present:
             waiting, self._waiting = self._waiting, []
             for each in waiting:
@@ -92,8 +92,10 @@ class Draining:
             return
         waiting: Deferred[None] = Deferred()
         self._waiting = waiting
-        over.addBoth(lambda result: self.hurry() if waiting is self._waiting else None)
         timer = self._reactor.callLater(seconds, self.hurry)
+        # Not in here: the last one may be leaving in the middle of what it received, and the reactor, once all has
+        # stopped, closes every connection beneath it.
+        over.addBoth(lambda result: timer.reset(0) if timer.active() else None)
         await waiting
         if timer.active():
             timer.cancel()

@@ -45,11 +45,13 @@ class DrainingTests(SynchronousTestCase):
         return Deferred.fromCoroutine(self.draining.wait(seconds, over))
 
     def test_over(self) -> None:
-        """It is over when what it waits for is, and leaves nothing on the clock."""
+        """It is over in the turn after what it waits for is, and leaves nothing on the clock."""
         over: Deferred[None] = Deferred()
         waiting = self.wait(10, over)
         self.assertNoResult(waiting)
         over.callback(None)
+        self.assertNoResult(waiting)
+        self.reactor.advance(0)
         self.successResultOf(waiting)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
@@ -63,6 +65,7 @@ class DrainingTests(SynchronousTestCase):
         over: Deferred[None] = Deferred()
         waiting = self.wait(10, over)
         over.errback(ZeroDivisionError())
+        self.reactor.advance(0)
         self.successResultOf(waiting)
         for seconds in (10, 0):
             self.successResultOf(self.wait(seconds, fail(ZeroDivisionError())))

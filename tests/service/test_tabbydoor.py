@@ -520,6 +520,7 @@ class DrainTests(DoorTestCase):
         for visitor in visitors:
             self.assertError(visitor, "shutting-down")
         self.assertTrue(self.gateway.dial.cancelled)
+        self.gateway.advance(0)
         self.successResultOf(drained)
 
     def test_sessionsAreToldAndGoOn(self) -> None:
@@ -565,6 +566,7 @@ class DrainTests(DoorTestCase):
         visitor, _ = self.gateway.session()
         drained = self.drain(1000)
         visitor.close()
+        self.gateway.advance(0)
         self.successResultOf(drained)
         self.assertEqual(self.gateway.clock.getDelayedCalls(), [])
 
@@ -582,6 +584,7 @@ class DrainTests(DoorTestCase):
         self.gateway.pump()
         self.assertEqual(target.received, b"last words")
         self.gateway.targetEnds(target)
+        self.gateway.advance(0)
         self.successResultOf(drained)
         self.assertEqual(self.gateway.clock.getDelayedCalls(), [])
 
@@ -609,6 +612,7 @@ class DrainTests(DoorTestCase):
         seen: list[tuple[int, int]] = []
         drained.addCallback(lambda none: seen.append((len(self.gateway.door.sessions), len(self.logged("tabby.closed")))))
         visitor.close()
+        self.gateway.advance(0)
         self.assertEqual(seen, [(0, 1)])
 
     def test_noTimeAtAll(self) -> None:
@@ -616,6 +620,7 @@ class DrainTests(DoorTestCase):
         visitor, _ = self.gateway.session()
         drained = self.drain(0)
         self.assertError(visitor, "shutting-down")
+        self.gateway.advance(0)
         self.successResultOf(drained)
 
     def test_whoDoesNotGoIsCutOff(self) -> None:
@@ -646,4 +651,5 @@ class DrainTests(DoorTestCase):
             self.gateway.isDropped()
         self.drain()
         self.assertTrue(visitor.isGone)
+        self.gateway.advance(0)
         self.assertEqual([event["count"] for event in self.logged("gateway.refused-more")], [2])

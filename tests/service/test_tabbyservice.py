@@ -633,6 +633,7 @@ class StopTests(ServiceTestCase):
         signal.raise_signal(signal.SIGINT)
         self.pump()
         self.assertError(visitor, "shutting-down")
+        self.reactor.advance(0)
         self.successResultOf(stopped)
 
     def test_portThatCannotBeStopped(self) -> None:
@@ -647,6 +648,7 @@ class StopTests(ServiceTestCase):
         stopped = service.stopService()
         self.pump()
         self.assertError(visitor, "shutting-down")
+        self.reactor.advance(0)
         self.failureResultOf(stopped)
         self.assertEqual(self.reactor.ports[1].stopped, 1)
         self.assertEqual(len(self.logged("tabby.stopped")), 1)
