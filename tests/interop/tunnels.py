@@ -196,8 +196,23 @@ class TunnelTestCase(SynchronousTestCase):
         drain: float = 1.0,
         env: Mapping[str, str] | None = None,
     ) -> RunningAgent:
+        """Start an agent as in L{startAgent}, and wait until it is connected."""
+        agent = self.startAgent(gateway, *options, to=to, replica=replica, config=config, drain=drain, env=env)
+        agent.awaitEvent("agent.connected")
+        return agent
+
+    def startAgent(
+        self,
+        gateway: RunningGateway,
+        *options: str,
+        to: str = "",
+        replica: str = "",
+        config: str = "",
+        drain: float = 1.0,
+        env: Mapping[str, str] | None = None,
+    ) -> RunningAgent:
         """
-        Start an agent, and wait until it is connected.
+        Start an agent.
 
         @param options: C{--http} and so on.
         @param to: where it connects, if not by TLS to the port for agents.
@@ -216,9 +231,7 @@ class TunnelTestCase(SynchronousTestCase):
             self, GATEWAY, "agent", *command, *options, "--log-format", "json",
             env={"GATEWAY_SECRET": _SECRET, **(env or {})}, ended=self._inspect,
         )  # fmt: skip
-        agent = RunningAgent(running.process, running._log, configuration)
-        agent.awaitEvent("agent.connected")
-        return agent
+        return RunningAgent(running.process, running._log, configuration)
 
     def _inspect(self, ours: Running) -> None:
         """Whatever happened, our programs have no traceback in their logs."""
