@@ -41,6 +41,10 @@ I/O, on the name that was asked and on each address that it resolved to::
 # *Two policies.* A token may narrow what the gateway allows. Each policy decides for itself and both must
 # allow (`AllOf`). One merged list would let a token's "allow" stand before the gateway's "deny", or lift its
 # built-in refusals; and so a narrowing policy has none of its own (`builtIns=False`).
+#
+# *Names alone.* The name of an agent stands for no address, and nobody but the gateway says what it means. So rules
+# for networks do not speak of it, and its name decides. Where no credential is asked for, a rule must allow it that
+# shows that it was meant, which `*` does not.
 
 __all__ = [
     "AllOf",
@@ -50,6 +54,7 @@ __all__ = [
     "Target",
     "TargetPolicy",
     "normaliseHost",
+    "onlyThese",
     "parseRule",
     "parseRuleLine",
     "parseTarget",
@@ -143,6 +148,13 @@ class ITargetPolicy(Interface):
         @return: the refusal that each address of the host would meet, or C{None}: not known yet.
         """
 
+    def checkNameAlone(host: str, port: int) -> Refusal | None:
+        """
+        Decide about a name that stands for no address: that of an agent, or of what is behind one.
+
+        @param port: 0 where the name says it all.
+        """
+
     def check(host: str | None, address: IPAddress, port: int) -> Refusal | None:
         """
         Decide about one address.
@@ -164,7 +176,8 @@ _NO_RULE = "no rule allows it"
 
 
 def _refuse(rule: Rule | str, host: str, port: int) -> Refusal:
-    return Refusal(str(rule), f"The gateway refuses connections to {Target(host, port)} ({rule}).")
+    target = Target(host, port) if port else host
+    return Refusal(str(rule), f"The gateway refuses connections to {target} ({rule}).")
 
 
 @implementer(ITargetPolicy)
@@ -207,6 +220,18 @@ class TargetPolicy:
             if rule.matchesName(host):
                 return _refuse(rule, host, port) if rule.action == "deny" else None
         return _refuse(_NO_RULE, host, port) if self._isAllowList else None
+
+    def checkNameAlone(self, host: str, port: int) -> Refusal | None:
+        """See L{ITargetPolicy.checkNameAlone}."""
+        for rule in self._rules:
+            if not (rule.matchesPort(port) and rule.matchesName(host)):
+                continue
+            if rule.action == "deny":
+                return _refuse(rule, host, port)
+            return _refuse("built-in: agents", host, port) if self._strict and rule.pattern == "*" else None
+        if self._isAllowList:
+            return _refuse(_NO_RULE, host, port)
+        return _refuse("built-in: agents", host, port) if self._strict else None
 
     def check(self, host: str | None, address: IPAddress, port: int) -> Refusal | None:
         """See L{ITargetPolicy.check}."""
@@ -258,6 +283,14 @@ class TargetPolicy:
         return allowed, None if allowed else first
 
 
+def onlyThese(rules: Sequence[Rule]) -> TargetPolicy:
+    """
+    @param rules: of somebody who was given these and no others. So none allow nothing.
+    @return: a policy that narrows another one.
+    """
+    return TargetPolicy(rules or [parseRule("deny", "*")], builtIns=False)
+
+
 @implementer(ITargetPolicy)
 class AllOf:
     """
@@ -276,6 +309,11 @@ class AllOf:
             if refusal is not None:
                 return refusal
         return None
+
+    def checkNameAlone(self, host: str, port: int) -> Refusal | None:
+        """See L{ITargetPolicy.checkNameAlone}."""
+        refusals = (policy.checkNameAlone(host, port) for policy in self._policies)
+        return next((refusal for refusal in refusals if refusal is not None), None)
 
     def check(self, host: str | None, address: IPAddress, port: int) -> Refusal | None:
         """See L{ITargetPolicy.check}."""

@@ -41,7 +41,8 @@ from gateway.wire.agentcontrol import (
     SessionError,
     Update,
 )
-from gateway.wire.preamble import Preamble, encodePreamble
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.preamble import Preamble, StreamError, encodePreamble
 from gateway.wire.preamble import Target as StreamTarget
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class AgentSession:
         self._carrier = carrier
         self._since = door.seconds()
         self._services: Sequence[Service] = ()
-        self._takesTargets = register.targets
+        self.takesTargets = register.targets
         self._request = 0
         self._up = self._down = 0
         self._draining = False
@@ -123,7 +124,7 @@ class AgentSession:
         if isinstance(message, Ping):
             self._send(Pong(id=message.id))
         elif isinstance(message, Update):
-            self._takesTargets = message.targets
+            self.takesTargets = message.targets
             self.offer(message.services, message.request)
         elif isinstance(message, Drain):
             self._log.info(
@@ -195,19 +196,36 @@ class AgentSession:
         return self._endpoint(Preamble(service.key, visitor.header()))
 
     def targetEndpoint(self, target: Target, visitor: Visitor) -> IStreamClientEndpoint:
-        if not self._takesTargets:
+        if not self.takesTargets:
             return _Refusing(DialFailure.DENIED, f"The agent {self.agent} lets nobody name targets behind it.")
         return self._endpoint(Preamble(StreamTarget(target.host, target.port), visitor.header()))
 
     def _endpoint(self, preamble: Preamble) -> IStreamClientEndpoint:
-        grant = self.grant
-        if self._draining:
-            return _Refusing(DialFailure.UNAVAILABLE, f"The agent {self.agent} is going away.")
-        if grant.streams is not None and self.load >= grant.streams:
-            return _Refusing(DialFailure.UNAVAILABLE, f"The agent {self.agent} has {grant.streams} visitors already.")
-        if self._bucket is not None and not self._bucket.tryTake(1.0, self._door.clock.seconds()):
-            return _Refusing(DialFailure.UNAVAILABLE, f"The agent {self.agent} has too many new visitors at once.")
+        problem = "is going away" if self._draining else self._excess(self.load + 1)
+        if problem is not None:
+            return _Refusing(DialFailure.UNAVAILABLE, f"The agent {self.agent} {problem}.")
         return OpeningEndpoint(MuxEndpoint(self._mux), encodePreamble(preamble), readAnswer)
+
+    def _excess(self, load: int) -> str | None:
+        """Why one more stream is one too many, which makes so many; C{None}: it is not."""
+        limit = self.grant.streams
+        if limit is not None and load > limit:
+            return f"has {limit} streams already"
+        if self._bucket is not None and not self._bucket.tryTake(1.0, self._door.clock.seconds()):
+            return "has too many new streams at once"
+        return None
+
+    def checkStream(self, host: str, port: int) -> None:
+        """
+        The agent has opened a stream that is to lead to a name.
+
+        @raise DialFailed: it may not.
+        @raise RemoteProtocolError: it has too many.
+        """
+        if (refusal := self.grant.refusalOf(host, port)) is not None:
+            raise DialFailed(DialFailure.DENIED, refusal.details)
+        if (problem := self._excess(self.load)) is not None:
+            raise RemoteProtocolError(StreamError.TOO_MANY_STREAMS, f"The agent {self.agent} {problem}.")
 
     def moved(self, up: int, down: int) -> None:
         self._up += up

@@ -89,6 +89,8 @@ class IAgentSession(IAttachment):
         " down; C{None}: as fast as they can."
     )
 
+    takesTargets = Attribute("Whether the agent lets us name targets behind it.")
+
     def endpointFor(service: Service, visitor: Visitor) -> IStreamClientEndpoint:
         """
         @return: dials the origin of a service. Fails with L{DialFailed<gateway.net.dial.DialFailed>}: C{GONE} when

@@ -3,6 +3,7 @@ Where a visitor's stream can lead: to a route's agents, and by name to what is b
 
     relay.connect(RouteEndpoint(route, visitor, clock))         # whoever serves the route
     relay.connect(destinations.endpointFor(target, visitor))    # ssh.box.agent, box.agent:22, db.via.box.agent:5432
+    relay.connect(destinations.publicEndpoint(name, visitor))   # app.example.com, if an agent serves it
 
 A name that ends in C{.agent} is no name of the Internet's. C{SERVICE.AGENT.agent} is one of an agent's services,
 whatever the port; C{AGENT.agent} is the agent's own machine; and C{HOST.via.AGENT.agent} is a host that the agent can
@@ -11,8 +12,8 @@ reach. For the last two the agent has rules of its own.
 
 __all__ = ["AGENTS", "AgentTarget", "Destinations", "RouteEndpoint", "parseAgentTarget"]
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -25,6 +26,7 @@ from gateway.domain.targets import Target
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint
 from gateway.service.attached import IAgentSession, Visitor
+from gateway.wire.preamble import Target as StreamTarget
 
 AGENTS = ".agent"
 """What the names of agents end in."""
@@ -114,8 +116,9 @@ class AgentTarget:
     target: Target | None = None
 
 
-def parseAgentTarget(target: Target) -> AgentTarget | None:
+def parseAgentTarget(target: Target | StreamTarget) -> AgentTarget | None:
     """
+    @param target: with a port of 0 where the name says it all.
     @return: C{None} for a name that does not end in C{.agent}.
     @raise ValueError: it does, and means nothing; with a sentence that says so.
     """
@@ -149,7 +152,7 @@ class Destinations:
         self._registry = registry
         self._clock = clock
 
-    def endpointFor(self, target: Target, visitor: Visitor) -> IStreamClientEndpoint | None:
+    def endpointFor(self, target: Target | StreamTarget, visitor: Visitor) -> IStreamClientEndpoint | None:
         """
         @return: C{None} for a target that is not an agent's: dial it directly.
         """
@@ -159,13 +162,28 @@ class Destinations:
             return _Failing(DialFailure.NAME, str(e))
         if wanted is None:
             return None
-        replicas = sorted(self._registry.replicas(wanted.agent), key=lambda each: each.load)
+        sessions = cast(Iterable[IAgentSession], self._registry.replicas(wanted.agent))
+        replicas = sorted(sessions, key=lambda each: (not each.takesTargets, each.load))
         if not replicas:
             return _Failing(DialFailure.NAME, f"There is no agent {wanted.agent} here.")
         if wanted.target is not None:
-            return cast(IAgentSession, replicas[0]).targetEndpoint(wanted.target, visitor)
+            return replicas[0].targetEndpoint(wanted.target, replace(visitor, hostname=None))
         for replica in replicas:
             for route in map(self._registry.routes.get, self._registry.placesOf(replica)):
                 if route is not None and route.replicas[replica].service.key == wanted.service:
-                    return RouteEndpoint(route, visitor, self._clock)
+                    return self._routeEndpoint(route, visitor)
         return _Failing(DialFailure.NAME, f"The agent {wanted.agent} serves nothing that is called {wanted.service}.")
+
+    def publicEndpoint(self, name: str, visitor: Visitor) -> IStreamClientEndpoint:
+        """
+        @param name: under which visitors of the public ports reach an agent's service.
+        """
+        route = self._registry.host(name)
+        if route is None:
+            return _Failing(DialFailure.NAME, f"Nobody serves the name {name} here.")
+        return self._routeEndpoint(route, visitor)
+
+    def _routeEndpoint(self, route: Route, visitor: Visitor) -> IStreamClientEndpoint:
+        if route.place.kind == "udp":
+            return _Failing(DialFailure.NAME, f"The {route.place} is for datagrams.")
+        return RouteEndpoint(route, visitor, self._clock)

@@ -113,6 +113,13 @@ class AgentEntrySection(Section, frozen=True):
     ] = ()
     ports: Annotated[Texts, Meta(description='the ports that it may serve, as `"2222"` or `"20000-29999"`')] = ()
     limits: Annotated[GrantSection, Meta(description="how much it may take")] = GrantSection()
+    targets: Annotated[
+        Texts,
+        Meta(
+            description="rules for the names that it may connect to through this gateway, as `allow *.box.agent` or"
+            " `allow app.example.com`; without any, none"
+        ),
+    ] = ()
     expires: Annotated[
         Annotated[datetime, Meta(tz=True)] | None,
         Meta(description="from when on it is not known, with the zone, as `2027-01-31T00:00:00Z`"),

@@ -110,7 +110,7 @@ class GatewayService(MultiService):
         )
         self.registry = Registry(settings.portRules, self._portDoors)
         self.destinations = Destinations(self.registry, reactor)
-        self._clients = ClientStreams(reactor, self.destinations, settings=self.visitors.settings, budget=self._budget)
+        self._clients = ClientStreams(self.visitors, self.destinations)
         bans = Bans(limits.banAfter or sys.maxsize, duration=limits.banSeconds)
         self.agents = AgentDoor(
             reactor,

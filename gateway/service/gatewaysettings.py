@@ -24,6 +24,7 @@ from gateway.domain.addresses import IPNetwork, normaliseHost, parseAddress, par
 from gateway.domain.agents import AgentEntry, JwtIssuer
 from gateway.domain.grant import ANY_NAME, Grant
 from gateway.domain.registry import PortRules
+from gateway.domain.rules import Rule, parseRuleLine
 from gateway.domain.tokens import hashToken
 from gateway.service.configuration import ConfigurationError, readConfiguration
 from gateway.service.gatewayconfig import (
@@ -246,6 +247,13 @@ def _grantedName(text: str) -> str:
     return text if text == ANY_NAME else _name(text)
 
 
+def _nameRule(line: str) -> Rule:
+    rule = parseRuleLine(line)
+    if not isinstance(rule.pattern, str):
+        raise ValueError(f"{line!a:.60} is about addresses, and these are names alone")
+    return rule
+
+
 def _range(text: str) -> tuple[int, int]:
     low, dash, high = text.partition("-")
     ports = parsePort(low), parsePort(high if dash else low)
@@ -291,6 +299,7 @@ def _agent(key: str, section: AgentEntrySection, clientCa: str) -> AgentEntry:
         limits.streams,
         limits.newPerSecond,
         limits.bytesPerSecond,
+        _each(f"{key}.targets", _nameRule, section.targets),
     )
     expires = None if section.expires is None else section.expires.timestamp()
     return AgentEntry(section.name, grant, tuple(secrets), certificates, issuer, expires)

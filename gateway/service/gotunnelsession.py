@@ -83,6 +83,7 @@ class GoTunnelSession:
     """
 
     _log = Logger()
+    takesTargets = False
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from gateway.domain.addresses import parseAddress
 from gateway.domain.identity import Identity
-from gateway.domain.targets import AllOf, ITargetPolicy, Refusal, Target, TargetPolicy, parseRule
+from gateway.domain.targets import AllOf, ITargetPolicy, Refusal, Target, onlyThese
 from gateway.net.dial import AddressesEndpoint, DialFailed, DialFailure, IPAddress, IReactorDial, resolve
 
 
@@ -40,8 +40,7 @@ def policyFor(identity: Identity, policy: ITargetPolicy) -> ITargetPolicy:
     """
     if identity.targets is None:
         return policy
-    # An empty list of rules allows everything, but a token that lists no targets was given none.
-    return AllOf(policy, TargetPolicy(identity.targets or [parseRule("deny", "*")], builtIns=False))
+    return AllOf(policy, onlyThese(identity.targets))
 
 
 @implementer(IStreamClientEndpoint)

@@ -28,5 +28,7 @@ webSocketClient = _Client("ws", "gateway.service.endpoints.webSocketClient", "ws
 secureWebSocketClient = _Client("wss", "gateway.service.endpoints.webSocketClient", "wss")
 muxClient = _Client("yamux", "gateway.service.endpoints.muxClient")
 standardIOClient = _Client("stdio", "gateway.service.endpoints.standardIOClient")
+tunnelClient = _Client("tunnel", "gateway.service.tunnelendpoints.tunnelClient")
 webSocketServer = _Server("ws", "gateway.service.endpoints.webSocketServer")
 muxServer = _Server("yamux", "gateway.service.endpoints.muxServer")
+tunnelServer = _Server("tunnel", "gateway.service.tunnelendpoints.tunnelServer")
