@@ -40,13 +40,12 @@ from gateway.service.agentdoor import AgentDoor
 from gateway.service.attached import IAgentSession
 from gateway.service.gotunnelcontrol import ControlStream
 from gateway.service.gotunnelsession import CARRIER, GoTunnelSession, GoTunnelSettings
-from gateway.wire.agentcontrol import SessionError
+from gateway.wire.agentcontrol import ServiceError, SessionError
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.gotunnel import AUTH_FAILED, HOST_TAKEN, NO_ROUTES, Ack, Message, Pong, Register, Route
 
-TAKEN = "taken"
 NO_ROUTES_CODE = "no-routes"
-"""Codes for the log; the agent is told in go-tunnel's words."""
+"""For the log; the agent is told in go-tunnel's words."""
 
 
 class GoTunnelDialect:
@@ -233,7 +232,7 @@ class _Arrival(ServerFactory):
             return
         for isAlive, name in zip(answers, holders.values(), strict=True):
             if isAlive:
-                self._refuse(TAKEN, HOST_TAKEN.format(host=name))
+                self._refuse(ServiceError.TAKEN, HOST_TAKEN.format(host=name))
                 return
         for holder in holders:
             if holder in self._door.sessions:

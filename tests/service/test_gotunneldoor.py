@@ -1,6 +1,7 @@
 """Tests for L{gateway.service.gotunneldoor} and L{gateway.service.gotunnelsession}."""
 
 import json
+from random import Random
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
@@ -245,6 +246,12 @@ class HeartbeatTests(GoTunnelTests):
         self.tunnel.wait(1)
         self.assertEqual(len(self.agent.ended), 1)
 
+    def test_vanished(self) -> None:
+        """An agent whose network is gone is found within two pings, as its silence is noticed besides."""
+        self.agent.link.cut()
+        self.tunnel.wait(2 * self.tunnel.door.settings.pingInterval)
+        self.assertEqual((self.tunnel.names(), self.tunnel.door.sessions), ([], set()))
+
     def test_oneMissed(self) -> None:
         """The time runs from the first ping without an answer, whatever is asked meanwhile."""
         self.tunnel.wait(30)
@@ -423,3 +430,46 @@ class StreamTests(GoTunnelTests):
         self.assertEqual(self.agent.heard[-1], {"type": "ack", "ok": False, "error": "No more of this."})
         self.tunnel.wait(6)
         self.assertEqual(len(self.agent.ended), 1)
+
+
+class ComingAndGoingTests(GoTunnelTests):
+    """Agents that come, answer, fall silent, break rules and leave, as chance has it."""
+
+    NAMES = tuple(f"h{number}.example.com" for number in range(8))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.random = Random(11)
+        self.agents: list[ScriptedAgent] = []
+
+    def step(self) -> None:
+        """Somebody does something."""
+        chance = self.random.random()
+        if chance < 0.3 or not self.agents:
+            names = self.random.sample(self.NAMES, self.random.randint(1, 3))
+            self.agents.append(self.tunnel.theirs(dict.fromkeys(names, "tcp")))
+            return
+        agent = self.random.choice(self.agents)
+        if agent.ended or agent.control.reason is not None:
+            self.agents.remove(agent)
+        elif chance < 0.7:
+            agent.pong()
+        elif chance < 0.8:
+            agent.mux.abortConnection()
+        elif chance < 0.9:
+            agent.link.cut()
+        else:
+            agent.say(b"nonsense")
+
+    def test_names(self) -> None:
+        """At any time each name has one agent, and that agent is attached; at the end nothing is left of all of them."""
+        for _ in range(300):
+            self.step()
+            self.tunnel.pump()
+            self.tunnel.wait(self.random.choice((0, 0.25, 1, 3)))
+            for route in self.tunnel.registry.routes.values():
+                (session,) = route.replicas
+                self.assertIn(session, self.tunnel.door.sessions)
+        self.tunnel.wait(60)
+        self.assertEqual((self.tunnel.names(), self.tunnel.door.sessions), ([], set()))
+        self.assertEqual(self.tunnel.clock.getDelayedCalls(), [])
