@@ -146,8 +146,7 @@ class DatagramPort:
                 at += LENGTH.size + size
                 count += 1
                 if at >= FULL:
-                    flow.gotDatagrams(received[start:at], count)
-                    start = at = count = 0
+                    break
         if flow is not None and count:
             flow.gotDatagrams(received[start:at], count)
 

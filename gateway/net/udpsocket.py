@@ -29,7 +29,7 @@ BATCH = 64
 """Datagrams that are read before the reactor gets a turn."""
 
 FULL = 64 * 1024
-"""Bytes of them that are handed over together, and the last of them besides."""
+"""Bytes after which it gets one, too: a stream takes no more before that, so that the next would be dropped."""
 
 received = memoryview(bytearray(FULL + LENGTH.size + 65536))
 """What the latest reads brought. One for all sockets: the reactor reads in one thread, and what is kept is copied."""
