@@ -17,7 +17,7 @@ Ports have to be opened to be served, which is for the L{IDoors} to do; a name i
 __all__ = ["IDoors", "PortRules", "PortUnavailable", "Problem", "Registry"]
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from random import random
 
@@ -169,19 +169,23 @@ class Registry:
         session = self._sessions[attachment]
         before = set(session.all)
         outcomes: dict[str, tuple[Place, ...] | Problem] = {}
-        for service in services:
-            outcomes[service.key] = self._take(attachment, service, session.places.get(service.key, ()))
+        # Those that know what they want come first, so that no port is chosen that another one of them names.
+        for service in sorted(services, key=lambda each: not (each.hostnames or each.port)):
+            taken = {place for places in outcomes.values() if isinstance(places, tuple) for place in places}
+            outcomes[service.key] = self._take(attachment, service, session.places.get(service.key, ()), taken)
         session.places = {key: places for key, places in outcomes.items() if isinstance(places, tuple)}
         for place in before - set(session.all):
             self._withdraw(place, attachment)
         return outcomes
 
     def _take(
-        self, attachment: IAttachment, service: Service, before: tuple[Place, ...]
+        self, attachment: IAttachment, service: Service, before: tuple[Place, ...], taken: Collection[Place]
     ) -> tuple[Place, ...] | Problem:
         if service.hostnames:
             return self._takeNames(attachment, service)
-        return self._takePort(attachment, service, before)
+        if service.port == 0:
+            return self._choosePort(attachment, service, before, taken)
+        return self._takePort(attachment, service)
 
     def _takeNames(self, attachment: IAttachment, service: Service) -> tuple[Place, ...] | Problem:
         places = tuple(map(hostPlace, service.hostnames))
@@ -196,11 +200,7 @@ class Registry:
             self._serve(place, attachment, service)
         return places
 
-    def _takePort(
-        self, attachment: IAttachment, service: Service, before: tuple[Place, ...]
-    ) -> tuple[Place, ...] | Problem:
-        if service.port == 0:
-            return self._choosePort(attachment, service, before)
+    def _takePort(self, attachment: IAttachment, service: Service) -> tuple[Place, ...] | Problem:
         place = portPlace(service.kind, service.port)
         problem = self._portProblem(attachment, place)
         if problem is None:
@@ -221,12 +221,12 @@ class Registry:
         return None
 
     def _choosePort(
-        self, attachment: IAttachment, service: Service, before: tuple[Place, ...]
+        self, attachment: IAttachment, service: Service, before: tuple[Place, ...], taken: Collection[Place]
     ) -> tuple[Place, ...] | Problem:
         owner = (attachment.agent, service.key)
         for port in self._candidates(owner, before):
             place = portPlace(service.kind, port)
-            if self._portProblem(attachment, place) or self._openAndServe(place, attachment, service):
+            if place in taken or self._portProblem(attachment, place) or self._openAndServe(place, attachment, service):
                 continue
             self._chosen[owner] = port
             self._chosen.move_to_end(owner)

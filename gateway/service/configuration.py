@@ -210,6 +210,8 @@ def _below(key: str, name: str) -> str:
 
 
 def _choices(type_: inspect.Type) -> list[str]:
+    if isinstance(type_, inspect.Metadata):
+        return _choices(type_.type)
     if isinstance(type_, inspect.EnumType):
         return [str(each.value) for each in type_.cls]
     return [str(each) for each in type_.values] if isinstance(type_, inspect.LiteralType) else []

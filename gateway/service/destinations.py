@@ -1,5 +1,5 @@
 """
-Where a visitor's stream can lead: to a route's agents, and by name to what is behind one.
+Where a visitor's stream can lead: to a route's agents, and by name to what is behind one::
 
     relay.connect(RouteEndpoint(route, visitor, clock))         # whoever serves the route
     relay.connect(destinations.endpointFor(target, visitor))    # ssh.box.agent, box.agent:22, db.via.box.agent:5432

@@ -227,6 +227,22 @@ class RegistryTests(SynchronousTestCase):
         self.registry.attach(again)
         self.assertEqual(self.port(again), port)
 
+    def test_chosenPortsDiffer(self) -> None:
+        """No port is chosen that another service of the same agent has or names, in whatever order they come."""
+        registry = Registry(PortRules(automatic=(20000, 20003)), self.doors, random=Random(3).random)
+        registry.attach(self.alice)
+        services = [tcp(0, "a"), tcp(0, "b"), tcp(20001, "c"), tcp(0, "d")]
+        outcomes = registry.offer(self.alice, services)
+        self.assertEqual(len(set(outcomes.values())), 4)
+        self.assertEqual(outcomes["c"], (Place("tcp", 20001),))
+        chosen = outcomes["a"]
+        assert isinstance(chosen, tuple)
+        outcomes = registry.offer(self.alice, [tcp(0, "a"), tcp(int(chosen[0].name), "e")])
+        self.assertEqual(outcomes["e"], chosen)
+        self.assertNotEqual(outcomes["a"], chosen)
+        registry.detach(self.alice)
+        self.assertEqual(registry.routes, {})
+
     def test_listing(self) -> None:
         """All sessions, and those of one agent, can be listed."""
         other = FakeAttachment("alice", "2")

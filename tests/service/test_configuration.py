@@ -27,7 +27,7 @@ class Limits(Section, frozen=True):
     idleTimeout: Annotated[float, Meta(ge=0)] = 0.0
     streams: int | None = 3
     names: tuple[str, ...] = ()
-    proxy: Literal["v1", "v2"] = "v2"
+    proxy: Annotated[Literal["v1", "v2"], Meta(description="a version")] = "v2"
     isOpen: bool = False
 
 
