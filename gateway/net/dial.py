@@ -9,7 +9,16 @@ between them: the address that was checked is the address that is connected to::
     protocol = await endpoint.connect(factory)      # in their order, each with a head start (RFC 8305)
 """
 
-__all__ = ["AddressesEndpoint", "DialFailed", "DialFailure", "IPAddress", "IReactorDial", "resolve", "tune"]
+__all__ = [
+    "AddressesEndpoint",
+    "DialFailed",
+    "DialFailure",
+    "FailingEndpoint",
+    "IPAddress",
+    "IReactorDial",
+    "resolve",
+    "tune",
+]
 
 import socket
 from collections.abc import Callable, Sequence
@@ -20,7 +29,7 @@ from typing import cast
 
 from twisted.internet.address import IPv4Address as TCP4Address
 from twisted.internet.address import IPv6Address as TCP6Address
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -287,6 +296,22 @@ class _Race:
             self._next()
         elif not self._attempts:
             self._result.errback(reason)
+
+
+@implementer(IStreamClientEndpoint)
+class FailingEndpoint:
+    """
+    Leads nowhere.
+
+    @param error: what every attempt fails with, at once.
+    """
+
+    def __init__(self, error: DialFailed) -> None:
+        self._error = error
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Fails."""
+        return fail(self._error)
 
 
 @implementer(IStreamClientEndpoint)

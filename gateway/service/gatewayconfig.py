@@ -20,6 +20,7 @@ __all__ = [
     "LimitsSection",
     "ManagementSection",
     "PortsSection",
+    "TabbySection",
 ]
 
 from datetime import datetime
@@ -112,7 +113,6 @@ class AgentEntrySection(Section, frozen=True):
         Texts, Meta(description="the names that it may serve; `*.example.com` is any name one label below; `*` is any")
     ] = ()
     ports: Annotated[Texts, Meta(description='the ports that it may serve, as `"2222"` or `"20000-29999"`')] = ()
-    limits: Annotated[GrantSection, Meta(description="how much it may take")] = GrantSection()
     targets: Annotated[
         Texts,
         Meta(
@@ -120,6 +120,7 @@ class AgentEntrySection(Section, frozen=True):
             " `allow app.example.com`; without any, none"
         ),
     ] = ()
+    limits: Annotated[GrantSection, Meta(description="how much it may take")] = GrantSection()
     expires: Annotated[
         Annotated[datetime, Meta(tz=True)] | None,
         Meta(description="from when on it is not known, with the zone, as `2027-01-31T00:00:00Z`"),
@@ -203,6 +204,19 @@ class ManagementSection(Section, frozen=True):
     ] = ()
 
 
+class TabbySection(Section, frozen=True):
+    """A [gateway for Tabby Web](../howto/tabby-web.md) in the same process, whose users reach what is behind agents."""
+
+    options: Annotated[
+        Texts,
+        Meta(
+            description="the [options](tabby-options.md) of `gateway tabby`, each word a text of its own; empty: there"
+            " is none. Names such as `ssh.box.agent`, `box.agent` and `db.via.box.agent` lead to agents,"
+            " and target rules about names decide who may go there"
+        ),
+    ] = ()
+
+
 class GatewayConfig(Section, frozen=True):
     """All of it."""
 
@@ -215,3 +229,4 @@ class GatewayConfig(Section, frozen=True):
     ports: PortsSection = PortsSection()
     limits: LimitsSection = LimitsSection()
     management: ManagementSection = ManagementSection()
+    tabby: TabbySection = TabbySection()

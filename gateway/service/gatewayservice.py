@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import Clock
 from twisted.logger import Logger
+from twisted.python import usage
 
 from gateway.domain.agents import AgentAuthority
 from gateway.domain.limits import Admission, Bans
@@ -42,7 +43,7 @@ from gateway.service.configuration import ConfigurationError
 from gateway.service.dashboard import Dashboard
 from gateway.service.descriptors import raiseDescriptorLimit
 from gateway.service.destinations import Destinations
-from gateway.service.draining import Draining, IReactorDraining
+from gateway.service.draining import Draining
 from gateway.service.gatewayconfig import GatewayConfig, LimitsSection
 from gateway.service.gatewaysettings import GatewaySettings, Listen
 from gateway.service.hostdoor import HostDoor
@@ -50,6 +51,9 @@ from gateway.service.listening import DoorFactory, ListenerService, describedEnd
 from gateway.service.metrics import Metrics
 from gateway.service.portdoors import IReactorPorts, PortDoors
 from gateway.service.site import Site
+from gateway.service.tabbyoptions import TabbyOptions
+from gateway.service.tabbyservice import IReactor as IReactorTabby
+from gateway.service.tabbyservice import TabbyService
 from gateway.service.tlsdoor import TlsDoor, TlsDoorSettings
 from gateway.service.visitors import RouteLimits, Visitors
 from gateway.wire.window import WindowBudget
@@ -60,7 +64,7 @@ CLOSE_TIMEOUT = 7.0
 _MIB = 1024 * 1024
 
 
-class IReactor(IReactorPorts, IReactorDraining):
+class IReactor(IReactorPorts, IReactorTabby):
     """What the service needs of a reactor."""
 
 
@@ -136,6 +140,7 @@ class GatewayService(MultiService):
             clientStreams=self._clients.factoryFor,
         )
         self._openDoors()
+        self._tabby = self._tabbyService()
         self._measure()
 
     # -- Ports
@@ -192,6 +197,19 @@ class GatewayService(MultiService):
         management = DoorFactory(self._dashboard.arrive, WebSocketServerFactory(clock=reactor), clock=reactor)
         self._listen("management.listen", settings.managementListen, management, [])
 
+    def _tabbyService(self) -> TabbyService | None:
+        words = self._settings.config.tabby.options
+        if not words:
+            return None
+        options = TabbyOptions()
+        try:
+            options.parseOptions(list(words))
+            tabby = TabbyService(self._reactor, options, self.destinations, self._listeners)
+        except usage.UsageError as e:
+            raise ConfigurationError(f"tabby.options: {e}") from None
+        tabby.setServiceParent(self)
+        return tabby
+
     def _listen(self, key: str, places: Iterable[Listen], factory: ServerFactory, group: list[ListenerService]) -> None:
         for place in places:
             try:
@@ -209,9 +227,10 @@ class GatewayService(MultiService):
     def _isOurs(self, place: Place) -> bool:
         if place.kind == "host":
             return place.name == self._settings.publicHost
+        listeners = [*self._listeners, *(self._tabby.listeners if self._tabby is not None else ())]
         return place.kind == "tcp" and any(
             getattr(listener.port.getHost(), "port", None) == place.name
-            for listener in self._listeners
+            for listener in listeners
             if listener.port is not None
         )
 
@@ -251,11 +270,15 @@ class GatewayService(MultiService):
         super().privilegedStartService()
 
     def startService(self) -> None:
+        self._previous = signal.signal(signal.SIGHUP, self._hungUp)
         super().startService()
-        self._previous = signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
+        signal.signal(signal.SIGHUP, self._hungUp)  # again: that of a Tabby gateway is for it alone
         self._log.info(
             "the gateway is up, for {agents} agents", event="gateway.started", agents=len(self._settings.agents)
         )
+
+    def _hungUp(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self.reload)
 
     def reload(self) -> None:
         """
@@ -269,6 +292,8 @@ class GatewayService(MultiService):
             self._log.error("not reloaded: {problem}", event="gateway.reload-failed", problem=str(e))
             return
         before, self._settings = self._settings, settings
+        if self._tabby is not None:
+            self._tabby.reload()
         self._tls.access = settings.tls.access
         self._tlsArrivals.proxies = settings.tls.proxies
         self._hosts.access = settings.http.access

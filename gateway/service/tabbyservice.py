@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 from twisted.application.service import MultiService
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.interfaces import IReactorThreads, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -30,19 +31,21 @@ from gateway.domain.targets import Target, TargetPolicy
 from gateway.domain.tokens import OneShotTokens, TokenAuthority, generateToken
 from gateway.domain.tokensfile import TokensFile, TokensFileError, parseTokensFile
 from gateway.net.budget import StallBudget
-from gateway.net.dial import IReactorDial
+from gateway.net.dial import FailingEndpoint, IReactorDial
 from gateway.net.relay import RelaySettings
 from gateway.net.tls import CertificateError, CertificateFiles
 from gateway.net.websocket import WebSocketServerFactory
 from gateway.net.websocketlimits import WebSocketSettings
+from gateway.service.attached import Visitor
 from gateway.service.descriptors import raiseDescriptorLimit
+from gateway.service.destinations import Destinations
 from gateway.service.draining import Draining, IReactorDraining
 from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
 from gateway.service.management import ManagementDoor
 from gateway.service.metrics import Metrics
 from gateway.service.tabbydoor import TabbyDoor, TabbySettings
 from gateway.service.tabbyoptions import TabbyOptions
-from gateway.service.target import TargetEndpoint, policyFor
+from gateway.service.target import TargetEndpoint, TargetRefused, policyFor
 
 
 class IReactor(IReactorDial, IReactorDraining):
@@ -57,21 +60,32 @@ class TabbyService(MultiService):
     """
     A Tabby gateway, with its client listeners and, where asked for, its management and metrics listeners.
 
+    @param destinations: what names of agents mean, in the process of a gateway that has some.
+    @param others: ports of that process that are no targets either.
+    @ivar listeners: all ports of this service.
     @raise usage.UsageError: when a file or endpoint that the options name cannot be used; it names the option.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactor, options: TabbyOptions) -> None:
+    def __init__(
+        self,
+        reactor: IReactor,
+        options: TabbyOptions,
+        destinations: Destinations | None = None,
+        others: Sequence[ListenerService] = (),
+    ) -> None:
         super().__init__()
         self._reactor = reactor
         self._options = options
+        self._destinations = destinations
+        self._others = others
         self._draining = Draining(reactor)
         self._anonymous = bool(options["no-auth"])
         self._metrics = Metrics()
         self._certificates: list[CertificateFiles] = []
         self._clientListeners: list[ListenerService] = []
-        self._listeners: list[ListenerService] = []
+        self.listeners: list[ListenerService] = []
         self._managementDoors: list[ManagementDoor] = []
 
         file = self._readTokens()
@@ -121,9 +135,7 @@ class TabbyService(MultiService):
             origins = {"*"}
         return TabbySettings(
             handshakeTimeout=options["handshake-timeout"],
-            relay=RelaySettings(
-                dialTimeout=options["connect-timeout"], idleTimeout=options["idle-timeout"] or None
-            ),
+            relay=RelaySettings(dialTimeout=options["connect-timeout"], idleTimeout=options["idle-timeout"] or None),
             origins=frozenset(origins),
             hosts=frozenset(hosts) if hosts else None,
             trustedProxies=tuple(options.trustedProxies),
@@ -149,10 +161,17 @@ class TabbyService(MultiService):
         return TargetPolicy(rules, strict=self._anonymous, ownListener=self._isOwnListener)
 
     def _isOwnListener(self, address: IPAddress, port: int) -> bool:
-        return any(listener.reaches(address, port) for listener in self._listeners)
+        return any(listener.reaches(address, port) for listener in (*self.listeners, *self._others))
 
-    def _endpointFor(self, target: Target, identity: Identity) -> TargetEndpoint:
-        return TargetEndpoint(self._reactor, target, policyFor(identity, self._policy))
+    def _endpointFor(self, target: Target, identity: Identity) -> IStreamClientEndpoint:
+        policy = policyFor(identity, self._policy)
+        if self._destinations is not None:
+            endpoint = self._destinations.endpointFor(target, Visitor(None, None))
+            if endpoint is not None:
+                # Refused first: who may not go there is not to learn what is there.
+                refusal = policy.checkNameAlone(target.host, target.port)
+                return endpoint if refusal is None else FailingEndpoint(TargetRefused(refusal))
+        return TargetEndpoint(self._reactor, target, policy)
 
     # -- Ports
 
@@ -221,7 +240,7 @@ class TabbyService(MultiService):
 
     def _keep(self, listener: ListenerService, group: list[ListenerService]) -> None:
         listener.setServiceParent(self)
-        self._listeners.append(listener)
+        self.listeners.append(listener)
         group.append(listener)
 
     # -- Life
@@ -236,9 +255,7 @@ class TabbyService(MultiService):
         super().startService()
         if IReactorThreads.providedBy(self._reactor):
             self._reactor.suggestThreadPoolSize(LOOKUP_THREADS)
-        self._previous = signal.signal(
-            signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload)
-        )
+        self._previous = signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
         url = self.url
         if url is not None:
             self._log.info("the gateway URL for Tabby Web is {url}", event="tabby.url", url=url)

@@ -227,6 +227,24 @@ class GatewayServiceTests(SynchronousTestCase):
         self.assertEqual(signal.getsignal(signal.SIGHUP), before)
         self.assertTrue(service.agents.draining)
 
+    def test_tabby(self) -> None:
+        """There may be a gateway for Tabby Web in it, whose ports are the gateway's own; SIGHUP is for both."""
+        tokens = Path(self.mktemp())
+        tokens.write_text("")
+        before = signal.getsignal(signal.SIGHUP)
+        service = self.start(more=f'[tabby]\noptions = ["--port", "9001", "--tokens", "{tokens}"]')
+        self.assertIn(9001, [each[0] for each in self.reactor.tcpServers])
+        self.assertTrue(service._isOurs(Place("tcp", 9001)))
+        logged = self.events(lambda: os.kill(os.getpid(), signal.SIGHUP))
+        self.assertEqual(logged, ["tabby.reloaded", "gateway.reloaded"])
+        self.successResultOf(service.stopService())
+        self.assertEqual(signal.getsignal(signal.SIGHUP), before)
+
+    def test_tabbyMistake(self) -> None:
+        """A wrong option of it is told with the key."""
+        error = self.assertRaises(ConfigurationError, self.make, more='[tabby]\noptions = ["--port", "x"]')
+        self.assertIn("tabby.options: --port", str(error))
+
     def test_unusualPing(self) -> None:
         """Pings may be as frequent as one in a second."""
         self.start(more="[limits]\nping-interval = 1")
