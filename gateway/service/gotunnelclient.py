@@ -51,8 +51,6 @@ REGISTER_TIMEOUT = 10.0
 
 PING_INTERVAL = 15.0
 
-_log = Logger()
-
 _LOOK = 0.25
 """Seconds between two looks for visitors that are left, at the end."""
 
@@ -209,6 +207,7 @@ class _Session(ServerFactory):
     """One attempt, and what comes of it; the factory of the visitors' streams, which are taken after the C{ack}."""
 
     noisy = False
+    _log = Logger()
 
     def __init__(self, client: GoTunnelClient) -> None:
         self._client = client
@@ -244,7 +243,7 @@ class _Session(ServerFactory):
         dial.addTimeout(DIAL_TIMEOUT, self._client.clock, onTimeoutCancel=_tooSlow)
         dial.addCallbacks(self._dialled, self._notDialled)
         dial.addErrback(
-            lambda failure: _log.failure("a session with the server failed", failure, event="gateway.defect")
+            lambda failure: self._log.failure("a session with the server failed", failure, event="gateway.defect")
         )
 
     def _dialled(self, mux: object) -> None:
