@@ -1,5 +1,5 @@
 """
-One agent of our own dialect, from its registration to its end; the gateway's side.
+One agent of our own dialect, from its registration to its end; the gateway's side::
 
     session = AgentSession(door, mux, control, register, identity, peer="192.0.2.7", carrier="tls")
     relay.connect(session.endpointFor(service, visitor))
@@ -11,8 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -22,7 +21,7 @@ from gateway.domain.limits import TokenBucket
 from gateway.domain.registry import Problem
 from gateway.domain.routes import Place
 from gateway.domain.targets import Target
-from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.incoming import readAnswer
 from gateway.net.mux import MuxEndpoint, MuxSession
 from gateway.net.opening import OpeningEndpoint
@@ -47,18 +46,6 @@ from gateway.wire.preamble import Target as StreamTarget
 
 if TYPE_CHECKING:
     from gateway.service.agentdoor import AgentDoor
-
-
-@implementer(IStreamClientEndpoint)
-class _Refusing:
-    """Leads nowhere."""
-
-    def __init__(self, kind: DialFailure, details: str) -> None:
-        self._error = DialFailed(kind, details)
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Fails at once."""
-        return fail(self._error)
 
 
 @implementer(IAgentSession)
@@ -197,13 +184,15 @@ class AgentSession:
 
     def targetEndpoint(self, target: Target, visitor: Visitor) -> IStreamClientEndpoint:
         if not self.takesTargets:
-            return _Refusing(DialFailure.DENIED, f"The agent {self.agent} lets nobody name targets behind it.")
+            return FailingEndpoint(
+                DialFailed(DialFailure.DENIED, f"The agent {self.agent} lets nobody name targets behind it.")
+            )
         return self._endpoint(Preamble(StreamTarget(target.host, target.port), visitor.header()))
 
     def _endpoint(self, preamble: Preamble) -> IStreamClientEndpoint:
         problem = "is going away" if self._draining else self._excess(self.load + 1)
         if problem is not None:
-            return _Refusing(DialFailure.UNAVAILABLE, f"The agent {self.agent} {problem}.")
+            return FailingEndpoint(DialFailed(DialFailure.UNAVAILABLE, f"The agent {self.agent} {problem}."))
         return OpeningEndpoint(MuxEndpoint(self._mux), encodePreamble(preamble), readAnswer)
 
     def _excess(self, load: int) -> str | None:

@@ -47,7 +47,7 @@ def endOf(address: IAddress | None) -> Address | None:
     return Address(getattr(host, "ipv4_mapped", None) or host, int(getattr(address, "port", 0)))
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Arrivals(ServerFactory):
     """
     The factory of one port.

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from zope.interface import implementer
 
 from gateway.domain.registry import Registry
 from gateway.domain.routes import Replica, Route
 from gateway.domain.targets import Target
-from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint
 from gateway.service.attached import IAgentSession, Visitor
 from gateway.wire.preamble import Target as StreamTarget
@@ -134,13 +134,8 @@ def parseAgentTarget(target: Target | StreamTarget) -> AgentTarget | None:
     return AgentTarget(agent, service=before)
 
 
-@implementer(IStreamClientEndpoint)
-class _Failing:
-    def __init__(self, kind: DialFailure, details: str) -> None:
-        self._error = DialFailed(kind, details)
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        return fail(self._error)
+def _nowhere(details: str) -> IStreamClientEndpoint:
+    return FailingEndpoint(DialFailed(DialFailure.NAME, details))
 
 
 class Destinations:
@@ -159,20 +154,20 @@ class Destinations:
         try:
             wanted = parseAgentTarget(target)
         except ValueError as e:
-            return _Failing(DialFailure.NAME, str(e))
+            return _nowhere(str(e))
         if wanted is None:
             return None
         sessions = cast(Iterable[IAgentSession], self._registry.replicas(wanted.agent))
         replicas = sorted(sessions, key=lambda each: (not each.takesTargets, each.load))
         if not replicas:
-            return _Failing(DialFailure.NAME, f"There is no agent {wanted.agent} here.")
+            return _nowhere(f"There is no agent {wanted.agent} here.")
         if wanted.target is not None:
             return replicas[0].targetEndpoint(wanted.target, replace(visitor, hostname=None))
         for replica in replicas:
             for route in map(self._registry.routes.get, self._registry.placesOf(replica)):
                 if route is not None and route.replicas[replica].service.key == wanted.service:
                     return self._routeEndpoint(route, visitor)
-        return _Failing(DialFailure.NAME, f"The agent {wanted.agent} serves nothing that is called {wanted.service}.")
+        return _nowhere(f"The agent {wanted.agent} serves nothing that is called {wanted.service}.")
 
     def publicEndpoint(self, name: str, visitor: Visitor) -> IStreamClientEndpoint:
         """
@@ -180,10 +175,10 @@ class Destinations:
         """
         route = self._registry.host(name)
         if route is None:
-            return _Failing(DialFailure.NAME, f"Nobody serves the name {name} here.")
+            return _nowhere(f"Nobody serves the name {name} here.")
         return self._routeEndpoint(route, visitor)
 
     def _routeEndpoint(self, route: Route, visitor: Visitor) -> IStreamClientEndpoint:
         if route.place.kind == "udp":
-            return _Failing(DialFailure.NAME, f"The {route.place} is for datagrams.")
+            return _nowhere(f"The {route.place} is for datagrams.")
         return RouteEndpoint(route, visitor, self._clock)
