@@ -53,13 +53,13 @@ class Vacancy:
 
 
 class Draining:
-    """The waits of one service, one after another."""
+    """The waits of one process."""
 
     _log = Logger()
 
     def __init__(self, reactor: IReactorDraining) -> None:
         self._reactor = reactor
-        self._waiting: Deferred[None] | None = None
+        self._waiting: list[Deferred[None]] = []
 
     @contextmanager
     def hurriedBySignals(self) -> Iterator[None]:
@@ -77,9 +77,13 @@ class Draining:
         self._reactor.callFromThread(self.hurry)
 
     def hurry(self) -> None:
-        """Whoever asked for the end has lost patience: the present wait is over."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
+        """Whoever asked for the end has lost patience: the present waits are over."""
+        for waiting in tuple(self._waiting):
+            self._end(waiting)
+
+    def _end(self, waiting: Deferred[None]) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
             waiting.callback(None)
 
     async def wait(self, seconds: float, over: Deferred[Any]) -> None:
@@ -91,8 +95,8 @@ class Draining:
         if seconds <= 0 or over.called:
             return
         waiting: Deferred[None] = Deferred()
-        self._waiting = waiting
-        timer = self._reactor.callLater(seconds, self.hurry)
+        self._waiting.append(waiting)
+        timer = self._reactor.callLater(seconds, self._end, waiting)
         # Not in here: the last one may be leaving in the middle of what it received, and the reactor, once all has
         # stopped, closes every connection beneath it.
         over.addBoth(lambda result: timer.reset(0) if timer.active() else None)

@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import structs
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import Clock
@@ -204,7 +204,7 @@ class GatewayService(MultiService):
         options = TabbyOptions()
         try:
             options.parseOptions(list(words))
-            tabby = TabbyService(self._reactor, options, self.destinations, self._listeners)
+            tabby = TabbyService(self._reactor, options, self.destinations, self._listeners, self._draining)
         except usage.UsageError as e:
             raise ConfigurationError(f"tabby.options: {e}") from None
         tabby.setServiceParent(self)
@@ -331,11 +331,14 @@ class GatewayService(MultiService):
             )
             self.visitors.draining = True
             self.agents.drain(seconds)
-            left = [self.visitors.empty(), self._clients.vacancy.awaited()]
+            # Now, as many of its sessions lead to agents. It has a time of its own, and may take longer.
+            tabby = succeed(None) if self._tabby is None else maybeDeferred(self._tabby.disownServiceParent)
+            left = [self.visitors.empty(), self._clients.vacancy.awaited(), tabby]
             await self._draining.wait(seconds, gatherResults(left))
             self.visitors.end()
             await self._draining.wait(CLOSE_TIMEOUT, ensureDeferred(self.agents.close()))
             await self._draining.wait(CLOSE_TIMEOUT, gatherResults(stopped, consumeErrors=True))
+            await tabby
             await super().stopService()
             signal.signal(signal.SIGHUP, self._previous or signal.SIG_DFL)  # None: not installed from Python
         self._log.info("stopped", event="gateway.stopped")

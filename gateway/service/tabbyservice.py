@@ -62,6 +62,7 @@ class TabbyService(MultiService):
 
     @param destinations: what names of agents mean, in the process of a gateway that has some.
     @param others: ports of that process that are no targets either.
+    @param draining: of that process.
     @ivar listeners: all ports of this service.
     @raise usage.UsageError: when a file or endpoint that the options name cannot be used; it names the option.
     """
@@ -74,13 +75,14 @@ class TabbyService(MultiService):
         options: TabbyOptions,
         destinations: Destinations | None = None,
         others: Sequence[ListenerService] = (),
+        draining: Draining | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor
         self._options = options
         self._destinations = destinations
         self._others = others
-        self._draining = Draining(reactor)
+        self._draining = draining or Draining(reactor)
         self._anonymous = bool(options["no-auth"])
         self._metrics = Metrics()
         self._certificates: list[CertificateFiles] = []

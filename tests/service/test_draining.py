@@ -85,6 +85,20 @@ class DrainingTests(SynchronousTestCase):
         self.reactor.advance(10)
         self.successResultOf(following)
 
+    def test_severalAtOnce(self) -> None:
+        """Waits that go on at the same time end each by itself; impatience ends them all."""
+        over: Deferred[None] = Deferred()
+        one, other, third = self.wait(10, over), self.wait(5, Deferred()), self.wait(20, Deferred())
+        self.reactor.advance(5)
+        self.successResultOf(other)
+        self.assertNoResult(one)
+        over.callback(None)
+        self.reactor.advance(0)
+        self.successResultOf(one)
+        self.assertNoResult(third)
+        self.draining.hurry()
+        self.successResultOf(third)
+
     def test_signals(self) -> None:
         """Meanwhile a signal ends the wait; afterwards signals are whose they were."""
         before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]

@@ -27,6 +27,7 @@ from gateway.service.configuration import ConfigurationError
 from gateway.service.gateway_tap import Options, makeService
 from gateway.service.gatewayservice import GatewayService, IReactor
 from gateway.service.gatewaysettings import readGatewaySettings
+from gateway.service.tabby import TabbyVisit
 from gateway.testing import flowPair
 from tests.certificates import makeAuthority
 from tests.net.sides import Peer
@@ -48,6 +49,19 @@ class Port:
     def stopListening(self) -> None:
         """It does not any more."""
         self.isOpen = False
+
+
+class Visit:
+    """A Tabby visitor who stays."""
+
+    def announceShutdown(self, seconds: float) -> None:
+        """Notice nothing."""
+
+    def end(self, cause: object) -> None:
+        """Stay."""
+
+    def abort(self) -> None:
+        """Stay."""
 
 
 @implementer(IReactorFromThreads, IReactorFDSet)
@@ -239,6 +253,25 @@ class GatewayServiceTests(SynchronousTestCase):
         self.assertEqual(logged, ["tabby.reloaded", "gateway.reloaded"])
         self.successResultOf(service.stopService())
         self.assertEqual(signal.getsignal(signal.SIGHUP), before)
+
+    def test_tabbyDrains(self) -> None:
+        """Its visitors have their time, and agents are there meanwhile; a second signal is for both."""
+        tokens = Path(self.mktemp())
+        tokens.write_text("")
+        words = f'["--port", "9001", "--tokens", "{tokens}", "--drain", "60"]'
+        service = self.start(more=f"[tabby]\noptions = {words}")
+        assert service._tabby is not None
+        visits = service._tabby.door.visits
+        visits.add(cast(TabbyVisit, Visit()))
+        stopped: list[Deferred[None]] = []
+        logged = self.events(lambda: stopped.append(service.stopService()))
+        self.assertEqual(logged, ["gateway.stopping", "tabby.stopping"])
+        self.reactor.advance(9.0)
+        self.assertNoResult(stopped[0])
+        os.kill(os.getpid(), signal.SIGINT)
+        visits.clear()
+        self.reactor.pump([0.0, 10.0, 10.0])
+        self.successResultOf(stopped[0])
 
     def test_tabbyMistake(self) -> None:
         """A wrong option of it is told with the key."""
