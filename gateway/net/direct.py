@@ -14,13 +14,9 @@ What the kernel does not take goes to C{transport.write}, so order, back-pressur
 own. All of this holds for plain TCP, and for TLS on it. A transport of another kind that can hand over what it reads
 without a copy provides L{IDirectTransport}; any other is used as it is.
 
-Twisted's TLS takes and gives one record at a time, so that what is read at once comes as fifteen pieces, each with a
-frame's work and a system call of its own, and what is written waits for the next turn of the reactor. Here all records
-that are there come as one piece, and all that one write makes leave with one system call.
-
 The price is that names of Twisted's are used which are not public: C{_tempDataBuffer} and C{_aborting}, to see
-whether something is queued or over, C{doRead} of an instance, which is replaced, and of TLS the connection, the steps
-of its end, and what says whether something is queued. C{tests/integration/test_direct.py} holds Twisted to them.
+whether something is queued or over, and C{doRead} of an instance, which is replaced. (L{gateway.net.directtls} needs
+more.) C{tests/integration/test_direct.py} holds Twisted to them.
 """
 
 __all__ = ["Buffer", "IDirectTransport", "directWriter", "limitUnsent", "readDirectly"]
@@ -28,18 +24,16 @@ __all__ = ["Buffer", "IDirectTransport", "directWriter", "limitUnsent", "readDir
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from errno import ENOBUFS
 
-from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Client, Server
 from twisted.internet.unix import Client as UNIXClient
 from twisted.internet.unix import Server as UNIXServer
-from twisted.protocols.tls import BufferingTLSTransport, _NullAggregator
-from twisted.python.failure import Failure
+from twisted.protocols.tls import BufferingTLSTransport
 
+from gateway.net.directtls import tlsReader, tlsWriter
 from gateway.net.interfaces import IStreamTransport
 
 Buffer = bytes | memoryview
@@ -80,7 +74,7 @@ def directWriter(transport: IStreamTransport) -> Callable[[Sequence[Buffer]], No
     @return: writes pieces one after another, as one. It keeps none of them.
     """
     if isinstance(transport, BufferingTLSTransport) and _plain(transport.transport) is not None:
-        return _tlsWriter(transport)
+        return tlsWriter(transport, directWriter(transport.transport))  # type: ignore[arg-type]  # it is TCP
     connection = _plain(transport)
     if connection is None:
         return lambda pieces: transport.write(b"".join(pieces))
@@ -116,40 +110,6 @@ def _after(pieces: Sequence[Buffer], sent: int) -> Iterator[Buffer]:
         if sent < len(piece):
             yield piece[sent:]
         sent = max(0, sent - len(piece))
-
-
-_RECORD = 16 * 1024
-"""Bytes in a TLS record, at most (RFC 8446, section 5.1)."""
-
-_CIPHERTEXT = 64 * 1024
-"""Bytes that are taken from TLS at once: the C library keeps memory of this size, and maps larger anew each time."""
-
-
-def _tlsWriter(tls: BufferingTLSTransport) -> Callable[[Sequence[Buffer]], None]:
-    send = directWriter(tls.transport)  # type: ignore[arg-type]  # a TCP transport
-
-    def write(pieces: Sequence[Buffer]) -> None:
-        payload, connection, aggregator = b"".join(pieces), tls._tlsConnection, tls._aggregator
-        if not payload or tls._lostTLSConnection or isinstance(aggregator, _NullAggregator):
-            return
-        # Whether it cannot be sent yet, or not any more, or something of the transport's own is to come first.
-        if not tls._handshakeDone or tls._appSendBuffer or aggregator._buffer or tls.disconnecting:
-            tls.write(payload)
-            return
-        connection.sendall(payload)  # into memory, which takes it all
-        send(_taken(connection))
-
-    return write
-
-
-def _taken(connection: SSL.Connection) -> list[bytes]:
-    """All the records that wait to be sent."""
-    pieces = []
-    with suppress(SSL.WantReadError):
-        while len(piece := connection.bio_read(_CIPHERTEXT)) == _CIPHERTEXT:
-            pieces.append(piece)
-        pieces.append(piece)
-    return pieces
 
 
 UNSENT = 64 * 1024
@@ -192,7 +152,7 @@ def readDirectly(transport: IStreamTransport, gotData: Callable[[Buffer], None])
         return
     if isinstance(transport, BufferingTLSTransport):
         connection = _plain(transport.transport)
-        gotData = _tlsReader(transport, gotData)
+        gotData = tlsReader(transport, gotData)
     else:
         connection = _plain(transport)
     if connection is None:
@@ -211,39 +171,3 @@ def readDirectly(transport: IStreamTransport, gotData: Callable[[Buffer], None])
         return None
 
     connection.doRead = doRead  # type: ignore[method-assign]  # the point of it
-
-
-_plaintext = memoryview(bytearray(READ_SIZE))
-
-
-def _tlsReader(tls: BufferingTLSTransport, gotData: Callable[[Buffer], None]) -> Callable[[Buffer], None]:
-    """
-    @return: takes what comes from the network.
-    """
-
-    def got(data: Buffer) -> None:
-        connection = tls._tlsConnection
-        if not tls._handshakeDone or tls._appSendBuffer:
-            tls.dataReceived(bytes(data))
-            return
-        connection.bio_write(data)
-        count, end = 0, None
-        while end is None:
-            try:
-                count += connection.recv_into(_plaintext[count : count + _RECORD])
-            except SSL.Error as e:  # which tells that there is no more, too
-                end = e
-            if count and (end is not None or count > READ_SIZE - _RECORD):
-                gotData(_plaintext[:count])
-                count = 0
-                if tls._lostTLSConnection or tls._aborted:
-                    return
-        if isinstance(end, SSL.WantReadError):
-            tls._flushSendBIO()  # an answer to what was no payload
-        elif isinstance(end, SSL.ZeroReturnError):
-            tls._shutdownTLS()
-            tls._tlsShutdownFinished(None)
-        else:
-            tls._tlsShutdownFinished(Failure(end))
-
-    return got
