@@ -126,10 +126,10 @@ class PortDoors:
         port = self._ports.get(route.place)
         if port is not None:
             port.route = route  # it was about to be closed
-            return
-        port = self._udpDoor(route) if route.place.kind == "udp" else _TcpPort(self, route)
-        port.listen()
-        self._ports[route.place] = port
+        else:
+            port = self._udpDoor(route) if route.place.kind == "udp" else _TcpPort(self, route)
+            port.listen()
+            self._ports[route.place] = port
         self._tell("opened", route)
 
     def _udpDoor(self, route: Route) -> UdpDoor:
