@@ -340,6 +340,18 @@ class TargetRuleTests(SynchronousTestCase):
                 with self.subTest(f"{title} {rules} {target} {resolved}"):
                     self.assertEqual(self.answer(rules, target, resolved, strict=strict), expected)
 
+    def test_agents(self) -> None:
+        """Every row of the table about names of agents, which have no addresses."""
+        rows = [rows for rows in tables("reference/target-rules.md").values() if ".agent" in rows[0][1]]
+        self.assertEqual(len(rows), 1)
+        for rules, asked, *expected in rows[0]:
+            target = parseTarget(code(asked))
+            parsed = [parseRuleLine(rule) for rule in re.findall(r"`([^`]+)`", rules)]
+            for strict, answer in zip((False, True), expected, strict=True):
+                with self.subTest(f"{rules} {asked} {strict}"):
+                    refusal = TargetPolicy(parsed, strict=strict).checkNameAlone(target.host, target.port)
+                    self.assertEqual("allowed" if refusal is None else f"refused: `{refusal.rule}`", answer)
+
     def test_builtIns(self) -> None:
         """Every address in the table of built-in refusals is refused for the reason that stands beside it."""
         for name, addresses, _ in tables("reference/target-rules.md")["Built-in refusals"]:

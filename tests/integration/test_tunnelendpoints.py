@@ -18,7 +18,7 @@ from tests.interop.running import SECONDS, Running, eventually, start
 from tests.interop.tunnels import GATEWAY, RunningGateway, TunnelTestCase
 
 NAME = "site.gw.test"
-SECRET = "another secret of the tests, which is long enough"  # of the tests
+SECRET = "another secret of the tests, which is long enough"
 TWISTD = str(Path(sysconfig.get_path("scripts"), "twistd"))
 ENTRIES = f"""
 [[agent]]

@@ -301,7 +301,7 @@ class ConnectTests(TunnelTestCase):
 
     def test_unauthorized(self) -> None:
         """A credential that is not good is told, and tried again for the next stream."""
-        self.secret = "wrong"  # wrong
+        self.secret = "wrong"
         _, opened = self.open("ssh.box.agent")
         self.attach()
         self.assertFails(opened, DialFailure.DENIED)
