@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -269,13 +270,13 @@ class _Objects:
         self._depth = 0
         self._inString = False
 
-    def receive(self, data: bytes) -> list[bytes]:
+    def receive(self, data: bytes) -> Iterator[bytes]:
         """
-        @return: the objects that are whole now.
+        @return: the objects that are whole now, each before what comes after it is looked at: so it does not depend on
+            the pieces in which they come which mistake is found first.
         """
         buffer = self._buffer
         buffer += data
-        objects: list[bytes] = []
         while True:
             if not self._scanned:
                 space = _SPACE.match(buffer)
@@ -286,10 +287,11 @@ class _Objects:
             if (len(buffer) if end is None else end) > MAX_MESSAGE:
                 raise _invalid(f"A message is longer than {MAX_MESSAGE} bytes.")
             if end is None:
-                return objects
-            objects.append(bytes(buffer[:end]))
+                return
+            whole = bytes(buffer[:end])
             del buffer[:end]
             self._scanned = 0
+            yield whole
 
     def _findEnd(self) -> int | None:
         buffer, position = self._buffer, self._scanned
