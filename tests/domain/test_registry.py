@@ -195,6 +195,12 @@ class RegistryTests(SynchronousTestCase):
         """The gateway's own ports are nobody's."""
         self.assertEqual(self.refusal(self.alice, tcp(8443)), ServiceError.TAKEN)
 
+    def test_ourOwnName(self) -> None:
+        """Neither is its name, whatever an agent may have."""
+        self.doors.ours.add(Place("host", "gw.example"))
+        self.assertEqual(self.refusal(self.alice, web("app.example", "gw.example", key="ssh")), ServiceError.TAKEN)
+        self.assertIsNone(self.registry.host("app.example"))
+
     def test_unavailablePorts(self) -> None:
         """A port that cannot be opened is refused, and stays nobody's."""
         self.doors.broken = {2222}
