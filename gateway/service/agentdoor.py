@@ -63,7 +63,8 @@ class AgentDoorSettings:
         dead one is found within two.
     @ivar mux: limits of each session.
     @ivar publicHost: the name under which visitors reach this gateway; empty: not known.
-    @ivar tlsPort: on which they reach names, for the addresses that agents are told.
+    @ivar tlsPort: on which they reach names, for the addresses that agents are told; 0: there is none.
+    @ivar httpPort: the same without TLS.
     """
 
     registerTimeout: float = 10.0
@@ -71,6 +72,7 @@ class AgentDoorSettings:
     mux: MuxSettings = field(default_factory=lambda: MuxSettings(pingInterval=15.0))
     publicHost: str = ""
     tlsPort: int = 443
+    httpPort: int = 80
 
 
 class AgentDoor:
@@ -139,9 +141,14 @@ class AgentDoor:
         """Where visitors reach a service."""
         if place.kind != "host":
             return f"{place.kind}://{self.settings.publicHost or '*'}:{place.name}"
-        port = "" if self.settings.tlsPort == 443 else f":{self.settings.tlsPort}"
-        scheme = "tls" if service.kind == "tls" and service.tls == "terminate" else "https"
-        return f"{scheme}://{place.name}{port}"
+        scheme, number, usual = "https", self.settings.tlsPort, 443
+        if service.kind == "tls" and service.tls == "terminate":
+            scheme = "tls"
+        elif service.kind == "http" and not number:
+            scheme, number, usual = "http", self.settings.httpPort, 80
+        if not number:
+            return ""  # no door leads there
+        return f"{scheme}://{place.name}" + ("" if number == usual else f":{number}")
 
     def attach(self, session: IAgentSession) -> None:
         """A session has proved whose it is: it takes over from one of the same replica at once."""

@@ -125,7 +125,8 @@ class GatewayService(MultiService):
                 pingInterval=limits.pingInterval,
                 mux=_muxSettings(config),
                 publicHost=settings.publicHost,
-                tlsPort=next((each.port for each in settings.tlsListen if each.port), 443),
+                tlsPort=_port(settings.tlsListen, 443),
+                httpPort=_port(settings.httpListen, 80),
             ),
             admission=Admission(
                 reactor.seconds(),
@@ -370,6 +371,11 @@ def _visitorAdmission(limits: LimitsSection, now: float) -> Admission:
         newPerSecond=limits.newPerSecond or None,
         newPerSecondPerAddress=limits.newPerSecondPerAddress or None,
     )
+
+
+def _port(places: Sequence[Listen], usual: int) -> int:
+    """The port that agents are told; an endpoint string does not show it."""
+    return (places[0].port or usual) if places else 0
 
 
 def _muxSettings(config: GatewayConfig) -> MuxSettings:

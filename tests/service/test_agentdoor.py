@@ -194,6 +194,24 @@ class RegisterTests(AgentDoorTestCase):
         )
         self.assertEqual(self.admission.unauthenticated, 0)
 
+    def test_addresses(self) -> None:
+        """An agent is told where visitors reach its services, by the ports that there are."""
+        passed = Service(key="a", kind="tls", hostnames=("a.example",))
+        raw = Service(key="b", kind="tls", tls="terminate", hostnames=("b.example",))
+        for ports, expected in (
+            ((443, 80), ["https://app.example.com", "https://a.example", "tls://b.example"]),
+            ((8443, 80), ["https://app.example.com:8443", "https://a.example:8443", "tls://b.example:8443"]),
+        ):
+            self.door.settings = replace(self.door.settings, tlsPort=ports[0], httpPort=ports[1])
+            answer = self.come().register(WEB, passed, raw)
+            assert isinstance(answer, Ack)
+            self.assertEqual([each.address for each in answer.services], expected)
+        for number, address in ((80, "http://app.example.com"), (8080, "http://app.example.com:8080")):
+            self.door.settings = replace(self.door.settings, tlsPort=0, httpPort=number)
+            answer = self.come().register(WEB, passed)
+            assert isinstance(answer, Ack)
+            self.assertEqual([each.address for each in answer.services], [address, ""])
+
     def test_wrongSecret(self) -> None:
         """A wrong secret is refused in words that tell nothing, and the carrier is closed."""
         agent = self.come()
