@@ -18,6 +18,7 @@ import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.dial import DialFailed, DialFailure
@@ -80,7 +81,8 @@ class ClientTunnel:
         def opened(session: ClientSession) -> Deferred[IProtocol]:
             preamble = encodePreamble(Preamble(target, ProxyHeader()))
             endpoint = OpeningEndpoint(MuxEndpoint(session.mux), preamble, readAnswer)
-            return endpoint.connect(factory) if early is None else endpoint.connectEarly(factory, early)
+            opening = endpoint.connect(factory) if early is None else endpoint.connectEarly(factory, early)
+            return opening.addErrback(_typed)
 
         return self._attached().addCallback(opened)
 
@@ -164,6 +166,10 @@ class ClientTunnel:
         if session is not None:
             self._forget(session)
             session.close()
+
+
+def _typed(failure: Failure) -> Failure:
+    return Failure(DialFailed.fromFailure(failure))
 
 
 class _Nobody(Factory):

@@ -152,9 +152,8 @@ class TunnelServerEndpoint:
                 lambda: _introduction(self._plan),
                 gateway=self._plan.link.to,
                 ended=lambda: _servers.pop(key),
-                drain=self._drain,
             )
-        return tunnel.publish(self._service, factory)
+        return tunnel.publish(self._service, factory, drain=self._drain)
 
 
 def tunnelClient(reactor: Any, *arguments: str, **options: str) -> TunnelClientEndpoint:
@@ -180,7 +179,7 @@ def tunnelServer(reactor: Any, *arguments: str, **options: str) -> TunnelServerE
 
     @raise ValueError: in one line.
     """
-    service = _service(arguments, options.pop("kind", None), options.pop("tls", None))
+    service = _service(arguments, options.pop("service", None), options.pop("kind", None), options.pop("tls", None))
     drain, replica = _seconds("drain", options.pop("drain", str(DRAIN))), options.pop("replica", "")
     gateway = msgspec.structs.replace(_gateway(options), replica=replica)
     try:
@@ -189,13 +188,13 @@ def tunnelServer(reactor: Any, *arguments: str, **options: str) -> TunnelServerE
         raise ValueError(_inTheirWords(e)) from None
 
 
-def _service(arguments: tuple[str, ...], kind: str | None, tls: str | None) -> Service:
+def _service(arguments: tuple[str, ...], key: str | None, kind: str | None, tls: str | None) -> Service:
     match arguments:
         case (names,):
             if kind not in (None, "http", "tls") or tls not in (None, "passthrough", "terminate"):
                 raise ValueError("kind: http or tls; tls: passthrough or terminate")
             hostnames = tuple(name.lower().removesuffix(".") for name in names.split(","))
-            key = re.sub("[^a-z0-9]+", "-", names.lower())[:63].strip("-") or "any"
+            key = key or re.sub("[^a-z0-9]+", "-", names.lower())[:63].strip("-") or "any"
             if tls is not None and kind != "tls":
                 raise ValueError("tls: it goes with kind=tls")
             return checkedService(
@@ -209,7 +208,8 @@ def _service(arguments: tuple[str, ...], kind: str | None, tls: str | None) -> S
         case ("tcp", port):
             if (kind, tls) != (None, None):
                 raise ValueError("kind and tls are for names")
-            return Service(key=f"tcp-{port}", kind="tcp", port=0 if port == "0" else parsePort(port))
+            number = 0 if port == "0" else parsePort(port)
+            return checkedService(Service(key=key or f"tcp-{number}", kind="tcp", port=number))
         case _:
             raise ValueError("write tunnel:NAME:via=wss\\://HOST/PATH or tunnel:tcp:PORT:via=wss\\://HOST/PATH")
 

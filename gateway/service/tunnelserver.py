@@ -48,10 +48,15 @@ class TunnelAddress:
 
 @implementer(IListeningPort)
 class TunnelPort:
-    """One published service."""
+    """
+    One published service.
 
-    def __init__(self, tunnel: "ServerTunnel", service: Service, published: Published) -> None:
+    @ivar drain: seconds that visitors have to end when it is stopped.
+    """
+
+    def __init__(self, tunnel: "ServerTunnel", service: Service, published: Published, drain: float) -> None:
         self.service = service
+        self.drain = drain
         self._tunnel = tunnel
         self._published = published
         self._vacancy = Vacancy(published.visits)
@@ -70,7 +75,7 @@ class TunnelPort:
         @return: fires when those who are there have left, or were cut off because time was up.
         """
         gone = self._vacancy.awaited()
-        timer = self._tunnel.clock.callLater(self._tunnel.drain, self._published.abort)
+        timer = self._tunnel.clock.callLater(self.drain, self._published.abort)
         gone.addCallback(lambda _: timer.cancel() if timer.active() else None)
         return gatherResults([gone, self._tunnel.withdraw(self)]).addCallback(lambda _: None)
 
@@ -87,7 +92,6 @@ class ServerTunnel:
     @param introduce: as for L{AgentClient}.
     @param gateway: for the log.
     @param ended: called when the last service is withdrawn; the tunnel is not used again then.
-    @param drain: seconds that visitors have to end when their service is withdrawn.
     """
 
     def __init__(
@@ -98,26 +102,25 @@ class ServerTunnel:
         *,
         gateway: str = "the gateway",
         ended: Callable[[], object] = lambda: None,
-        drain: float = DRAIN,
         **options: Any,
     ) -> None:
         self.clock = clock
-        self.drain = drain
         self._ended = ended
         self._ports: dict[str, TunnelPort] = {}
         self._streams = PublishedStreams(clock)
         self.client = AgentClient(clock, carrier, introduce, self._streams, gateway=gateway, **options)
 
-    def publish(self, service: Service, factory: IProtocolFactory) -> TunnelPort:
+    def publish(self, service: Service, factory: IProtocolFactory, *, drain: float = DRAIN) -> TunnelPort:
         """
         Serve this from now on, as soon as the gateway is reached and as long as it is.
 
-        @raise CannotListenError: it is published already.
+        @param drain: seconds that visitors have to end when it is stopped.
+        @raise CannotListenError: a service with its key is published already.
         """
         if service.key in self._ports:
-            raise CannotListenError(service.key, service.port, "it is published already")
+            raise CannotListenError(service.key, service.port, "a service of that name is published already")
         isFirst = not self._ports
-        self._ports[service.key] = port = TunnelPort(self, service, self._streams.add(service.key, factory))
+        self._ports[service.key] = port = TunnelPort(self, service, self._streams.add(service.key, factory), drain)
         self._offer()
         if isFirst:
             self.client.start()
@@ -136,7 +139,7 @@ class ServerTunnel:
             self._offer()
             return succeed(None)
         self._ended()
-        return self.client.drain(self.drain)
+        return self.client.drain(port.drain)
 
     def _offer(self) -> None:
         self.client.offer(tuple(port.service for port in self._ports.values()))

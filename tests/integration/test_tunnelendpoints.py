@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -92,6 +93,31 @@ class TunnelEndpointTests(TunnelTestCase):
                 self.assertIn(b"no rule allows it", done.stderr)
             else:
                 self.assertIn(b"Hello from behind the tunnel.", done.stdout)
+
+    def test_relay(self) -> None:
+        """A relay that listens at a gateway is all that some need of an agent."""
+        here = socket.create_server((HERE, 0))
+        self.addCleanup(here.close)
+        relay = start(
+            self,
+            *(GATEWAY, "relay", "--log-format", "json", "--listen", self.endpoint(NAME, "site")),
+            *("--to", f"tcp:{HERE}:{here.getsockname()[1]}"),
+        )
+        relay.awaitEvent("agent.serving")
+        visitor = socket.create_connection((HERE, self.server.http), SECONDS)
+        self.addCleanup(visitor.close)
+        question = f"GET /upgrade HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode()
+        visitor.sendall(question)
+        origin, _ = here.accept()
+        self.addCleanup(origin.close)
+        origin.settimeout(SECONDS)
+        self.assertEqual(origin.recv(1000), question)
+        origin.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        self.assertTrue(visitor.recv(1000).startswith(b"HTTP/1.1 204"))
+        visitor.close()
+        origin.close()
+        relay.stop()
+        self.assertNotIn("Traceback", relay.log())
 
     def test_documented(self) -> None:
         """The program of the guide does what it is there for."""

@@ -426,6 +426,11 @@ class StringTests(SynchronousTestCase):
             ),
             ("tcp:2222", Service(key="tcp-2222", kind="tcp", port=2222)),
             ("tcp:0", Service(key="tcp-0", kind="tcp", port=0)),
+            ("tcp:2223:service=ssh", Service(key="ssh", kind="tcp", port=2223)),
+            (
+                "app.example.com:service=web",
+                Service(key="web", kind="http", hostnames=("app.example.com",)),
+            ),
         ):
             port = self.listen(f"tunnel:{text}:{VIA}:{self.credentials}:replica=a:drain=5")
             self.assertEqual(port.service, expected)  # type: ignore[attr-defined]
@@ -461,6 +466,7 @@ class StringTests(SynchronousTestCase):
             (server, f"tunnel:tcp:2222:{VIA}:kind=tls", "kind"),
             (server, f"tunnel:tcp:x:{VIA}", "port"),
             (server, f"tunnel:app example:{VIA}", "not a host name"),
+            (server, f"tunnel:tcp:22:{VIA}:service=A", "key"),
             (server, f"tunnel:udp:53:{VIA}", "tunnel:tcp:PORT"),
             (server, "tunnel:app.example.com", "via: "),
         ):
