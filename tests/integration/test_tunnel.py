@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -80,10 +79,8 @@ class TunnelTestCase(SynchronousTestCase):
 
     def assertExchanged(self, visitor: socket.socket, results: object) -> None:
         """4 MiB go each way unchanged."""
-        sender = threading.Thread(target=visitor.sendall, args=(UP,))
-        sender.start()
+        visitor.sendall(UP)
         self.assertEqual(digest(exactly(visitor, len(DOWN))), digest(DOWN))
-        sender.join()
         self.assertEqual(results.get(timeout=SECONDS), digest(UP))  # type: ignore[attr-defined]
 
 
