@@ -196,6 +196,7 @@ class _Incoming(StreamBeginning):
             self.refuse(Answer(ok=False, code=e.code, details=e.details))
             return
         relay = Relay(streams.clock, self._ended, settings=settings, budget=streams.budget, nearFactory=_Answering)
+        relay.meter = streams.meter(relay)
         self._near = near = relay.near
         become(self, near)
         near.makeConnection(self.transport)
@@ -229,6 +230,7 @@ class IncomingStreams(ServerFactory):
     @param decide: where a stream leads, and the limits of its relay; raises L{DialFailed} when it may not lead there,
         and L{RemoteProtocolError} with a L{StreamError} when there is no such place.
     @param ended: told of each stream, when it is over.
+    @param meter: makes that of a stream's relay, or C{None} where the rate has no limit.
     @param timeout: seconds for the preamble.
     """
 
@@ -241,12 +243,14 @@ class IncomingStreams(ServerFactory):
         ended: Callable[[Taken], None],
         *,
         budget: StallBudget | None = None,
+        meter: Callable[[Relay], Callable[[Half, int], float] | None] = lambda relay: None,
         timeout: float = PREAMBLE_TIMEOUT,
     ) -> None:
         self.clock = clock
         self.decide = decide
         self.ended = ended
         self.budget = budget
+        self.meter = meter
         self.timeout = timeout
 
     def buildProtocol(self, address: IAddress | None) -> Protocol:

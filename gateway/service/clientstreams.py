@@ -11,6 +11,7 @@ of the client's grant::
 
 __all__ = ["ClientStreams"]
 
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
@@ -19,7 +20,7 @@ from twisted.logger import Logger
 from gateway.domain.addresses import normaliseHost
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.incoming import IncomingStreams, Taken
-from gateway.net.relay import RelaySettings
+from gateway.net.relay import Half, Relay, RelaySettings
 from gateway.service.agentsession import AgentSession
 from gateway.service.attached import Visitor
 from gateway.service.destinations import Destinations
@@ -54,7 +55,18 @@ class ClientStreams:
             partial(self._decide, session),
             partial(self._ended, session),
             budget=self._visitors.budget,
+            meter=partial(self._meter, session),
         )
+
+    def _meter(self, session: AgentSession, relay: Relay) -> Callable[[Half, int], float] | None:
+        clock = self._visitors.clock
+
+        def metered(half: Half, size: int) -> float:
+            rates = session.rates
+            # What a client sends comes down from it, as what it sends to its visitors does.
+            return 0.0 if rates is None else rates[half is relay.near].take(size, clock.seconds())
+
+        return None if session.rates is None else metered
 
     def _decide(self, session: AgentSession, preamble: Preamble) -> tuple[IStreamClientEndpoint, RelaySettings]:
         """

@@ -299,6 +299,24 @@ class ConnectTests(TunnelTestCase):
         self.successResultOf(first)
         self.assertFails(self.open("ssh.box.agent")[1], DialFailure.UNAVAILABLE)
 
+    def test_rate(self) -> None:
+        """So does its limit of bytes per second, in each direction."""
+        grant = replace(self.doors.entry.grant, bytesPerSecond=1000)
+        self.doors.authority.replaceEntries([replace(self.doors.entry, grant=grant)])
+        peer, _ = self.open("ssh.box.agent")
+        self.attach()
+        origin = self.doors.originAccepts()
+        for one, other in ((peer, origin), (origin, peer)):
+            one.transport.write(bytes(1000))
+            self.doors.pump()
+            one.transport.write(bytes(2000))
+            self.doors.wait(0.25)
+            one.transport.write(b"!")
+            self.doors.wait(1.0)
+            self.assertEqual(len(other.received), 3000)
+            self.doors.wait(2.0)
+            self.assertEqual(len(other.received), 3001)
+
     def test_unauthorized(self) -> None:
         """A credential that is not good is told, and tried again for the next stream."""
         self.secret = "wrong"
