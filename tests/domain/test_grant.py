@@ -5,6 +5,7 @@ Tests for what an agent may ask for.
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.grant import EVERYTHING, Grant
+from gateway.domain.targets import parseRuleLine
 
 
 class GrantTests(SynchronousTestCase):
@@ -27,6 +28,25 @@ class GrantTests(SynchronousTestCase):
             ("*.com", False),
         ):
             self.assertEqual(grant.allowsName(name), expected, name)
+
+    def test_targets(self) -> None:
+        """A target is refused unless a rule about its name allows it; the first that fits decides."""
+        grant = Grant(
+            targets=tuple(map(parseRuleLine, ("deny web.box.agent", "allow *.box.agent", "allow box.agent:22")))
+        )
+        for host, port, expected in (
+            ("ssh.box.agent", 0, True),
+            ("ssh.box.agent", 22, True),
+            ("web.box.agent", 0, False),
+            ("box.agent", 22, True),
+            ("box.agent", 23, False),
+            ("box.agent", 0, False),
+            ("ssh.other.agent", 0, False),
+        ):
+            self.assertEqual(grant.refusalOf(host, port) is None, expected, (host, port))
+        refusal = Grant().refusalOf("ssh.box.agent", 0)
+        assert refusal is not None
+        self.assertIn("ssh.box.agent", refusal.details)
 
     def test_nothing(self) -> None:
         """Who was given nothing has nothing."""

@@ -174,6 +174,8 @@ class ProblemTests(SettingsTestCase):
             (agent + f'[[agent]]\nname = "box"\nsecret-hash = "{HASH}"\n', ["agent[1].name", "two agents"]),
             (agent + 'hostnames = ["*.*.example"]', ["agent[0].hostnames[0]"]),
             (agent + 'ports = ["x"]', ["agent[0].ports[0]"]),
+            (agent + 'targets = ["ssh.box.agent"]', ["agent[0].targets[0]", "allow"]),
+            (agent + 'targets = ["allow 10.0.0.0/8"]', ["agent[0].targets[0]", "names"]),
             (agent + 'certificates = ["ab"]', ["agent[0].certificates[0]", "fingerprint"]),
             (agent + f'certificates = ["{"ab" * 32}"]', ["agent[0].certificates", "agents.client-ca"]),
             (agent + 'secret-file = "/nonexistent"', ["agent[0].secret-file", "/nonexistent", "No such file"]),
