@@ -167,15 +167,20 @@ class Registry:
         @return: for each key, where visitors reach the service, or why they do not.
         """
         session = self._sessions[attachment]
-        before = set(session.all)
+        before, session.places = session.places, {}
         outcomes: dict[str, tuple[Place, ...] | Problem] = {}
-        # Those that know what they want come first, so that no port is chosen that another one of them names.
-        for service in sorted(services, key=lambda each: not (each.hostnames or each.port)):
-            taken = {place for places in outcomes.values() if isinstance(places, tuple) for place in places}
-            outcomes[service.key] = self._take(attachment, service, session.places.get(service.key, ()), taken)
-        session.places = {key: places for key, places in outcomes.items() if isinstance(places, tuple)}
-        for place in before - set(session.all):
-            self._withdraw(place, attachment)
+        taken: set[Place] = set()
+        try:
+            # Those that know what they want come first, so that no port is chosen that another one of them names.
+            for service in sorted(services, key=lambda each: not (each.hostnames or each.port)):
+                outcome = self._take(attachment, service, before.get(service.key, ()), taken)
+                outcomes[service.key] = outcome
+                if isinstance(outcome, tuple):
+                    session.places[service.key] = outcome
+                    taken.update(outcome)
+        finally:  # whatever a door raises, there is no place that its owner could not give back
+            for place in {place for places in before.values() for place in places} - taken:
+                self._withdraw(place, attachment)
         return outcomes
 
     def _take(
@@ -257,8 +262,10 @@ class Registry:
         if place not in self.routes:
             try:
                 self._doors.open(self._serve(place, attachment, service))
-            except PortUnavailable as e:
+            except Exception as e:
                 del self.routes[place]
+                if not isinstance(e, PortUnavailable):
+                    raise
                 return Problem(ServiceError.UNAVAILABLE, f"The {place} cannot be opened: {e}.")
         else:
             self._serve(place, attachment, service)

@@ -108,8 +108,10 @@ class Route:
     def choose(self, now: float, tried: Collection[Replica] = ()) -> Replica | None:
         """
         @param tried: not these again.
-        @return: who serves the next visitor; C{None} when nobody can.
+        @return: who serves the next visitor; C{None} when nobody can, as of a route that stands no more.
         """
+        if not self.replicas:
+            return None
         says = self.service
         able = [
             each

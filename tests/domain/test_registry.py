@@ -209,6 +209,20 @@ class RegistryTests(SynchronousTestCase):
         self.doors.broken = set()
         self.assertIsInstance(self.offer(self.bob, tcp(2222))["ssh"], tuple)
 
+    def test_defectiveDoor(self) -> None:
+        """When a door raises what no door may, there is no place left that nobody could give back."""
+        self.offer(self.alice, web("old.example"))
+
+        def open(route: Route) -> None:
+            raise RuntimeError
+
+        self.doors.open = open  # type: ignore[method-assign]
+        self.assertRaises(
+            RuntimeError, self.offer, self.alice, web("new.example"), tcp(2222), web("a.example", key="a")
+        )
+        self.registry.detach(self.alice)
+        self.assertEqual(self.registry.routes, {})
+
     def port(self, attachment: FakeAttachment, key: str = "any") -> int:
         """The port that the gateway chose."""
         places = self.offer(attachment, tcp(0, key))[key]

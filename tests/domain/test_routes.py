@@ -82,6 +82,11 @@ class RouteTests(SynchronousTestCase):
         second.service = first.service
         self.assertIsNone(two.choose(0.0))
 
+    def test_gone(self) -> None:
+        """A route that was withdrawn serves nobody, whoever still has it in hand."""
+        gone, _ = route()
+        self.assertIsNone(gone.choose(0.0))
+
     def test_newestDecidesWhatIsServed(self) -> None:
         """While replicas differ in what they serve, those that say what the newest does not are left out."""
         two, (_, second) = route(0, 9)
