@@ -14,14 +14,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from gateway.domain.grant import Grant
 from gateway.domain.targets import Target
-from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.mux import MuxEndpoint, MuxSession
 from gateway.net.opening import OpeningEndpoint
 from gateway.service.agentdoor import AgentDoor
@@ -49,18 +49,6 @@ class GoTunnelSettings:
     pingInterval: float = 15.0
     pongTimeout: float = 20.0
     probeTimeout: float = 1.5
-
-
-@implementer(IStreamClientEndpoint)
-class _Refusing:
-    """Leads nowhere."""
-
-    def __init__(self, kind: DialFailure, details: str) -> None:
-        self._error = DialFailed(kind, details)
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Fails at once."""
-        return fail(self._error)
 
 
 def _service(index: int, route: Route) -> Service:
@@ -190,11 +178,12 @@ class GoTunnelSession:
 
     def endpointFor(self, service: Service, visitor: Visitor) -> IStreamClientEndpoint:
         if self._draining:
-            return _Refusing(DialFailure.UNAVAILABLE, "The gateway is shutting down.")
+            return FailingEndpoint(DialFailed(DialFailure.UNAVAILABLE, "The gateway is shutting down."))
         return OpeningEndpoint(MuxEndpoint(self._mux), encodePreamble(self._keys[service.key]), None)
 
     def targetEndpoint(self, target: Target, visitor: Visitor) -> IStreamClientEndpoint:
-        return _Refusing(DialFailure.DENIED, "An agent of go-tunnel's serves its own routes alone.")
+        details = "An agent of go-tunnel's serves its own routes alone."
+        return FailingEndpoint(DialFailed(DialFailure.DENIED, details))
 
     def moved(self, up: int, down: int) -> None:
         self._up += up
