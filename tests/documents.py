@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from msgspec import NODEFAULT, to_builtins
 from msgspec.structs import fields
@@ -26,6 +26,7 @@ from gateway.service.relayoptions import RelayOptions
 from gateway.service.secretcommand import SecretOptions
 from gateway.service.tabbyoptions import TabbyOptions
 from gateway.service.tabbytoken import TokenOptions
+from tests.tomldocuments import keyTexts
 
 __all__ = ["DOCUMENTS", "GATEWAY_COMMANDS", "Document", "TokenCommand", "optionNames", "tokenCommands"]
 
@@ -264,8 +265,7 @@ def _keyLines() -> Iterator[str]:
         yield from ("", f"## {title}", "", "| key | default | what it says |", "|---|---|---|")
         for name, field in zip(section.__struct_encode_fields__, fields(section), strict=True):
             default = "" if field.default in (NODEFAULT, "") else f"`{to_builtins(field.default)}`".lower()
-            (text,) = (each.description for each in get_args(field.type)[1:])
-            yield f"| `{name}` | {default} | {text} |"
+            yield f"| `{name}` | {default} | {keyTexts(section)[field.name]} |"
 
 
 def _table(options: Options, names: Sequence[str]) -> Iterator[str]:

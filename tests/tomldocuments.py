@@ -4,8 +4,12 @@ Write the pages of configuration files in C{docs/reference} from the types that 
     python -m tests.tomldocuments
 """
 
+import ast
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import getsource
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +147,7 @@ class TomlDocument:
             if found is not None:
                 below.append((found, f"{path}.{field.encode_name}".lstrip("."), _isList(field.type)))
             else:
-                rows.append(self._row(field, path))
+                rows.append(self._row(field, path, keyTexts(kind).get(field.name, "")))
         if path:
             mark = f"[[{path}]]" if isList else f"[{path}]"
             level = "##" if "." not in path else "###"
@@ -155,10 +159,10 @@ class TomlDocument:
         for found, name, isBelow in below:
             yield from self._sections(found, name, isList=isBelow)
 
-    def _row(self, field: inspect.Field, path: str) -> str:
+    def _row(self, field: inspect.Field, path: str, text: str) -> str:
         name = f"{path}.{field.encode_name}".lstrip(".")
         variable = environmentNames(self.kind).get(name)
-        text = _description(field.type).replace("|", r"\|")
+        text = text.replace("|", r"\|")
         shown = f"`{variable}`" if variable else ""
         return f"| `{field.encode_name}` | {_default(field)} | {shown} | {text} |"
 
@@ -179,12 +183,16 @@ def _isList(type_: inspect.Type) -> bool:
     return isinstance(type_, inspect.VarTupleType)
 
 
-def _description(type_: inspect.Type) -> str:
-    if isinstance(type_, inspect.Metadata):
-        return str((type_.extra_json_schema or {}).get("description") or _description(type_.type))
-    if isinstance(type_, inspect.UnionType):
-        return next((text for each in type_.types if (text := _description(each))), "")
-    return ""
+def keyTexts(kind: type[Any]) -> dict[str, str]:
+    """What a section says of its keys: the texts below its fields, by their names."""
+    (section,) = ast.parse(textwrap.dedent(getsource(kind))).body
+    assert isinstance(section, ast.ClassDef)
+    texts = {}
+    for field, text in pairwise(section.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            assert isinstance(field.target, ast.Name)
+            texts[field.target.id] = " ".join(ast.literal_eval(text.value).split())
+    return texts
 
 
 def _default(field: inspect.Field) -> str:

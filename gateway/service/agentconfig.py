@@ -68,82 +68,107 @@ FilePath = Annotated[str, Meta(min_length=1)]
 class GatewaySection(Section, frozen=True):
     """Where the gateway is, and who the agent is to it."""
 
-    to: Annotated[
-        str, Meta(description="`wss://HOST/PATH`, `tls://HOST:PORT`, or on this machine `tcp://127.0.0.1:PORT`")
-    ]
-    name: Annotated[str, Meta(description="the agent's name; the short name of the machine if it is empty")] = ""
-    replica: Annotated[
-        str, Meta(description="which of several agents of that name this is; the same again after a restart")
-    ] = ""
-    secretFile: Annotated[FilePath | None, Meta(description="file with the secret that proves the name")] = None
-    jwtFile: Annotated[FilePath | None, Meta(description="file with a JSON Web Token that does")] = None
-    ca: Annotated[
-        FilePath | None, Meta(description="PEM file of the authorities that are believed; else those of the system")
-    ] = None
-    pin: Annotated[
-        str | None, Meta(description="`sha256//BASE64` of the gateway's public key, believed alone; several with `;`")
-    ] = None
-    certificate: Annotated[FilePath | None, Meta(description="PEM file of the agent's own certificate")] = None
-    key: Annotated[FilePath | None, Meta(description="PEM file of its key, if it is not in the same file")] = None
-    proxy: Annotated[
-        str | None,
-        Meta(
-            description="`http://[USER:PASSWORD@]HOST:PORT` to go through; empty: none; else `HTTPS_PROXY`, `NO_PROXY`"
-        ),
-    ] = None
+    to: str
+    """`wss://HOST/PATH`, `tls://HOST:PORT`, or on this machine `tcp://127.0.0.1:PORT`"""
+
+    name: str = ""
+    """the agent's name; the short name of the machine if it is empty"""
+
+    replica: str = ""
+    """which of several agents of that name this is; the same again after a restart"""
+
+    secretFile: FilePath | None = None
+    """file with the secret that proves the name"""
+
+    jwtFile: FilePath | None = None
+    """file with a JSON Web Token that does"""
+
+    ca: FilePath | None = None
+    """PEM file of the authorities that are believed; else those of the system"""
+
+    pin: str | None = None
+    """`sha256//BASE64` of the gateway's public key, believed alone; several with `;`"""
+
+    certificate: FilePath | None = None
+    """PEM file of the agent's own certificate"""
+
+    key: FilePath | None = None
+    """PEM file of its key, if it is not in the same file"""
+
+    proxy: str | None = None
+    """`http://[USER:PASSWORD@]HOST:PORT` to go through; empty: none; else `HTTPS_PROXY`, `NO_PROXY`"""
 
 
 class HealthSection(Section, frozen=True):
     """How to see whether an origin works."""
 
-    kind: Annotated[Literal["tcp", "http"], Meta(description="connect, or also ask for a page")] = "tcp"
-    path: Annotated[str, Meta(description="of that page; each status from 200 to 399 is good")] = "/"
-    interval: Annotated[Seconds, Meta(description="seconds between two looks, and for each of them at most")] = 10.0
-    rise: Annotated[Count, Meta(description="looks in a row that must be good to take visitors again")] = 2
-    fall: Annotated[Count, Meta(description="looks in a row that must be bad to take none")] = 3
+    kind: Literal["tcp", "http"] = "tcp"
+    """connect, or also ask for a page"""
+
+    path: str = "/"
+    """of that page; each status from 200 to 399 is good"""
+
+    interval: Seconds = 10.0
+    """seconds between two looks, and for each of them at most"""
+
+    rise: Count = 2
+    """looks in a row that must be good to take visitors again"""
+
+    fall: Count = 3
+    """looks in a row that must be bad to take none"""
 
 
 class ServiceSection(Section, frozen=True):
     """Something that is served."""
 
-    key: Annotated[str, Meta(description="the agent's own name for the service")]
-    kind: Annotated[ServiceKind, Meta(description="how visitors find it")]
-    origin: Annotated[str, Meta(description="where it is: `HOST:PORT` or `unix:/PATH`")]
-    hostnames: Annotated[
-        tuple[str, ...], Meta(description="for `tls` and `http`: its public names; `*.` for one label")
-    ] = ()
-    port: Annotated[
-        int, Meta(ge=0, le=65535, description="for `tcp` and `udp`: its public port; 0: the gateway's choice")
-    ] = 0
-    tls: Annotated[
-        Literal["passthrough", "terminate"],
-        Meta(description="for `tls`: where the visitors' TLS ends, origin or gateway"),
-    ] = "passthrough"
-    proxyProtocol: Annotated[
-        Literal["none", "v1", "v2"] | None,
-        Meta(
-            description="how the origin is told who comes; by itself `v2` for TLS that goes through, else `none`;"
-            " for `udp`, `v2` alone, before each datagram"
-        ),
-    ] = None
-    connectTimeout: Annotated[Seconds, Meta(description="seconds to reach the origin")] = 10.0
-    health: Annotated[HealthSection | None, Meta(description="how to see whether the origin works")] = None
+    key: str
+    """the agent's own name for the service"""
+
+    kind: ServiceKind
+    """how visitors find it"""
+
+    origin: str
+    """where it is: `HOST:PORT` or `unix:/PATH`"""
+
+    hostnames: tuple[str, ...] = ()
+    """for `tls` and `http`: its public names; `*.` for one label"""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """for `tcp` and `udp`: its public port; 0: the gateway's choice"""
+
+    tls: Literal["passthrough", "terminate"] = "passthrough"
+    """for `tls`: where the visitors' TLS ends, origin or gateway"""
+
+    proxyProtocol: Literal["none", "v1", "v2"] | None = None
+    """
+    how the origin is told who comes; by itself `v2` for TLS that goes through, else `none`; for `udp`, `v2` alone,
+    before each datagram
+    """
+
+    connectTimeout: Seconds = 10.0
+    """seconds to reach the origin"""
+
+    health: HealthSection | None = None
+    """how to see whether the origin works"""
 
 
 class LimitsSection(Section, frozen=True):
     """How much, and how long."""
 
-    streams: Annotated[int, Meta(ge=1, le=65535, description="visitors at once")] = 4096
-    memory: Annotated[
-        Count, Meta(description="MiB that may be held for those who do not read, and as many for windows")
-    ] = 256
-    idleTimeout: Annotated[
-        float, Meta(ge=0, le=1e9, description="seconds without a byte after which a visit ends; 0: never")
-    ] = 86400.0
-    pingInterval: Annotated[
-        float, Meta(ge=1, le=3600, description="seconds between pings, as long as the gateway has said nothing else")
-    ] = 15.0
-    drain: Annotated[float, Meta(ge=0, le=86400, description="seconds that visits have to end at SIGTERM")] = 30.0
+    streams: Annotated[int, Meta(ge=1, le=65535)] = 4096
+    """visitors at once"""
+
+    memory: Count = 256
+    """MiB that may be held for those who do not read, and as many for windows"""
+
+    idleTimeout: Annotated[float, Meta(ge=0, le=1e9)] = 86400.0
+    """seconds without a byte after which a visit ends; 0: never"""
+
+    pingInterval: Annotated[float, Meta(ge=1, le=3600)] = 15.0
+    """seconds between pings, as long as the gateway has said nothing else"""
+
+    drain: Annotated[float, Meta(ge=0, le=86400)] = 30.0
+    """seconds that visits have to end at SIGTERM"""
 
 
 class AgentConfig(Section, frozen=True):
@@ -151,10 +176,9 @@ class AgentConfig(Section, frozen=True):
 
     gateway: GatewaySection
     service: tuple[ServiceSection, ...] = ()
-    targets: Annotated[
-        tuple[str, ...],
-        Meta(description="[rules](target-rules.md) for what may be reached through the agent; without any, nothing"),
-    ] = ()
+    targets: tuple[str, ...] = ()
+    """[rules](target-rules.md) for what may be reached through the agent; without any, nothing"""
+
     limits: LimitsSection = LimitsSection()
 
 

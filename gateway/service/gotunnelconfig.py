@@ -43,20 +43,36 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=_
 class TunnelSection(_Section, frozen=True):
     """A name that is served."""
 
-    hostname: Annotated[str, Meta(min_length=1, description="the public name; `*.` in front stands for one label")]
-    target: Annotated[str, Meta(min_length=1, description="where it leads: `HOST:PORT` or `unix:/PATH`")]
-    mode: Annotated[str, Meta(description="what visitors speak inside of TLS: `http`, or `tcp` for anything")] = "http"
+    hostname: Annotated[str, Meta(min_length=1)]
+    """the public name; `*.` in front stands for one label"""
+
+    target: Annotated[str, Meta(min_length=1)]
+    """where it leads: `HOST:PORT` or `unix:/PATH`"""
+
+    mode: str = "http"
+    """what visitors speak inside of TLS: `http`, or `tcp` for anything"""
 
 
 class GoTunnelAgentFile(_Section, frozen=True):
     """The whole file."""
 
-    tunnelAddr: Annotated[str, Meta(min_length=1, description="the server; its port is 9443 if none is said")]
-    skipTlsVerify: Annotated[bool, Meta(description="believe whoever answers, for tests only")] = False
-    jwtSecret: Annotated[str, Meta(description="the server's `JWT_SECRET`; there has to be one")] = ""
-    jwtIssuer: Annotated[str, Meta(description="in the tokens, for people")] = ""
-    jwtExpireSec: Annotated[int, Meta(ge=1, description="seconds that a token is good")] = 3600
-    tunnels: Annotated[list[TunnelSection], Meta(description="what is served; there has to be one at least")] = []
+    tunnelAddr: Annotated[str, Meta(min_length=1)]
+    """the server; its port is 9443 if none is said"""
+
+    skipTlsVerify: bool = False
+    """believe whoever answers, for tests only"""
+
+    jwtSecret: str = ""
+    """the server's `JWT_SECRET`; there has to be one"""
+
+    jwtIssuer: str = ""
+    """in the tokens, for people"""
+
+    jwtExpireSec: Annotated[int, Meta(ge=1)] = 3600
+    """seconds that a token is good"""
+
+    tunnels: list[TunnelSection] = []
+    """what is served; there has to be one at least"""
 
 
 @dataclass(frozen=True, slots=True)
