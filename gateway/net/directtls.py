@@ -54,9 +54,12 @@ def tlsWriter(
         if not tls._handshakeDone or tls._appSendBuffer or aggregator._buffer or tls.disconnecting:
             tls.write(payload)
             return
-        # It goes into memory, which takes it all.
-        if (result := lib.SSL_write(connection._ssl, ffi.from_buffer(payload), len(payload))) <= 0:
-            connection._raise_ssl_error(connection._ssl, result)
+        # It goes into memory, which takes it all; one record at a time, if the context says so.
+        ssl, clear, sent = connection._ssl, ffi.from_buffer(payload), 0
+        while sent < len(payload):
+            if (result := lib.SSL_write(ssl, clear + sent, len(payload) - sent)) <= 0:
+                connection._raise_ssl_error(ssl, result)
+            sent += result
         for piece in _made(connection):
             send((piece,))
 

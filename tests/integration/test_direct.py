@@ -19,6 +19,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
@@ -305,8 +306,12 @@ class DirectTLSTests(Promises, TestCase):
     """A TLS connection on plain TCP."""
 
     @inlineCallbacks
-    def connect(self) -> Any:
-        """A connection on which the handshake is over."""
+    def connect(self, ours: bool = True) -> Any:
+        """
+        A connection on which the handshake is over.
+
+        @param ours: whether the client's context is one of ours; else it is Twisted's.
+        """
         authority, folder = makeAuthority("Test"), self.mktemp()
         certificate, key = authority.issue(HERE).write(folder)
         trust = ClientTrust(authorities=authority.write(os.path.join(folder, "ca.pem")))
@@ -316,7 +321,8 @@ class DirectTLSTests(Promises, TestCase):
         port = yield TCP4ServerEndpoint(reactor, 0, interface=HERE).listen(factory)
         self.addCleanup(port.stopListening)
         plain = AddressesEndpoint(reactor, [ip_address(HERE)], port.getHost().port)  # type: ignore[arg-type]
-        endpoint = wrapClientTLS(clientConnectionCreator(HERE, trust), plain)
+        twisteds = optionsForClientTLS(HERE, trustRoot=Certificate.loadPEM(authority.certificatePEM))
+        endpoint = wrapClientTLS(clientConnectionCreator(HERE, trust) if ours else twisteds, plain)
         yield endpoint.connect(Factory.forProtocol(lambda: self.near))
         self.addCleanup(self.hangUp)
         self.write = directWriter(self.near.transport)  # type: ignore[arg-type]
@@ -332,6 +338,15 @@ class DirectTLSTests(Promises, TestCase):
         self.write([b"now"])
         waiting = ioctl(self.far.transport.transport.getHandle().fileno(), _FIONREAD, bytes(4))  # type: ignore[union-attr]
         self.assertGreater(int.from_bytes(waiting, sys.byteorder), 0)
+
+    @inlineCallbacks
+    def test_recordByRecord(self) -> Any:
+        """It is all sent, too, where a context makes one record at a time, as pyOpenSSL's do by themselves."""
+        yield self.connect(ours=False)
+        data = pattern(3_000_000)
+        self.write([data])
+        yield self.far.until(len(data))
+        self.assertEqual(self.far.taken, data)
 
     @inlineCallbacks
     def test_recordsTogether(self) -> Any:
