@@ -1,5 +1,5 @@
 """
-Who may come to a door, by address.
+Who may come to a door, by address::
 
     rules = AccessRules.parse(["deny 10.0.0.5", "allow 10.0.0.0/8"])
     rules.allows("10.1.2.3")       # True

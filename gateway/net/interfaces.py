@@ -56,7 +56,7 @@ class IEarlyData(Interface):
         """
 
 
-class IEarlyEndpoint(IStreamClientEndpoint):
+class IEarlyEndpoint(IStreamClientEndpoint, Interface):
     """
     An endpoint that can send a visitor's first bytes while it still waits to hear whether there is a far side: that
     saves a round trip, and the bytes are there to be sent again when another attempt is made.

@@ -98,7 +98,7 @@ class TrustError(SSL.Error):
     """
     The server has not proved that it is the one that was asked for.
 
-    An L{SSL.Error} in its shape too, since that is what Twisted takes for a failed handshake: then the server is sent
+    An C{SSL.Error} in its shape too, since that is what Twisted takes for a failed handshake: then the server is sent
     an alert and this becomes the reason for which the connection is lost.
     """
 

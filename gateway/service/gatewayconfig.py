@@ -34,6 +34,7 @@ Texts = tuple[str, ...]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
+Path = Annotated[str, Meta(pattern="^/[^?# ]*$")]
 MiB = Annotated[int, Meta(ge=1, le=1024 * 1024)]
 
 
@@ -74,7 +75,7 @@ class AgentsSection(Section, frozen=True):
     plainListen: Texts = ()
     """the same without TLS: loopback addresses only"""
 
-    websocketPath: Annotated[str, Meta(pattern="^/[^?# ]*$")] = "/agent"
+    websocketPath: Path = "/agent"
     """where on `gateway.public-host` agents open a WebSocket"""
 
     clientCa: str = ""

@@ -1,5 +1,5 @@
 """
-An agent's attachment to a server of go-tunnel's, which outlives every session: it is made again whenever it is lost.
+An agent's attachment to a server of go-tunnel's, which outlives every session: it is made again whenever it is lost::
 
     client = GoTunnelClient(reactor, endpoint, introduce, GoTunnelStreams(reactor, plan.origins))
     client.start()
@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable
 from random import random
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.error import ConnectingCancelledError, ConnectionDone, TimeoutError
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -30,10 +29,10 @@ from twisted.internet.protocol import ClientFactory, ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.dial import DialFailed, limitDial
 from gateway.net.mux import MuxSession, MuxSettings
 from gateway.net.tls import CertificateError
-from gateway.net.tlsclient import explainTLS
+from gateway.service.clientsession import explainLoss
 from gateway.service.gotunnelcontrol import ControlStream
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.gotunnel import AUTH_FAILED, HOST_TAKEN, NO_ROUTES, Ack, Message, Ping, Pong, Register
@@ -66,17 +65,6 @@ def _told(error: str) -> str:
     """A server's error, and what it means."""
     hints = [hint for beginning, hint in _HINTS.items() if error.startswith(beginning)]
     return " ".join([f"The server says: {error.removesuffix('.') or 'no'}.", *hints])
-
-
-def _explain(reason: Failure) -> str:
-    error = reason.value
-    if isinstance(error, RemoteProtocolError):
-        return f"The server does not keep to the protocol: {error.details}"
-    if isinstance(error, TimeoutError):
-        return "The server does not answer any more."
-    if isinstance(error, ConnectionDone):
-        return "The server closed the connection."
-    return explainTLS(reason) or "The connection to the server was lost."
 
 
 class GoTunnelClient:
@@ -240,7 +228,7 @@ class _Session(ServerFactory):
     def connect(self, endpoint: IStreamClientEndpoint) -> None:
         """Dial, and register."""
         dial = self._dial = endpoint.connect(ClientFactory.forProtocol(lambda: self.mux))
-        dial.addTimeout(DIAL_TIMEOUT, self._client.clock, onTimeoutCancel=_tooSlow)
+        limitDial(dial, DIAL_TIMEOUT, self._client.clock)
         dial.addCallbacks(self._dialled, self._notDialled)
         dial.addErrback(
             lambda failure: self._log.failure("a session with the server failed", failure, event="gateway.defect")
@@ -322,7 +310,7 @@ class _Session(ServerFactory):
 
     def _ended(self, reason: Failure) -> None:
         self._isLost = True
-        self._problem = self._problem or _explain(reason)
+        self._problem = self._problem or explainLoss(reason, "server")
         if self._dial is None:  # otherwise that is told first
             self._finish()
 
@@ -330,9 +318,3 @@ class _Session(ServerFactory):
         self._stopClock()
         since = self._attachedAt
         self._client.sessionOver(self._problem, None if since is None else self._client.clock.seconds() - since)
-
-
-def _tooSlow(result: object, timeout: float) -> object:
-    if isinstance(result, Failure) and result.check(CancelledError, ConnectingCancelledError, DialFailed):
-        raise DialFailed(DialFailure.TIMEOUT, f"The server did not answer within {timeout:g} seconds.")
-    return result

@@ -1,5 +1,5 @@
 """
-Where agents of go-tunnel's arrive: they are taken as those of our own are, in their own dialect.
+Where agents of go-tunnel's arrive: they are taken as those of our own are, in their own dialect::
 
     dialect = GoTunnelDialect(agents, GoTunnelTokens(secret))
     protocol = dialect.arrive("192.0.2.7", ticket)      # on a TLS carrier without ALPN

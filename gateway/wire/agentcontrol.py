@@ -95,6 +95,7 @@ class ServiceError(StrEnum):
 
 # Python's $ matches before a line end, too, and so is not used here.
 _Label = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
+_Replica = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{0,64}\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z")]
 """A line that can be logged as it is."""
 Word = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{0,64}\Z")]
@@ -200,7 +201,7 @@ class Register(_Value, frozen=True, tag="register"):
 
     version: Literal[1]
     agent: _Label
-    replica: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{0,64}\Z")] = ""
+    replica: _Replica = ""
     software: Text = ""
     credential: Credential | None = None
     services: Services = ()
