@@ -117,6 +117,10 @@ def _parse(name: str, options: usage.Options, arguments: Sequence[str]) -> None:
 
 def _runService(name: str, tapname: str, options: usage.Options, arguments: Sequence[str]) -> int:
     _parse(name, options, arguments)
+    if sys.platform == "linux" and "twisted.internet.reactor" not in sys.modules:  # nobody has chosen one
+        from gateway.net.epoll import install
+
+        install()
     # Everything else is twistd's: signals, logging, the order of starting and stopping.
     from twisted.application import app
     from twisted.scripts import twistd
