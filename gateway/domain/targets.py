@@ -177,7 +177,7 @@ _NO_RULE = "no rule allows it"
 
 def _refuse(rule: Rule | str, host: str, port: int) -> Refusal:
     target = Target(host, port) if port else host
-    return Refusal(str(rule), f"The gateway refuses connections to {target} ({rule}).")
+    return Refusal(str(rule), f"Connections to {target} are not allowed ({rule}).")
 
 
 @implementer(ITargetPolicy)

@@ -16,6 +16,7 @@ __all__ = [
     "FailingEndpoint",
     "IPAddress",
     "IReactorDial",
+    "limitDial",
     "resolve",
     "tune",
 ]
@@ -115,17 +116,33 @@ class DialFailed(Exception):
         if isinstance(error, DialFailed):
             return error
         if isinstance(error, ConnectionRefusedError):
-            return cls(DialFailure.REFUSED, "The target refused the connection.")
+            return cls(DialFailure.REFUSED, "The connection was refused.")
         if isinstance(error, DNSLookupError):
-            return cls(DialFailure.NAME, "The target's name could not be resolved.")
+            return cls(DialFailure.NAME, "The name could not be resolved.")
         if isinstance(error, TimeoutError | TCPTimedOutError):
-            return cls(DialFailure.TIMEOUT, "The target did not answer in time.")
+            return cls(DialFailure.TIMEOUT, "There was no answer in time.")
         if isinstance(error, CancelledError | ConnectingCancelledError):
             return cls(DialFailure.CANCELLED, "The attempt was cancelled.")
         if isinstance(error, ConnectError):
             reason = str(error.args[0] if error.args else "") or type(error).__name__
-            return cls(DialFailure.UNREACHABLE, f"The target cannot be reached: {reason}.")
-        return cls(DialFailure.OTHER, f"The target cannot be reached ({type(error).__name__}).")
+            return cls(DialFailure.UNREACHABLE, f"No connection could be made: {reason}.")
+        return cls(DialFailure.OTHER, f"No connection could be made ({type(error).__name__}).")
+
+
+def limitDial(dial: Deferred[IProtocol], seconds: float, clock: IReactorTime) -> None:
+    """
+    Cancel a dial that takes longer. It fails with L{DialFailed} (C{TIMEOUT}) then.
+
+    @param dial: what C{connect} returned.
+    """
+    dial.addTimeout(seconds, clock, onTimeoutCancel=_tooSlow)
+
+
+def _tooSlow(result: object, seconds: float) -> object:
+    # What was cancelled may have its own word for it; what connected in spite of it is connected.
+    if isinstance(result, Failure) and result.check(CancelledError, ConnectingCancelledError, DialFailed):
+        raise DialFailed(DialFailure.TIMEOUT, f"There was no answer within {seconds:g} seconds.")
+    return result
 
 
 @implementer(IResolutionReceiver)

@@ -40,8 +40,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.error import ConnectingCancelledError, ConnectionDone
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -59,7 +59,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.budget import IStalls, StallBudget
-from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.dial import DialFailed, DialFailure, limitDial
 from gateway.net.direct import Buffer, IDirectTransport, directWriter, readDirectly
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint, IStreamTransport, IWebSocketChannel
 from gateway.net.progress import Progress
@@ -383,7 +383,7 @@ class Relay:
         else:
             dial = endpoint.connect(factory)
         self._dial = dial
-        dial.addTimeout(self.settings.dialTimeout, self._clock, onTimeoutCancel=_timedOut)
+        limitDial(dial, self.settings.dialTimeout, self._clock)
         return dial.addCallbacks(self._dialled, self._dialFailed)
 
     def _dialled(self, far: object) -> None:
@@ -543,9 +543,3 @@ class Relay:
 
 def _cancelled() -> DialFailed:
     return DialFailed(DialFailure.CANCELLED, "The attempt was cancelled.")
-
-
-def _timedOut(result: object, timeout: float) -> object:
-    if isinstance(result, Failure) and result.check(CancelledError, ConnectingCancelledError):
-        raise DialFailed(DialFailure.TIMEOUT, f"The target did not answer within {timeout:g} seconds.")
-    return result

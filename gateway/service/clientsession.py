@@ -10,13 +10,13 @@ The gateway's side is L{gateway.service.agentsession}; what is said is specified
 C{docs/reference/protocols/agent.md}.
 """
 
-__all__ = ["ClientSession", "ISessionOwner", "SessionEnd"]
+__all__ = ["ClientSession", "ISessionOwner", "SessionEnd", "explainLoss"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectingCancelledError, ConnectionDone, TimeoutError
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, TimeoutError
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -30,7 +30,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface
 
-from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.dial import DialFailed, limitDial
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.mux import MuxSession, MuxSettings
 from gateway.net.muxdeadlines import monotonic
@@ -139,7 +139,7 @@ class ClientSession:
     def connect(self, endpoint: IStreamClientEndpoint) -> None:
         """Dial, and register."""
         dial = self._dial = endpoint.connect(ClientFactory.forProtocol(lambda: self.mux))
-        dial.addTimeout(DIAL_TIMEOUT, self._clock, onTimeoutCancel=_tooSlow)
+        limitDial(dial, DIAL_TIMEOUT, self._clock)
         dial.addCallbacks(self._dialled, self._notDialled)
         dial.addErrback(self._defect)
 
@@ -251,7 +251,7 @@ class ClientSession:
         self.mux.abortConnection()
 
     def _ended(self, reason: Failure) -> None:
-        self._finish(self._end or SessionEnd(_explain(reason)))
+        self._finish(self._end or SessionEnd(explainLoss(reason, "gateway")))
 
     def _finish(self, end: SessionEnd) -> None:
         if not self._isOver:
@@ -260,21 +260,20 @@ class ClientSession:
             self._owner.sessionOver(self, end)
 
 
-def _tooSlow(result: object, timeout: float) -> object:
-    if isinstance(result, Failure) and result.check(CancelledError, ConnectingCancelledError, DialFailed):
-        raise DialFailed(DialFailure.TIMEOUT, f"The gateway did not answer within {timeout:g} seconds.")
-    return result
-
-
-def _explain(reason: Failure) -> str:
+def explainLoss(reason: Failure, peer: str) -> str:
+    """
+    @param reason: for which a session ended.
+    @param peer: who was at its other end.
+    @return: a sentence for a person.
+    """
     error = reason.value
     if isinstance(error, RemoteProtocolError):
-        return f"The gateway does not keep to the protocol: {error.details}"
+        return f"The {peer} does not keep to the protocol: {error.details}"
     if isinstance(error, TimeoutError):
-        return "The gateway does not answer any more."
+        return f"The {peer} does not answer any more."
     if isinstance(error, ConnectionDone):
-        return "The gateway closed the connection."
-    return explainTLS(reason) or "The connection to the gateway was lost."
+        return f"The {peer} closed the connection."
+    return explainTLS(reason) or f"The connection to the {peer} was lost."
 
 
 class _Gate(ServerFactory):

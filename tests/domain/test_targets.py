@@ -139,7 +139,7 @@ class RuleOrderTests(SynchronousTestCase):
                 denying.check(host, PUBLIC, 22),
                 Refusal(
                     "deny 198.51.100.7",
-                    "The gateway refuses connections to 198.51.100.7:22 (deny 198.51.100.7).",
+                    "Connections to 198.51.100.7:22 are not allowed (deny 198.51.100.7).",
                 ),
             )
 
@@ -147,7 +147,7 @@ class RuleOrderTests(SynchronousTestCase):
         """The sentence names what was asked, not the address that it resolved to."""
         refusal = policy("deny 10.0.0.0/8").check("db.example", ip_address("10.9.8.7"), 22)
         self.assertEqual(
-            refusal and refusal.details, "The gateway refuses connections to db.example:22 (deny 10.0.0.0/8)."
+            refusal and refusal.details, "Connections to db.example:22 are not allowed (deny 10.0.0.0/8)."
         )
 
     def test_wrapped(self) -> None:
@@ -238,7 +238,7 @@ class BuiltInTests(SynchronousTestCase):
         refusal = policy().check("169.254.0.1", ip_address("169.254.0.1"), 80)
         self.assertEqual(
             refusal and refusal.details,
-            "The gateway refuses connections to 169.254.0.1:80 (built-in: link-local addresses).",
+            "Connections to 169.254.0.1:80 are not allowed (built-in: link-local addresses).",
         )
 
     def test_liftAlways(self) -> None:

@@ -80,7 +80,7 @@ class StandardIOTests(SynchronousTestCase):
             with self.subTest(to):
                 done = self.pipe(to)
                 self.assertEqual((done.returncode, done.stdout), (1, b""))
-                self.assertRegex(done.stderr, rb"\A[^\n]* refused the connection.\n\Z")
+                self.assertRegex(done.stderr, rb"\A[^\n]*: The connection was refused.\n\Z")
 
     def test_reset(self) -> None:
         """When the far side breaks off, the status is 1, as what came may not be the whole."""
@@ -257,4 +257,4 @@ class SSHTests(SynchronousTestCase):
         """When the gateway is not there, ssh shows the one line that says so."""
         done = self.ssh(f"ws://{HERE}:1/ssh", "true")
         self.assertEqual(done.returncode, 255)
-        self.assertIn(b"the relay to ws://127.0.0.1:1/ssh failed: The target refused the connection.\n", done.stderr)
+        self.assertIn(b"the relay to ws://127.0.0.1:1/ssh failed: The connection was refused.\n", done.stderr)

@@ -165,7 +165,7 @@ class ProxyTests(SynchronousTestCase):
         done = ConnectProxyEndpoint(self.clock, self.inner, "gw.example", 443).connect(Factory())
         self.inner.attempts[0].fail(ConnectionRefusedError())
         error = self.failureResultOf(done, DialFailed).value
-        self.assertEqual(error.details, "The proxy cannot be reached: The target refused the connection.")
+        self.assertEqual(error.details, "The proxy cannot be reached: The connection was refused.")
         self.assertEqual(error.kind, DialFailure.REFUSED)
 
     def test_noProtocol(self) -> None:

@@ -1,5 +1,6 @@
 """Tests for L{gateway.net.dial}."""
 
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -28,12 +29,13 @@ from twisted.internet.interfaces import (
     IResolutionReceiver,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from gateway.net.dial import HEAD_START, AddressesEndpoint, DialFailed, DialFailure, IPAddress, resolve
+from gateway.net.dial import HEAD_START, AddressesEndpoint, DialFailed, DialFailure, IPAddress, limitDial, resolve
 from gateway.testing import FlowTransport
 
 V4, OTHER_V4, V6 = (ip_address(text) for text in ("192.0.2.1", "192.0.2.2", "2001:db8::1"))
@@ -366,10 +368,10 @@ class DialFailedTests(SynchronousTestCase):
     def test_fromFailure(self) -> None:
         """Every way in which a dial fails has its kind and its sentence."""
         for error, kind, details in (
-            (ConnectionRefusedError(), DialFailure.REFUSED, "The target refused the connection."),
-            (DNSLookupError("x"), DialFailure.NAME, "The target's name could not be resolved."),
-            (TimeoutError(), DialFailure.TIMEOUT, "The target did not answer in time."),
-            (TCPTimedOutError(110, "Connection timed out"), DialFailure.TIMEOUT, "The target did not answer in time."),
+            (ConnectionRefusedError(), DialFailure.REFUSED, "The connection was refused."),
+            (DNSLookupError("x"), DialFailure.NAME, "The name could not be resolved."),
+            (TimeoutError(), DialFailure.TIMEOUT, "There was no answer in time."),
+            (TCPTimedOutError(110, "Connection timed out"), DialFailure.TIMEOUT, "There was no answer in time."),
             (CancelledError(), DialFailure.CANCELLED, "The attempt was cancelled."),
             (
                 ConnectingCancelledError(TCP4Address("TCP", "192.0.2.1", 22)),
@@ -379,15 +381,15 @@ class DialFailedTests(SynchronousTestCase):
             (
                 NoRouteError(113, "No route to host"),
                 DialFailure.UNREACHABLE,
-                "The target cannot be reached: No route to host.",
+                "No connection could be made: No route to host.",
             ),
-            (NoRouteError(), DialFailure.UNREACHABLE, "The target cannot be reached: NoRouteError."),
+            (NoRouteError(), DialFailure.UNREACHABLE, "No connection could be made: NoRouteError."),
             (
                 ConnectError(101, "Network is unreachable"),
                 DialFailure.UNREACHABLE,
-                "The target cannot be reached: Network is unreachable.",
+                "No connection could be made: Network is unreachable.",
             ),
-            (ValueError("secret"), DialFailure.OTHER, "The target cannot be reached (ValueError)."),
+            (ValueError("secret"), DialFailure.OTHER, "No connection could be made (ValueError)."),
         ):
             failed = DialFailed.fromFailure(Failure(error))
             self.assertEqual((failed.kind, failed.details), (kind, details), error)
@@ -396,3 +398,30 @@ class DialFailedTests(SynchronousTestCase):
         """What is a L{DialFailed} already stays as it is."""
         failed = DialFailed(DialFailure.DENIED, "No.")
         self.assertIs(DialFailed.fromFailure(Failure(failed)), failed)
+
+
+class LimitDialTests(SynchronousTestCase):
+    """L{limitDial} gives a dial some time."""
+
+    def test_tooSlow(self) -> None:
+        """At the limit the dial is cancelled, and fails as one that took too long, whatever it says of the end."""
+        for error in (CancelledError(), DialFailed(DialFailure.CANCELLED, "The attempt was cancelled.")):
+            clock = Clock()
+            dial: Deferred[IProtocol] = Deferred(partial(Deferred.errback, fail=error))
+            limitDial(dial, 20.0, clock)
+            clock.advance(19.9)
+            self.assertNoResult(dial)
+            clock.advance(0.1)
+            failed = self.failureResultOf(dial, DialFailed).value
+            self.assertEqual(
+                (failed.kind, failed.details), (DialFailure.TIMEOUT, "There was no answer within 20 seconds.")
+            )
+
+    def test_inTime(self) -> None:
+        """What ends before is what it was, and the clock is left alone."""
+        clock = Clock()
+        dial: Deferred[IProtocol] = Deferred()
+        limitDial(dial, 20.0, clock)
+        dial.callback(Protocol())
+        self.assertIsInstance(self.successResultOf(dial), Protocol)
+        self.assertEqual(clock.getDelayedCalls(), [])

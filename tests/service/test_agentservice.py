@@ -165,7 +165,7 @@ class ServiceTests(SynchronousTestCase):
         self.dials(WEB)[0].clientConnectionFailed(self.reactor.connectors[-1], Failure(ConnectionRefusedError()))
         self.tunnel.pump()
         self.failureResultOf(dialled)
-        self.assertEqual(self.logged("agent.visit-failed")["problem"], "The target refused the connection.")
+        self.assertEqual(self.logged("agent.visit-failed")["problem"], "The connection was refused.")
 
     def test_reload(self) -> None:
         """Services that come and go are told in the same session, and visits go on."""

@@ -168,7 +168,7 @@ class SessionTests(SynchronousTestCase):
         """A dial that fails is the end of it."""
         self.session.connect(self.network)
         self.network.attempts[0].fail(ConnectionRefusedError())
-        self.assertEqual(self.ends, [SessionEnd("The target refused the connection.")])
+        self.assertEqual(self.ends, [SessionEnd("The connection was refused.")])
 
     def test_lostAtOnce(self) -> None:
         """So is a connection that is gone before anybody heard of it, once."""

@@ -121,7 +121,7 @@ class TargetEndpointTests(SynchronousTestCase):
     def test_sentences(self) -> None:
         """Whatever goes wrong has a sentence for a person."""
         for error in (ConnectionRefusedError(), DNSLookupError(), OSError("x")):
-            self.assertRegex(DialFailed.fromFailure(Failure(error)).details, r"\AThe target.* .*\.\Z")
+            self.assertRegex(DialFailed.fromFailure(Failure(error)).details, r"\A[A-Z].* .*\.\Z")
 
 
 class PolicyForTests(SynchronousTestCase):
