@@ -72,7 +72,7 @@ class AgentEntry:
 
     name: str
     grant: Grant
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     certificates: tuple[str, ...] = ()
     issuer: JwtIssuer | None = None
     expires: float | None = None
@@ -185,7 +185,7 @@ class AgentAuthority:
             if claims["sub"] != name:
                 raise ValueError("it is for another agent")
             hostnames, ports = _narrowing(claims)
-        except (jwt.PyJWTError, ValueError) as e:
+        except (jwt.PyJWTError, ValueError, RecursionError) as e:  # the last: JSON that is nested too deep
             return Rejection(_UNKNOWN, f"the token of {name} is not good: {e}")
         identity = AgentIdentity(name, entry.grant, entry.expires, entry.name, "jwt", hostnames, ports)
         return replace(identity, grant=_narrowed(entry.grant, identity))
@@ -247,8 +247,6 @@ def _narrowed(grant: Grant, identity: AgentIdentity) -> Grant:
     if identity.hostnames is not None:
         grant = replace(grant, hostnames=tuple(filter(grant.allowsName, identity.hostnames)))
     if identity.ports is not None:
-        both = (
-            (max(low, mine), min(high, top)) for low, high in identity.ports for mine, top in grant.ports
-        )
+        both = ((max(low, mine), min(high, top)) for low, high in identity.ports for mine, top in grant.ports)
         grant = replace(grant, ports=tuple((low, high) for low, high in both if low <= high))
     return grant

@@ -69,7 +69,7 @@ class GoTunnelTokens:
             # The times are looked at below: the library has a clock of its own.
             options: Any = dict.fromkeys(_UNCHECKED, False)
             payload = jwt.decode(token.encode("ascii"), self._key, algorithms=_ALGORITHMS, options=options)
-        except jwt.PyJWTError as e:
+        except (jwt.PyJWTError, RecursionError) as e:  # the latter: JSON that is nested too deep
             raise ValueError(str(e)) from None
         claims = msgspec.convert(payload, _Claims)
         if now >= claims.exp + LEEWAY:

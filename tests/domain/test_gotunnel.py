@@ -49,6 +49,10 @@ class GoTunnelTokensTests(SynchronousTestCase):
                 self.assertEqual(tokens.verify(signed({"exp": 2000, "iss": "a"}, secret, algorithm), 1000), "a")
         self.assertIn("alg", self.refusal(jwt.encode({"exp": 2000}, "", algorithm="none")))
 
+    def test_nestedTooDeep(self) -> None:
+        """A token of a stranger's whose JSON no parser goes through is refused as any other."""
+        self.refusal(f"{'W1tb' * 1500}.e30.eA")
+
     def test_otherClaims(self) -> None:
         """Claims that we do not know are no reason to refuse."""
         token = signed({"exp": 2000.5, "iat": 999.5, "aud": "somebody", "sub": "a", "jti": "b", "new": [1]})
