@@ -5,10 +5,10 @@ Some networks let nothing out but by way of such a proxy. To those who dial it i
 goes on top of it, so that the proxy sees a host, a port and then nothing that it could read::
 
     proxy = ConnectProxyEndpoint(reactor, HostEndpoint(reactor, "proxy.corp", 3128), "gw.example", 443)
-    wrapClientTLS(clientConnectionCreator("gw.example", trust), proxy).connect(factory)
+    TLSClientEndpoint(reactor, proxy, "gw.example", trust).connect(factory)
 """
 
-__all__ = ["ConnectProxyEndpoint", "HostEndpoint", "ProxyCredentials", "ProxyRefused"]
+__all__ = ["ConnectProxyEndpoint", "ProxyCredentials", "ProxyRefused"]
 
 from base64 import b64encode
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.dial import AddressesEndpoint, DialFailed, DialFailure, IReactorDial, resolve
+from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IStreamTransport
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import ResponseHead, parseResponseHead
@@ -40,26 +40,6 @@ TIMEOUT = 20.0
 
 _END = b"\r\n\r\n"
 _DENIALS = (401, 403, 407)
-
-
-@implementer(IStreamClientEndpoint)
-class HostEndpoint:
-    """
-    A name or an address, and a port, by TCP. The name is looked up for each connection.
-    """
-
-    def __init__(self, reactor: IReactorDial, host: str, port: int) -> None:
-        self._reactor = reactor
-        self._host = host
-        self._port = port
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        """
-        @return: may be cancelled; fails with L{DialFailed} when there is no such name, or with what TCP fails with.
-        """
-        return resolve(self._reactor, self._host).addCallback(
-            lambda addresses: AddressesEndpoint(self._reactor, addresses, self._port).connect(factory)
-        )
 
 
 class ProxyRefused(DialFailed):

@@ -14,6 +14,7 @@ __all__ = [
     "DialFailed",
     "DialFailure",
     "FailingEndpoint",
+    "HostEndpoint",
     "IPAddress",
     "IReactorDial",
     "limitDial",
@@ -357,3 +358,28 @@ class AddressesEndpoint:
         @return: may be cancelled; fails with what the last of the addresses failed with.
         """
         return _Race(self._reactor, self._addresses, self._port, factory, self._timeout).start()
+
+
+@implementer(IStreamClientEndpoint)
+class HostEndpoint:
+    """
+    A name or an address, and a port, by TCP. The name is looked up for each connection.
+
+    @param timeout: as for L{AddressesEndpoint}.
+    """
+
+    def __init__(self, reactor: IReactorDial, host: str, port: int, *, timeout: float | None = None) -> None:
+        self._reactor = reactor
+        self._host = host
+        self._port = port
+        self._timeout = timeout
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        @return: may be cancelled; fails with L{DialFailed} when there is no such name, or with what TCP fails with.
+        """
+        return resolve(self._reactor, self._host).addCallback(
+            lambda addresses: AddressesEndpoint(self._reactor, addresses, self._port, timeout=self._timeout).connect(
+                factory
+            )
+        )

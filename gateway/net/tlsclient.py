@@ -5,7 +5,7 @@ A server proves itself by a certificate of a known authority that has the name o
 a key that the client was told beforehand, its pin. The result goes into Twisted's endpoint::
 
     trust = ClientTrust(pin="sha256//7HIpactkIAq2Y49orFOOQKurWxmmSFZhBCoQYcRhJ3Y=")
-    endpoint = wrapClientTLS(clientConnectionCreator("gw.example", trust, [b"gateway/1"]), tcpEndpoint)
+    endpoint = TLSClientEndpoint(reactor, tcpEndpoint, "gw.example", trust, [b"gateway/1"])
 
 and C{transport.negotiatedProtocol} says what the two agreed on. The reason for which the connection is lost may be one
 for L{explainTLS}.
@@ -14,7 +14,14 @@ This is not C{optionsForClientTLS}, which knows no pins and, in Twisted 26.10, t
 that has no names in it for any name: the error that says so is logged, and then forgotten.
 """
 
-__all__ = ["ClientTrust", "TrustError", "clientConnectionCreator", "explainTLS", "publicKeyPin"]
+__all__ = [
+    "ClientTrust",
+    "TLSClientEndpoint",
+    "TrustError",
+    "clientConnectionCreator",
+    "explainTLS",
+    "publicKeyPin",
+]
 
 import binascii
 import hashlib
@@ -31,12 +38,21 @@ from service_identity import VerificationError
 from service_identity.cryptography import extract_patterns
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.tls import newContext, useAuthorities, useCertificate
+from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.tls import CertificateError, newContext, useAuthorities, useCertificate
 
 _PIN = "sha256//"
 _SHOWN = 120
@@ -250,6 +266,41 @@ def clientConnectionCreator(
             useAuthorities(context, trust.authorities)
         context.set_verify(SSL.VERIFY_PEER, _verifying(_checkName(identity, hostname)))
     return _ClientConnections(context, serverName, list(alpn))
+
+
+@implementer(IStreamClientEndpoint)
+class TLSClientEndpoint:
+    """
+    TLS over another endpoint. Files are read for each connection, so that renewed ones are used without a restart.
+
+    @param inner: leads to the server.
+    @param hostname: as for L{clientConnectionCreator}, like C{alpn}.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        inner: IStreamClientEndpoint,
+        hostname: str,
+        trust: ClientTrust,
+        alpn: Sequence[bytes] = (),
+    ) -> None:
+        self._clock = clock
+        self._inner = inner
+        self._hostname = hostname
+        self._trust = trust
+        self._alpn = alpn
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        @return: fires, as Twisted's, when the inner endpoint has connected, before there is TLS; fails as that does,
+            or with L{DialFailed} when a file cannot be used.
+        """
+        try:
+            connections = clientConnectionCreator(self._hostname, self._trust, self._alpn)
+        except (CertificateError, ValueError) as e:
+            return fail(DialFailed(DialFailure.OTHER, f"{e}."))
+        return wrapClientTLS(connections, self._inner, clock=self._clock).connect(factory)
 
 
 _REASONS = {

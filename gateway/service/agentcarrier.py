@@ -15,8 +15,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # undocumented, and the only one
 
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed, NoProtocol
 from twisted.internet.interfaces import (
     IHandshakeListener,
@@ -31,11 +30,10 @@ from zope.interface import implementer
 
 from gateway.domain.addresses import parseAddress
 from gateway.domain.targets import Target, parseTarget
-from gateway.net.connectproxy import ConnectProxyEndpoint, HostEndpoint, ProxyCredentials
-from gateway.net.dial import DialFailed, DialFailure, IReactorDial
+from gateway.net.connectproxy import ConnectProxyEndpoint, ProxyCredentials
+from gateway.net.dial import DialFailed, DialFailure, HostEndpoint, IReactorDial
 from gateway.net.peek import become
-from gateway.net.tls import CertificateError
-from gateway.net.tlsclient import ClientTrust, clientConnectionCreator, explainTLS
+from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint, explainTLS
 from gateway.net.websocketendpoints import WebSocketClientEndpoint
 from gateway.wire.upgraderequest import WebSocketRequest, parseWebSocketURL
 
@@ -172,50 +170,23 @@ _PROXY_PORTS = {"http": 80, "https": 443}
 
 def carrierEndpoint(reactor: IReactorDial, link: GatewayLink) -> IStreamClientEndpoint:
     """
-    @return: makes a carrier to the gateway. C{connect} may be cancelled, and fails with L{DialFailed}. It has no time
-        limit of its own.
+    @return: makes a carrier to the gateway. C{connect} may be cancelled, and fails with L{DialFailed} or with what TCP
+        fails with. It has no time limit of its own.
     """
-    return _Carrier(reactor, link)
-
-
-@implementer(IStreamClientEndpoint)
-class _Carrier:
-    def __init__(self, reactor: IReactorDial, link: GatewayLink) -> None:
-        self._reactor = reactor
-        self._link = link
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        try:
-            endpoint = self._endpoint()
-        except (CertificateError, ValueError) as e:
-            return fail(DialFailed(DialFailure.OTHER, f"{e}."))
-        return endpoint.connect(factory).addErrback(_typed)
-
-    def _endpoint(self) -> IStreamClientEndpoint:
-        """
-        @raise CertificateError: a file cannot be used.
-        """
-        reactor, link = self._reactor, self._link
-        endpoint: IStreamClientEndpoint
-        if link.proxy is None:
-            endpoint = HostEndpoint(reactor, link.host, link.port)
-        else:
-            endpoint = HostEndpoint(reactor, link.proxy.host, link.proxy.port)
-            if link.proxy.isSecure:
-                endpoint = wrapClientTLS(
-                    clientConnectionCreator(link.proxy.host, ClientTrust()), endpoint, clock=reactor
-                )
-            endpoint = ConnectProxyEndpoint(reactor, endpoint, link.host, link.port, credentials=link.proxy.credentials)
-        if link.trust is not None:
-            alpn = [ALPN] if link.request is None else []
-            endpoint = wrapClientTLS(clientConnectionCreator(link.host, link.trust, alpn), endpoint, clock=reactor)
-        if link.request is not None:
-            return WebSocketClientEndpoint(reactor, endpoint, link.request)
-        return endpoint if link.trust is None else _Agreed(endpoint)
-
-
-def _typed(failure: Failure) -> Failure:
-    return Failure(DialFailed.fromFailure(failure))
+    endpoint: IStreamClientEndpoint
+    if link.proxy is None:
+        endpoint = HostEndpoint(reactor, link.host, link.port)
+    else:
+        endpoint = HostEndpoint(reactor, link.proxy.host, link.proxy.port)
+        if link.proxy.isSecure:
+            endpoint = TLSClientEndpoint(reactor, endpoint, link.proxy.host, ClientTrust())
+        endpoint = ConnectProxyEndpoint(reactor, endpoint, link.host, link.port, credentials=link.proxy.credentials)
+    if link.trust is not None:
+        alpn = [ALPN] if link.request is None else []
+        endpoint = TLSClientEndpoint(reactor, endpoint, link.host, link.trust, alpn)
+    if link.request is not None:
+        return WebSocketClientEndpoint(reactor, endpoint, link.request)
+    return endpoint if link.trust is None else _Agreed(endpoint)
 
 
 @implementer(IHandshakeListener)

@@ -25,16 +25,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, serverFromString, wrapClientTLS
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from zope.interface import implementer
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.interfaces import IStreamClientEndpoint
 
-from gateway.net.dial import AddressesEndpoint, DialFailed, DialFailure, IReactorDial, resolve
+from gateway.net.dial import HostEndpoint, IReactorDial
 from gateway.net.muxendpoints import MuxClientEndpoint, MuxServerEndpoint
 from gateway.net.stdio import IReactorStdio, StandardIOEndpoint
 from gateway.net.tls import CertificateError
-from gateway.net.tlsclient import ClientTrust, clientConnectionCreator
+from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint, clientConnectionCreator
 from gateway.net.websocketendpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.wire.upgraderequest import parseWebSocketURL
@@ -51,41 +49,6 @@ def _string(arguments: Sequence[str], options: Mapping[str, str]) -> str:
         raise ValueError("another endpoint comes inside, such as tcp:9000" + (", and not stdio:" if kind else ""))
     pairs = [f"{_quoted(name)}={_quoted(value)}" for name, value in options.items()]
     return ":".join([*map(_quoted, arguments), *pairs])
-
-
-@implementer(IStreamClientEndpoint)
-class _Host:
-    """
-    A name or address and a port, by TCP or by TLS. Files are read again for each connection, and once now, so that one
-    that cannot be used is noticed.
-    """
-
-    def __init__(self, reactor: IReactorDial, host: str, port: int, timeout: float, trust: ClientTrust | None) -> None:
-        self._reactor = reactor
-        self._host = host
-        self._port = port
-        self._timeout = timeout
-        self._trust = trust
-        if trust is not None:
-            clientConnectionCreator(host, trust)
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        """
-        @return: may be cancelled; fails with L{DialFailed} where the name cannot be resolved or a file not be used, or
-            with what TCP fails with.
-        """
-        return resolve(self._reactor, self._host).addCallback(self._dial, factory)
-
-    def _dial(self, addresses: Sequence[Any], factory: IProtocolFactory) -> Deferred[IProtocol]:
-        endpoint: IStreamClientEndpoint
-        endpoint = AddressesEndpoint(self._reactor, addresses, self._port, timeout=self._timeout)
-        if self._trust is not None:
-            try:
-                connections = clientConnectionCreator(self._host, self._trust)
-            except CertificateError as e:
-                raise DialFailed(DialFailure.OTHER, str(e)) from None
-            endpoint = wrapClientTLS(connections, endpoint, clock=self._reactor)
-        return endpoint.connect(factory)
 
 
 def webSocketClient(reactor: IReactorDial, scheme: str, *arguments: str, **options: str) -> WebSocketClientEndpoint:
@@ -113,7 +76,10 @@ def webSocketClient(reactor: IReactorDial, scheme: str, *arguments: str, **optio
         raise ValueError("ca, pin, certificate and key are for wss://")
     if options:
         raise ValueError(f"there is no option {shown(next(iter(options)))!a}; in a URL, write = as \\=")
-    carrier = _Host(reactor, host, port, timeout, trust if isSecure else None)
+    carrier: IStreamClientEndpoint = HostEndpoint(reactor, host, port, timeout=timeout)
+    if isSecure:
+        clientConnectionCreator(host, trust)  # now, so that a file that cannot be used is noticed
+        carrier = TLSClientEndpoint(reactor, carrier, host, trust)
     return WebSocketClientEndpoint(reactor, carrier, request, settings=WebSocketSettings(handshakeTimeout=timeout))
 
 

@@ -11,13 +11,12 @@ import time
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import IReactorThreads, IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorThreads
 from twisted.logger import Logger
 
 from gateway.net.budget import StallBudget
-from gateway.net.connectproxy import HostEndpoint
-from gateway.net.tlsclient import clientConnectionCreator
+from gateway.net.dial import HostEndpoint
+from gateway.net.tlsclient import TLSClientEndpoint
 from gateway.service.agentservice import CLOSE_TIMEOUT, LOOKUP_THREADS, IReactor
 from gateway.service.descriptors import raiseDescriptorLimit
 from gateway.service.draining import Draining
@@ -44,18 +43,14 @@ class GoTunnelAgent(Service):
         self._draining = Draining(reactor)
         self.client = GoTunnelClient(
             reactor,
-            self._endpoint,
+            TLSClientEndpoint(
+                reactor, HostEndpoint(reactor, plan.server.host, plan.server.port), plan.serverName, plan.trust
+            ),
             self._introduce,
             GoTunnelStreams(reactor, plan.origins, budget=StallBudget()),
             server=str(plan.server),
             streams=STREAMS,
         )
-
-    def _endpoint(self) -> IStreamClientEndpoint:
-        """Files of authorities are read for each attempt, so that renewed ones are used."""
-        plan = self._plan
-        endpoint = HostEndpoint(self._reactor, plan.server.host, plan.server.port)
-        return wrapClientTLS(clientConnectionCreator(plan.serverName, plan.trust), endpoint, clock=self._reactor)
 
     def _introduce(self) -> Register:
         plan = self._plan

@@ -31,7 +31,6 @@ from twisted.python.failure import Failure
 
 from gateway.net.dial import DialFailed, limitDial
 from gateway.net.mux import MuxSession, MuxSettings
-from gateway.net.tls import CertificateError
 from gateway.service.clientsession import explainLoss
 from gateway.service.gotunnelcontrol import ControlStream
 from gateway.wire.errors import RemoteProtocolError
@@ -71,7 +70,7 @@ class GoTunnelClient:
     """
     Keeps one session.
 
-    @param connect: what to dial for the next attempt; raises L{CertificateError} when a file cannot be used.
+    @param endpoint: leads to the server.
     @param introduce: makes the first message of a session, with a token that is good now.
     @param visitors: makes the protocols of streams that the server opens.
     @param server: its name, for logs.
@@ -83,7 +82,7 @@ class GoTunnelClient:
     def __init__(
         self,
         clock: IReactorTime,
-        connect: Callable[[], IStreamClientEndpoint],
+        endpoint: IStreamClientEndpoint,
         introduce: Callable[[], Register],
         visitors: IProtocolFactory,
         *,
@@ -99,7 +98,7 @@ class GoTunnelClient:
         self.windows = windows or WindowBudget()
         self.settings = MuxSettings(streams=streams, pingInterval=PING_INTERVAL, drainTimeout=86_400.0)
         self.wallClock = wallClock
-        self._connect = connect
+        self._endpoint = endpoint
         self._server = server
         self._random = random
         self._session: _Session | None = None
@@ -119,13 +118,8 @@ class GoTunnelClient:
 
     def _attempt(self) -> None:
         self._pause = None
-        try:
-            endpoint = self._connect()
-        except (CertificateError, ValueError) as e:
-            self._again(f"{e}.", None)
-            return
         self._session = _Session(self)
-        self._session.connect(endpoint)
+        self._session.connect(self._endpoint)
 
     def attached(self) -> None:
         """The server has taken the registration."""

@@ -25,8 +25,7 @@ from zope.interface import implementer
 
 from gateway.domain.addresses import normaliseHost
 from gateway.domain.targets import ITargetPolicy, Target, parseTarget
-from gateway.net.connectproxy import HostEndpoint
-from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.dial import DialFailed, DialFailure, HostEndpoint
 from gateway.net.peek import become
 from gateway.net.relay import RelaySettings
 from gateway.net.udp import DATAGRAM_IDLE, IReactorDatagrams, UDPEndpoint

@@ -4,22 +4,17 @@ Tests for connections through an HTTP proxy.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from typing import Any
-
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionRefusedError, NoProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.net.connectproxy import ConnectProxyEndpoint, HostEndpoint, ProxyCredentials, ProxyRefused
+from gateway.net.connectproxy import ConnectProxyEndpoint, ProxyCredentials, ProxyRefused
 from gateway.net.dial import DialFailed, DialFailure
-from gateway.testing import FlowEndpoint, FlowTransport
+from gateway.testing import FlowEndpoint
 from tests.net.muxpair import Applications
 from tests.net.sides import Peer
-from tests.net.test_dial import DialReactor
 
 OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
@@ -176,24 +171,3 @@ class ProxyTests(SynchronousTestCase):
         link.pump()
         self.failureResultOf(done, NoProtocol)
         self.assertTrue(link.a.disconnected)
-
-
-class HostTests(SynchronousTestCase):
-    """
-    L{HostEndpoint} looks a name up each time.
-    """
-
-    def test_name(self) -> None:
-        """The name's addresses are dialled, those that it has now."""
-        reactor: Any = DialReactor()
-        endpoint = HostEndpoint(reactor, "proxy.corp", 3128)
-        peer = Peer()
-        done = endpoint.connect(Factory.forProtocol(lambda: peer))
-        ((name, receiver),) = reactor.nameResolver.asked
-        self.assertEqual(name, "proxy.corp")
-        receiver.addressResolved(IPv4Address("TCP", "192.0.2.1", 0))
-        receiver.resolutionComplete()
-        ((host, port, factory, _, _),) = reactor.tcpClients
-        self.assertEqual((ip_address(host), port), (ip_address("192.0.2.1"), 3128))
-        FlowTransport(factory.buildProtocol(None))
-        self.assertIs(self.successResultOf(done), peer)

@@ -35,7 +35,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from gateway.net.dial import HEAD_START, AddressesEndpoint, DialFailed, DialFailure, IPAddress, limitDial, resolve
+from gateway.net.dial import (
+    HEAD_START,
+    AddressesEndpoint,
+    DialFailed,
+    DialFailure,
+    HostEndpoint,
+    IPAddress,
+    limitDial,
+    resolve,
+)
 from gateway.testing import FlowTransport
 
 V4, OTHER_V4, V6 = (ip_address(text) for text in ("192.0.2.1", "192.0.2.2", "2001:db8::1"))
@@ -425,3 +434,22 @@ class LimitDialTests(SynchronousTestCase):
         dial.callback(Protocol())
         self.assertIsInstance(self.successResultOf(dial), Protocol)
         self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class HostEndpointTests(SynchronousTestCase):
+    """L{HostEndpoint} looks a name up each time."""
+
+    def test_name(self) -> None:
+        """The name's addresses are dialled, those that it has now."""
+        reactor: Any = DialReactor()
+        endpoint = HostEndpoint(reactor, "gw.example", 443)
+        peer = Protocol()
+        done = endpoint.connect(Factory.forProtocol(lambda: peer))
+        ((name, receiver),) = reactor.nameResolver.asked
+        self.assertEqual(name, "gw.example")
+        receiver.addressResolved(TCP4Address("TCP", "192.0.2.1", 0))
+        receiver.resolutionComplete()
+        ((host, port, factory, _, _),) = reactor.tcpClients
+        self.assertEqual((ip_address(host), port), (ip_address("192.0.2.1"), 443))
+        FlowTransport(factory.buildProtocol(None))
+        self.assertIs(self.successResultOf(done), peer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import ssl
+from pathlib import Path
 from typing import cast
 from unittest import mock
 
@@ -21,9 +22,17 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.net.dial import DialFailed
 from gateway.net.tls import CertificateError, CertificateFiles
-from gateway.net.tlsclient import ClientTrust, TrustError, clientConnectionCreator, explainTLS, publicKeyPin
-from gateway.testing import flowPair
+from gateway.net.tlsclient import (
+    ClientTrust,
+    TLSClientEndpoint,
+    TrustError,
+    clientConnectionCreator,
+    explainTLS,
+    publicKeyPin,
+)
+from gateway.testing import FlowEndpoint, flowPair
 from tests.certificates import Authority, Credential, makeAuthority
 from tests.net.test_tls import Meeting, Side
 
@@ -477,6 +486,18 @@ class ClientCertificateTests(Connections):
 
 class FileTests(Connections):
     """Files that cannot be used are refused with one line that names the file."""
+
+    def test_endpoint(self) -> None:
+        """L{TLSClientEndpoint} reads them for each connection, and fails with them that alone."""
+        path = self.mktemp()
+        inner = FlowEndpoint()
+        endpoint = TLSClientEndpoint(self.clock, inner, NAME, ClientTrust(path))
+        failed = self.failureResultOf(endpoint.connect(Factory.forProtocol(Protocol)), DialFailed).value
+        self.assertEqual(failed.details, f"{path}: No such file or directory.")
+        self.assertEqual(inner.attempts, [])
+        Path(path).write_bytes(makeAuthority("Here").certificatePEM)
+        self.assertNoResult(endpoint.connect(Factory.forProtocol(Protocol)))
+        self.assertEqual(len(inner.attempts), 1)
 
     def assertUnusable(self, trust: ClientTrust, path: str, why: str) -> None:
         error = self.assertRaises(CertificateError, clientConnectionCreator, NAME, trust)

@@ -164,9 +164,7 @@ class CarrierTests(SynchronousTestCase):
 
     def failure(self) -> DialFailed:
         """Why there is no carrier."""
-        error = self.failureResultOf(self.done, DialFailed).value
-        assert isinstance(error, DialFailed)
-        return error
+        return DialFailed.fromFailure(self.failureResultOf(self.done))
 
     def webSocketServer(self) -> IProtocol:
         """A server's WebSockets."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,7 +12,6 @@ from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.targets import Target
 from gateway.net.incoming import PREAMBLE_TIMEOUT
 from gateway.net.mux import MuxSession, MuxSettings
-from gateway.net.tls import CertificateError
 from gateway.service import gotunnelstreams
 from gateway.service.gotunnelclient import REGISTER_TIMEOUT, GoTunnelClient
 from gateway.service.gotunnelstreams import GoTunnelStreams
@@ -82,13 +80,12 @@ class ClientTests(SynchronousTestCase):
         self.dialled: list[Origin] = []
         self.links: list[FlowLink] = []
         self.events: list[dict[str, Any]] = []
-        self.file: Exception | None = None
         self.patch(gotunnelstreams, "originEndpoint", self._originEndpoint)
         streams = GoTunnelStreams(self.clock, ORIGINS)  # type: ignore[arg-type]  # dials nobody
         tokens = GoTunnelTokens(SECRET)
         self.client = GoTunnelClient(
             self.clock,
-            self._connect,
+            self.network,
             lambda: Register(tokens.make("mytunnel", 60, now=self.clock.seconds()), ROUTES),
             streams,
             server="gw:9443",
@@ -99,11 +96,6 @@ class ClientTests(SynchronousTestCase):
     def _originEndpoint(self, reactor: object, origin: Origin, header: object) -> FlowEndpoint:
         self.dialled.append(origin)
         return self.origins
-
-    def _connect(self) -> IStreamClientEndpoint:
-        if self.file is not None:
-            raise self.file
-        return self.network
 
     def pump(self) -> None:
         """Let everything happen that takes no time."""
@@ -203,15 +195,6 @@ class SessionTests(ClientTests):
         self.wait(0.25)
         self.assertTrue(self.network.attempts[0].cancelled)
         self.assertRetries()
-
-    def test_files(self) -> None:
-        """When a file cannot be used it may be there the next time."""
-        self.file = CertificateError("ca.pem: No such file or directory")
-        self.client.start()
-        self.assertEqual(self.network.attempts, [])
-        self.file = None
-        self.wait(2)
-        self.assertEqual(len(self.network.attempts), 1)
 
     def test_hostile(self) -> None:
         """A server that breaks the protocol is left."""
