@@ -2,7 +2,7 @@
 
 CHECK = .venv/bin/python scripts/check.py
 
-.PHONY: help run test check bench docs venv dev clean
+.PHONY: help run test check bench bench-peers docs venv dev clean
 
 help:
 	@echo 'make run    start a Tabby gateway on 127.0.0.1:9000 with a token kept in .state/; Ctrl-C ends it'
@@ -10,6 +10,7 @@ help:
 	@echo 'make test   install what the tests need, then run every check and every test'
 	@echo 'make check  lint, types, unit tests and documentation; needs no other programs'
 	@echo 'make bench  measure ours beside its peers; results in bench/results/'
+	@echo 'make bench-peers  install the tunnels that ours is measured beside; needs go and cargo'
 	@echo 'make docs   build the documentation in docs/_build/html/'
 	@echo 'make dev    bring .venv/ up to date with everything that a developer needs'
 	@echo 'make clean  remove all that the other commands made, except .state/'
@@ -27,6 +28,10 @@ bench: dev
 	@scripts/gopeers
 	@.venv/bin/python -m bench.tabby
 	@.venv/bin/python -m bench.yamux
+	@.venv/bin/python -m bench.tunnel
+
+bench-peers:
+	@scripts/benchpeers
 
 docs: dev
 	@$(CHECK) docs api
