@@ -14,7 +14,6 @@ __all__ = ["Handshake"]
 
 from collections.abc import Callable
 
-from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -31,8 +30,10 @@ class Handshake(Protocol):
 
     @param decide: takes the TLS transport after the handshake, and returns the protocol to become; C{None} cuts the
         connection off.
-    @param failed: told why there was no handshake; not of a peer that just left.
-    @param timeout: seconds for it.
+    @param failed: told why there was no handshake: a L{PeekFailed} at the limit, or what the connection was lost with,
+        be it that the peer just left.
+    @param timeout: seconds for it; C{None}: whoever waits has a limit, and calls L{giveUp}.
+    @param made: given what was decided on, when that has its transport.
     """
 
     transport: TLSMemoryBIOProtocol
@@ -43,44 +44,55 @@ class Handshake(Protocol):
         failed: Callable[[Exception], None],
         *,
         clock: IReactorTime,
-        timeout: float = 10.0,
+        timeout: float | None = 10.0,
+        made: Callable[[IProtocol], object] = lambda protocol: None,
     ) -> None:
         self._decide = decide
         self._failed = failed
         self._clock = clock
         self._timeout = timeout
+        self._made = made
+        self._waiting = True
         self._chosen: IProtocol | None = None
         self._deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        self._deadline = self._clock.callLater(self._timeout, self._late)
+        if self._timeout is not None:
+            self._deadline = self._clock.callLater(self._timeout, self._late)
 
-    def _stopClock(self) -> None:
+    def _stop(self) -> None:
+        self._waiting = False
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def _late(self) -> None:
         self._deadline = None
+        self.giveUp()
         self._failed(PeekFailed(f"no TLS handshake within {self._timeout:g} seconds"))
+
+    def giveUp(self) -> None:
+        """Cut the connection off, and say nothing of it."""
+        self._stop()
         self.transport.abortConnection()
 
     def handshakeCompleted(self) -> None:
         """Both sides agree."""
-        if self._deadline is None:
+        if not self._waiting:
             return  # too late
-        self._stopClock()
+        self._stop()
         self._chosen = chosen = self._decide(self.transport)
         if chosen is None:
             self.transport.abortConnection()
             return
         become(self, chosen)
         chosen.makeConnection(self.transport)
+        self._made(chosen)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        waited = self._deadline is not None
-        self._stopClock()
+        waiting = self._waiting
+        self._stop()
         if self._chosen is not None:
             self._chosen.connectionLost(reason)
-        elif waited and isinstance(reason.value, Exception) and not reason.check(ConnectionDone, ConnectionLost):
+        elif waiting and isinstance(reason.value, Exception):
             self._failed(reason.value)

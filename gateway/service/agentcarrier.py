@@ -17,13 +17,8 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed, NoProtocol
-from twisted.internet.interfaces import (
-    IHandshakeListener,
-    IProtocol,
-    IProtocolFactory,
-    IStreamClientEndpoint,
-)
-from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import ClientFactory
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -32,7 +27,7 @@ from gateway.domain.addresses import parseAddress
 from gateway.domain.targets import Target, parseTarget
 from gateway.net.connectproxy import ConnectProxyEndpoint, ProxyCredentials
 from gateway.net.dial import DialFailed, DialFailure, HostEndpoint, IReactorDial
-from gateway.net.peek import become
+from gateway.net.handshake import Handshake
 from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint, explainTLS
 from gateway.net.websocketendpoints import WebSocketClientEndpoint
 from gateway.wire.upgraderequest import WebSocketRequest, parseWebSocketURL
@@ -186,56 +181,7 @@ def carrierEndpoint(reactor: IReactorDial, link: GatewayLink) -> IStreamClientEn
         endpoint = TLSClientEndpoint(reactor, endpoint, link.host, link.trust, alpn)
     if link.request is not None:
         return WebSocketClientEndpoint(reactor, endpoint, link.request)
-    return endpoint if link.trust is None else _Agreed(endpoint)
-
-
-@implementer(IHandshakeListener)
-class _Handshake(Protocol):
-    """Is on a TLS connection until the handshake is done, and becomes the protocol that it is for."""
-
-    transport: TLSMemoryBIOProtocol
-
-    def __init__(self, factory: IProtocolFactory) -> None:
-        self._factory = factory
-        self._chosen: IProtocol | None = None
-        self._over = False
-        self.done: Deferred[IProtocol] = Deferred(lambda _: self._giveUp())
-
-    def _giveUp(self) -> None:
-        self._over = True
-        if self.transport is not None:
-            self.transport.abortConnection()
-
-    def handshakeCompleted(self) -> None:
-        if self._over:
-            return
-        if self.transport.negotiatedProtocol != ALPN:
-            self._giveUp()
-            details = f"The server speaks TLS, but not our protocol (ALPN {ALPN.decode()})."
-            self.done.errback(DialFailed(DialFailure.OTHER, details))
-            return
-        chosen = self._factory.buildProtocol(self.transport.getPeer())
-        if chosen is None:
-            self._giveUp()
-            self.done.errback(NoProtocol())
-            return
-        self._chosen = chosen
-        become(self, chosen)
-        chosen.makeConnection(self.transport)
-        self.done.callback(chosen)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._chosen is not None:
-            self._chosen.connectionLost(reason)
-        elif not self._over:
-            self._over = True
-            if (trouble := explainTLS(reason)) is not None:
-                self.done.errback(DialFailed(DialFailure.OTHER, trouble))
-            elif reason.check(ConnectionClosed):
-                details = "The server ended the connection before there was TLS."
-                self.done.errback(DialFailed(DialFailure.UNREACHABLE, details))
-            else:
-                self.done.errback(reason)
+    return endpoint if link.trust is None else _Agreed(reactor, endpoint)
 
 
 @implementer(IStreamClientEndpoint)
@@ -246,9 +192,32 @@ class _Agreed:
     Twisted's endpoint is done when TCP is, and whoever it was for is told nothing of why there is no TLS.
     """
 
-    def __init__(self, inner: IStreamClientEndpoint) -> None:
+    def __init__(self, clock: IReactorTime, inner: IStreamClientEndpoint) -> None:
+        self._clock = clock
         self._inner = inner
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        handshake = _Handshake(factory)
-        return self._inner.connect(ClientFactory.forProtocol(lambda: handshake)).addCallback(lambda _: handshake.done)
+        done: Deferred[IProtocol] = Deferred(lambda _: handshake.giveUp())
+
+        def decide(tls: TLSMemoryBIOProtocol) -> IProtocol | None:
+            if tls.negotiatedProtocol != ALPN:
+                details = f"The server speaks TLS, but not our protocol (ALPN {ALPN.decode()})."
+                done.errback(DialFailed(DialFailure.OTHER, details))
+                return None
+            protocol = factory.buildProtocol(tls.getPeer())
+            if protocol is None:
+                done.errback(NoProtocol())
+            return protocol
+
+        handshake = Handshake(
+            decide, lambda e: done.errback(_noTLS(e)), clock=self._clock, timeout=None, made=done.callback
+        )
+        return self._inner.connect(ClientFactory.forProtocol(lambda: handshake)).addCallback(lambda _: done)
+
+
+def _noTLS(error: Exception) -> Exception:
+    if (trouble := explainTLS(Failure(error))) is not None:
+        return DialFailed(DialFailure.OTHER, trouble)
+    if isinstance(error, ConnectionClosed):
+        return DialFailed(DialFailure.UNREACHABLE, "The server ended the connection before there was TLS.")
+    return error

@@ -72,6 +72,30 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_leaves(self) -> None:
-        """Somebody who just leaves is not worth a word."""
+        """Somebody who just leaves is told of as well."""
         self.handshake.connectionLost(Failure(ConnectionLost()))
-        self.assertEqual(self.problems, [])
+        self.assertIsInstance(self.problems[0], ConnectionLost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_giveUp(self) -> None:
+        """Who does not want to wait any longer is told no more."""
+        self.handshake.giveUp()
+        self.transport.pump()
+        self.handshake.handshakeCompleted()
+        self.assertTrue(self.transport.aborted)
+        self.assertEqual((self.problems, self.clock.getDelayedCalls()), ([], []))
+
+    def test_made(self) -> None:
+        """What was decided on has its transport when it is told of, and there need not be a limit."""
+        made: list[IProtocol] = []
+
+        def gotProtocol(protocol: IProtocol) -> None:
+            self.assertIs(self.chosen and self.chosen.transport, transport)
+            made.append(protocol)
+
+        handshake = Handshake(self.decide, self.problems.append, clock=self.clock, timeout=None, made=gotProtocol)
+        self.clock.advance(10.0)
+        self.transport = transport = TLSFlowTransport(handshake)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 0)
+        handshake.handshakeCompleted()
+        self.assertEqual(made, [self.chosen])
