@@ -45,7 +45,7 @@ class TlsDoorSettings:
     """
     What the door is told.
 
-    @ivar publicHost: the gateway's own name; empty or an address: those who name nobody mean the gateway.
+    @ivar publicHost: the gateway's own name; may be empty, or an address.
     @ivar helloTimeout: seconds for the ClientHello.
     @ivar handshakeTimeout: seconds for a handshake that is made here.
     """
@@ -53,12 +53,6 @@ class TlsDoorSettings:
     publicHost: str = ""
     helloTimeout: float = 5.0
     handshakeTimeout: float = 10.0
-
-    def isOwn(self, name: str | None) -> bool:
-        """Whether a server name, or none, is this gateway's."""
-        if name is not None:
-            return name == self.publicHost
-        return not self.publicHost or parseAddress(self.publicHost) is not None
 
 
 class TlsDoor:
@@ -135,11 +129,13 @@ class _TlsVisit:
 
     def _lead(self, hello: ClientHello) -> IProtocol:
         name = hello.serverName
-        if self._door.settings.isOwn(name):
-            return self._terminate(name or self._door.settings.publicHost, OWN, self._own)
-        route = None if name is None else self._door.registry.host(name)
-        if name is None or route is None:
-            self._refused("no server name" if name is None else f"nobody serves {name}")
+        own = self._door.settings.publicHost
+        # Who goes by an address cannot name anybody (RFC 6066, section 3), and means the gateway.
+        if name is None or name == own:
+            return self._terminate(own, OWN, self._own)
+        route = self._door.registry.host(name)
+        if route is None:
+            self._refused(f"nobody serves {name}")
             return self._farewell(alert(Alert.UNRECOGNIZED_NAME))
         self._visitor = replace(self._visitor, hostname=name)
         if route.service.kind == "http":

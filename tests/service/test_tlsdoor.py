@@ -192,6 +192,11 @@ class OwnNameTests(TlsDoorTestCase):
         self.doors.wait(10.25)
         self.assertIsNotNone(visitor.reason, "no agent registered")
 
+    def test_noName(self) -> None:
+        """Who names nobody, as those who go by an address, means the gateway, and is shown its certificate."""
+        visitor = self.doors.comeTLS(None, b"gateway/1")
+        self.assertEqual((visitor.serverName, visitor.transport.negotiatedProtocol), (OWN, b"gateway/1"))
+
     def test_noAgentsElsewhere(self) -> None:
         """At another name the agents' protocol is not spoken."""
         self.assertAlert(self.doors.comeTLS("app.example.com", b"gateway/1"), "no application protocol")
@@ -205,16 +210,6 @@ class RefusalTests(TlsDoorTestCase):
     def test_unknownName(self) -> None:
         """A name that nobody serves is told to be none."""
         self.assertAlert(self.doors.comeTLS("nobody.example.com"), "unrecognized name")
-
-    def test_noName(self) -> None:
-        """So is no name at all."""
-        self.assertAlert(self.doors.comeTLS(None), "unrecognized name")
-
-    def test_noNameIsOurs(self) -> None:
-        """Where the gateway has no name of its own, who names nobody means the gateway."""
-        self.assertFalse(self.doors.tls.settings.isOwn(None))
-        for publicHost in ("", "192.0.2.1"):
-            self.assertTrue(type(self.doors.tls.settings)(publicHost=publicHost).isOwn(None))
 
     def test_gone(self) -> None:
         """A name is gone together with its agent."""
