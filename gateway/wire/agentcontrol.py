@@ -332,8 +332,7 @@ def decode(line: bytes | bytearray) -> Message:
         head = _HEAD.decode(line)
         decoder = _DECODERS.get(head.type)
         if decoder is None:
-            details = f"There is no message of type {head.type!a:.40}."
-            raise RemoteProtocolError(SessionError.UNKNOWN_MESSAGE, details)
+            raise RemoteProtocolError(SessionError.UNKNOWN_MESSAGE, f"There is no message of type {head.type!a:.40}.")
         if head.version != VERSION:
             details = f"The version that is spoken here is {VERSION}."
             raise RemoteProtocolError(SessionError.UNSUPPORTED_VERSION, details)
