@@ -4,22 +4,19 @@ Tests for C{gateway relay} with standard input and output at one end: as in a sh
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.relays import GATEWAY, HERE, LOCAL, SECONDS, digest, exactly, origin, relaying, reset, toTheEnd
 from tests.interop.gateways import freePort
-from tests.peers import require
+from tests.interop.openssh import startSSHD
+from tests.interop.running import program
 
 MIB = 1024 * 1024
 UP = os.urandom(MIB)
@@ -201,55 +198,24 @@ class CommandLineTests(SynchronousTestCase):
 class SSHTests(SynchronousTestCase):
     """OpenSSH's ProxyCommand."""
 
-    SSHD = "/usr/sbin/sshd"
-
     def setUp(self) -> None:
-        for program, package in (
-            ("ssh", "openssh-client"),
-            ("ssh-keygen", "openssh-client"),
-            (self.SSHD, "openssh-server"),
-        ):
-            require(shutil.which(program) is not None, f"{program} is missing: apt-get install {package}")
-        directory = Path(self.mktemp()).absolute()
-        directory.mkdir(mode=0o700)
-        self.key = directory / "key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
-        self.configuration = directory / "sshd_config"
-        self.configuration.write_text(
-            f"HostKey {self.key}\nAuthorizedKeysFile {self.key}.pub\nStrictModes no\nUsePAM no\n"
-            "PasswordAuthentication no\nPidFile none\n"
-        )
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(exist_ok=True)  # where it wants to be, and what its package makes at boot
-
-    @contextmanager
-    def sshd(self) -> Iterator[int]:
-        """A server that one connection at a time is handed to, as inetd does."""
-
-        def serve(connection: socket.socket) -> None:
-            connection.settimeout(None)
-            command = [self.SSHD, "-i", "-f", str(self.configuration)]
-            stream = connection.fileno()
-            subprocess.run(command, stdin=stream, stdout=stream, stderr=subprocess.DEVNULL, timeout=60)
-
-        with origin(serve) as (port, _):
-            yield port
+        program("ssh")
+        self.sshd = startSSHD(self, Path(self.mktemp()).absolute())
 
     def ssh(self, to: str, *command: str) -> subprocess.CompletedProcess[bytes]:
         """Run a command at the other end of a relay."""
         return subprocess.run(
             [
-                "ssh", "-F", "none", "-i", str(self.key), "-o", "BatchMode=yes",
-                "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+                "ssh", *self.sshd.options,
                 "-o", f"ProxyCommand={GATEWAY} relay --listen stdio: --to {to}",
-                f"{getpass.getuser()}@anywhere", *command,
+                self.sshd.login("anywhere"), *command,
             ],
             stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
         )  # fmt: skip
 
     def test_proxyCommand(self) -> None:
         """ssh runs a command through a WebSocket, and a MiB of output comes out whole, with nothing on standard error."""
-        with self.sshd() as port, relaying(f"ws:{LOCAL}:path=/ssh", f"tcp:{HERE}:{port}") as relay:
+        with relaying(f"ws:{LOCAL}:path=/ssh", f"tcp:{HERE}:{self.sshd.port}") as relay:
             done = self.ssh(f"ws://{HERE}:{relay.port}/ssh", "head -c 1048576 /dev/zero; exit 7")
             self.assertEqual((done.stderr, done.returncode, len(done.stdout)), (b"", 7, MIB))
 
