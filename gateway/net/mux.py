@@ -186,6 +186,14 @@ class MuxSession(Protocol):
         self._carrier.unregisterProducer()  # a TLS transport that has one never finishes closing
         self._carrier.loseConnection()
 
+    def pingEvery(self, seconds: float) -> None:
+        """
+        Ping at another interval than the settings' from now on, once there is a carrier.
+
+        @param seconds: at least C{pingTimeout / pings} of the settings, which less counts as.
+        """
+        self._deadlines.pingEvery(seconds)
+
     def goAway(self) -> Deferred[None]:
         """
         Open and accept no more streams, and close the carrier when those that there are have ended, at both ends, or

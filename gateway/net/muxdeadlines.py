@@ -48,6 +48,7 @@ class MuxSettings(Limits):
     @ivar goodbyeTimeout: for a peer that broke the protocol to take what says so.
     """
 
+    pings: int = 120
     pingInterval: float = 20.0
     pingTimeout: float = 120.0
     drainTimeout: float = 30.0
@@ -92,6 +93,7 @@ class Deadlines:
         self._seconds = monotonic(clock)
         self._session = session
         self._interval = settings.pingInterval
+        self._leastInterval = settings.pingTimeout / settings.pings  # or there would be too many without an answer
         self._carrier = carrier
         self._progress = Progress(carrier)
         self._expired = expired
@@ -106,6 +108,14 @@ class Deadlines:
         """Ping, and begin."""
         self._ping(self._seconds())
         self._schedule()
+
+    def pingEvery(self, seconds: float) -> None:
+        """Ping at another interval from now on."""
+        seconds = max(seconds, self._leastInterval)
+        if self._watching and seconds != self._interval:
+            self._interval = seconds
+            self._nextPing = self._seconds() + seconds
+            self.wakeWithin(seconds)
 
     def answered(self) -> None:
         """A ping was answered. The first few are followed by the next at once."""

@@ -40,9 +40,6 @@ STABLE = 10.0
 UPDATE_INTERVAL = 1.0
 """Seconds between two updates, at least."""
 
-_PATIENCE = 120.0
-"""Seconds for the answer to a ping, however much comes meanwhile (the protocol's, "Time")."""
-
 HOPELESS = frozenset(
     {
         SessionError.INVALID_MESSAGE,
@@ -172,8 +169,6 @@ class AgentClient:
         settings = MuxSettings(
             streams=self._streams,
             pingInterval=self._ping,
-            pings=max(16, int(_PATIENCE / self._ping) + 1),
-            pingTimeout=_PATIENCE,
             drainTimeout=86400.0,  # the session has a shorter one
         )
         self._session = session = ClientSession(
@@ -220,7 +215,6 @@ class AgentClient:
     def gotAck(self, session: ClientSession, ack: Ack) -> None:
         if session is not self._session:
             return
-        self._ping = ack.ping
         if self.phase is Phase.CONNECTING:
             self._become(Phase.ATTACHED)
             self.statuses = {}

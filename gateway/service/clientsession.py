@@ -185,6 +185,7 @@ class ClientSession:
                 if self.attachedAt is None:
                     self._stopClock()
                     self.attachedAt = monotonic(self._clock)()
+                self.mux.pingEvery(message.ping)
                 self._owner.gotAck(self, message)
             case Ping(id=number):
                 self._send(Pong(id=number))

@@ -235,6 +235,25 @@ class TimeTests(_Cases):
                 ended.trap(TimeoutError)
             self.assertEqual(pair.clock.getDelayedCalls(), [])
 
+    def test_pingEvery(self) -> None:
+        """A session told to ping more often finds a dead peer sooner, but does not ping without an end."""
+        for asked, interval in ((10.0, 10.0), (40.0, 40.0), (0.1, 6.0)):
+            pair = MuxPair(
+                client=MuxSettings(pingInterval=20, pingTimeout=96, pings=16), server=MuxSettings(pingInterval=0)
+            )
+            pair.open()
+            pair.wait(1.0)
+            pair.client.pingEvery(asked)
+            pair.wait(interval)
+            pair.link.cut()
+            pair.wait(2 * interval - 0.25)
+            self.assertEqual(pair.ended[0], [])
+            pair.wait(0.25)
+            self.assertEqual(len(pair.ended[0]), 1)
+            timers = len(pair.clock.getDelayedCalls())
+            pair.client.pingEvery(1.0)
+            self.assertEqual(len(pair.clock.getDelayedCalls()), timers)
+
     def test_livePeers(self) -> None:
         """An idle session whose peer answers lives on, whether or not anybody reads the streams."""
         pair = MuxPair()

@@ -114,6 +114,19 @@ class SessionTests(SynchronousTestCase):
         self.begin(ACK, Ping(id=7))
         self.assertEqual(self.heard(), b'{"type":"pong","id":7}\n')
 
+    def test_pingInterval(self) -> None:
+        """The gateway says how often this end pings, and so how soon it notices that the gateway is gone."""
+        self.begin(ACK)
+        self.say(encode(Ack(session="s1", ping=2.0, services=())))
+        self.clock.advance(2.0)
+        self.pump()
+        self.link.cut()
+        self.clock.pump([2.0, 1.9])
+        self.assertEqual(self.ends, [])
+        self.clock.advance(0.1)
+        self.pump()
+        self.assertEqual(self.ends, [SessionEnd("The gateway does not answer any more.")])
+
     def test_update(self) -> None:
         """An update has a number of its own."""
         self.begin(ACK)
