@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import contextlib  # not suppress by its name, which trial takes for its own setting
 import hashlib
-import json
-import os
-import signal
 import socket
 import struct
 import subprocess
-import sysconfig
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import IO, Any
+
+from tests.interop.gateways import HERE
+from tests.interop.running import GATEWAY, SECONDS, Running
 
 __all__ = [
     "GATEWAY",
@@ -42,49 +38,18 @@ __all__ = [
     "toTheEnd",
 ]
 
-HERE = "127.0.0.1"
 LOCAL = f"tcp:0:interface={HERE}"
-SECONDS = 20.0
-"""For anything that must happen; it fails only when that does not."""
-
-GATEWAY = str(Path(sysconfig.get_path("scripts"), "gateway"))
 
 
 @dataclass(slots=True)
-class RunningRelay:
+class RunningRelay(Running):
     """
     A C{gateway relay} that listens.
 
     @ivar port: where, unless it is on a UNIX socket.
     """
 
-    process: subprocess.Popen[bytes]
-    port: int
-    _log: IO[bytes] = field(repr=False)
-
-    def events(self) -> list[dict[str, Any]]:
-        """All that it has logged."""
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
-
-    def log(self) -> str:
-        """All that it has written."""
-        return os.pread(self._log.fileno(), 1 << 24, 0).decode("utf-8", "replace")
-
-    def awaitEvent(self, name: str) -> dict[str, Any]:
-        """The first event of a name, when there is one."""
-        deadline = time.monotonic() + SECONDS
-        while True:
-            for event in self.events():
-                if event["event"] == name:
-                    return event
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"no event {name}:\n{self.log()}")
-            time.sleep(0.02)
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it, and return its status."""
-        self.process.send_signal(number)
-        return self.process.wait(SECONDS)
+    port: int = 0
 
 
 @contextmanager
@@ -94,7 +59,7 @@ def relaying(listen: str, to: str, *options: str) -> Iterator[RunningRelay]:
         command = [GATEWAY, "relay", "--listen", listen, "--to", to, "--log-format", "json", *options]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            relay = RunningRelay(process, 0, log)
+            relay = RunningRelay(process, log)
             where = relay.awaitEvent("gateway.listening")["where"]
             relay.port = int(where.rpartition(":")[2]) if where.startswith(HERE) else 0
             yield relay

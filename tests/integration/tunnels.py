@@ -135,7 +135,7 @@ def _running(*arguments: str, environ: Mapping[str, str] | None = None) -> Itera
             env={**os.environ, **(environ or {})},
         )
         try:
-            yield RunningGateway(process, 0, log)
+            yield RunningGateway(process, log)
         finally:
             if process.poll() is None:
                 process.kill()

@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -27,10 +28,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.interop.gateways import HERE, environment
 from tests.peers import require
 
-__all__ = ["PACKAGES", "SECONDS", "Running", "eventually", "program", "start"]
+__all__ = ["GATEWAY", "PACKAGES", "SECONDS", "Running", "eventually", "program", "start"]
 
 SECONDS = 20.0
 """For anything that must happen; it fails only when that does not."""
+
+GATEWAY = str(Path(sysconfig.get_path("scripts"), "gateway"))
+"""Our own program, as it is installed."""
 
 PACKAGES = {
     "curl": "curl",

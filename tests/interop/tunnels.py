@@ -18,7 +18,6 @@ import os
 import re
 import signal
 import subprocess
-import sysconfig
 import tempfile
 import urllib.request
 from collections.abc import Mapping
@@ -30,11 +29,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import makeAuthority
 from tests.interop.gateways import HERE, freePort
-from tests.interop.running import SECONDS, Running, program, start
+from tests.interop.running import GATEWAY, SECONDS, Running, program, start
 
 __all__ = ["AGENT", "HOST", "MIB", "RunningAgent", "RunningGateway", "TunnelTestCase", "checksum", "randomFile"]
 
-GATEWAY = str(Path(sysconfig.get_path("scripts"), "gateway"))
 HOST = "gw.test"
 AGENT = "alice"
 MIB = 1024 * 1024
