@@ -17,11 +17,13 @@ from twisted.python.usage import Options
 
 from gateway.service.agentoptions import AgentOptions
 from gateway.service.checkconfig import CheckOptions
+from gateway.service.completion import CompletionOptions
 from gateway.service.gatewayoptions import GatewayOptions
 from gateway.service.gotunnelagentoptions import GoTunnelAgentOptions
 from gateway.service.gotunnelconfig import GoTunnelAgentFile, TunnelSection
 from gateway.service.gotunnelserveroptions import GoTunnelServerOptions
 from gateway.service.options import CommandOptions
+from gateway.service.quickstart import QuickStartOptions
 from gateway.service.relayoptions import RelayOptions
 from gateway.service.secretcommand import SecretOptions
 from gateway.service.tabbyoptions import TabbyOptions
@@ -292,12 +294,14 @@ GATEWAY_COMMANDS: Mapping[str, Callable[[], CommandOptions]] = {
     "serve": GatewayOptions,
     "check-config": CheckOptions,
     "secret": SecretOptions,
+    "quick-start": QuickStartOptions,
+    "completion": CompletionOptions,
 }
 """The commands around C{gateway.toml}."""
 
 
 def _gatewayLines() -> Iterator[str]:
-    for name in ("check-config", "secret"):
+    for name in [each for each in GATEWAY_COMMANDS if each != "serve"]:
         options = GATEWAY_COMMANDS[name]()
         yield from ("", f"## gateway {name}", "", _markUp(options.longdesc))
         yield from _table(

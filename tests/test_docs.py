@@ -20,15 +20,11 @@ from gateway.domain.targets import TargetPolicy, parseRuleLine, parseTarget
 from gateway.domain.tokensfile import parseTokensFile
 from gateway.net.relay import Cause
 from gateway.service.agentconfig import AgentConfig
-from gateway.service.agentoptions import AgentOptions
 from gateway.service.configuration import Section, readConfiguration
 from gateway.service.gatewayconfig import GatewayConfig
-from gateway.service.gotunnelagentoptions import GoTunnelAgentOptions
-from gateway.service.gotunnelserveroptions import GoTunnelServerOptions
-from gateway.service.relayoptions import RelayOptions
+from gateway.service.main import COMMANDS
 from gateway.service.tabbyoptions import TabbyOptions
 from gateway.service.tabbysession import SessionCause
-from gateway.service.tabbytoken import TokenOptions
 from gateway.service.visitors import Refusal
 from gateway.wire.tabby import Code
 from tests.documented import ROOT, Command, blocks, commands, namedBlock, pages, tables
@@ -41,6 +37,8 @@ OTHER_PROGRAMS = {
     "--http1.1": "curl",
     "--max-time": "curl",
     "--output": "curl",
+    "--cacert": "curl",
+    "--resolve": "curl",
     "--standalone": "certbot",
     "--deploy-hook": "certbot",
     "--system": "useradd",
@@ -105,15 +103,7 @@ class CommandTests(SynchronousTestCase):
         name, arguments = command.words[1], list(command.words[2:])
         if name in ("--version", "--help"):
             return
-        options = {
-            "tabby": TabbyOptions,
-            "tabby-token": TokenOptions,
-            "relay": RelayOptions,
-            "agent": AgentOptions,
-            "gotunnel-server": GoTunnelServerOptions,
-            "gotunnel-agent": GoTunnelAgentOptions,
-            **GATEWAY_COMMANDS,
-        }[name]()
+        options = COMMANDS[name].makeOptions()
         with mock.patch.dict(os.environ, {"TABBY_AUTH_TOKEN": "0" * 64}):
             options.parseOptions(arguments)
 

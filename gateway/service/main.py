@@ -8,115 +8,68 @@ A service runs under twistd, in the foreground. What is wrong with the command l
 error and exit status 2.
 """
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "Command", "main"]
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.python import usage
+from twisted.python.reflect import namedAny
 
 from gateway import __version__
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One word after C{gateway}."""
+    """
+    One word after C{gateway}.
+
+    @ivar options: where the class that reads its command line is, in this package; imported when it is needed.
+    @ivar service: its name among twistd's; a command that is no service is what its options' C{run} does.
+    """
 
     help: str
-    run: Callable[[Sequence[str]], int]
+    options: str
+    service: str = ""
 
-
-def _tabby(arguments: Sequence[str]) -> int:
-    from gateway.service.tabbyoptions import TabbyOptions
-
-    return _runService("tabby", "tabby-gateway", TabbyOptions(), arguments)
-
-
-def _relay(arguments: Sequence[str]) -> int:
-    from gateway.service.relayoptions import RelayOptions
-
-    return _runService("relay", "relay", RelayOptions(), arguments)
-
-
-def _agent(arguments: Sequence[str]) -> int:
-    from gateway.service.agentoptions import AgentOptions
-
-    return _runService("agent", "gateway-agent", AgentOptions(), arguments)
-
-
-def _tabbyToken(arguments: Sequence[str]) -> int:
-    from gateway.service.tabbytoken import TokenOptions
-
-    options = TokenOptions()
-    _parse("tabby-token", options, arguments)
-    try:
-        return options.run()
-    except usage.UsageError as e:
-        raise _Refused(f"gateway tabby-token: error: {e}") from None
-
-
-def _serve(arguments: Sequence[str]) -> int:
-    from gateway.service.gatewayoptions import GatewayOptions
-
-    return _runService("serve", "gateway", GatewayOptions(), arguments)
-
-
-def _gotunnelServer(arguments: Sequence[str]) -> int:
-    from gateway.service.gotunnelserveroptions import GoTunnelServerOptions
-
-    return _runService("gotunnel-server", "gotunnel-server", GoTunnelServerOptions(), arguments)
-
-
-def _gotunnelAgent(arguments: Sequence[str]) -> int:
-    from gateway.service.gotunnelagentoptions import GoTunnelAgentOptions
-
-    return _runService("gotunnel-agent", "gotunnel-agent", GoTunnelAgentOptions(), arguments)
-
-
-def _checkConfig(arguments: Sequence[str]) -> int:
-    from gateway.service.checkconfig import CheckOptions
-
-    options = CheckOptions()
-    _parse("check-config", options, arguments)
-    return options.run()
-
-
-def _secret(arguments: Sequence[str]) -> int:
-    from gateway.service.secretcommand import SecretOptions
-
-    options = SecretOptions()
-    _parse("secret", options, arguments)
-    return options.run()
+    def makeOptions(self) -> usage.Options:
+        """What reads its command line."""
+        options: usage.Options = namedAny(f"gateway.service.{self.options}")()
+        return options
 
 
 COMMANDS = {
-    "agent": Command("Run an agent, which attaches to a gateway and leads to what is near it", _agent),
-    "serve": Command("Run a gateway that agents attach to", _serve),
-    "check-config": Command("Say what is wrong with a configuration, or what it means", _checkConfig),
-    "secret": Command("Make a secret for an agent, and the hash that the gateway knows it by", _secret),
-    "gotunnel-server": Command("Run a gateway for agents of go-tunnel", _gotunnelServer),
-    "gotunnel-agent": Command("Run an agent for a server of go-tunnel, or for ours", _gotunnelAgent),
-    "relay": Command("Relay from any endpoint to any other", _relay),
-    "tabby": Command("Run a connection gateway for Tabby Web", _tabby),
-    "tabby-token": Command("Make, list and revoke the named tokens of a Tabby gateway", _tabbyToken),
+    "quick-start": Command(
+        "Make all files that a first gateway and its first agent need", "quickstart.QuickStartOptions"
+    ),
+    "agent": Command(
+        "Run an agent, which attaches to a gateway and leads to what is near it",
+        "agentoptions.AgentOptions",
+        "gateway-agent",
+    ),
+    "serve": Command("Run a gateway that agents attach to", "gatewayoptions.GatewayOptions", "gateway"),
+    "check-config": Command("Say what is wrong with a configuration, or what it means", "checkconfig.CheckOptions"),
+    "secret": Command(
+        "Make a secret for an agent, and the hash that the gateway knows it by", "secretcommand.SecretOptions"
+    ),
+    "gotunnel-server": Command(
+        "Run a gateway for agents of go-tunnel", "gotunnelserveroptions.GoTunnelServerOptions", "gotunnel-server"
+    ),
+    "gotunnel-agent": Command(
+        "Run an agent for a server of go-tunnel, or for ours",
+        "gotunnelagentoptions.GoTunnelAgentOptions",
+        "gotunnel-agent",
+    ),
+    "relay": Command("Relay from any endpoint to any other", "relayoptions.RelayOptions", "relay"),
+    "tabby": Command("Run a connection gateway for Tabby Web", "tabbyoptions.TabbyOptions", "tabby-gateway"),
+    "tabby-token": Command("Make, list and revoke the named tokens of a Tabby gateway", "tabbytoken.TokenOptions"),
+    "completion": Command("Print what makes a shell complete all this", "completion.CompletionOptions"),
 }
 
 
-class _Refused(Exception):
-    """The command line is wrong; its text is for the person."""
-
-
-def _parse(name: str, options: usage.Options, arguments: Sequence[str]) -> None:
-    sys.argv[0] = f"gateway {name}"  # what the usage text begins with
-    try:
-        options.parseOptions(list(arguments))
-    except usage.UsageError as e:
-        raise _Refused(f"gateway {name}: error: {e}\nTry: gateway {name} --help") from None
-
-
-def _runService(name: str, tapname: str, options: usage.Options, arguments: Sequence[str]) -> int:
-    _parse(name, options, arguments)
+def _runService(service: str, arguments: Sequence[str]) -> int:
     if sys.platform == "linux" and "twisted.internet.reactor" not in sys.modules:  # nobody has chosen one
         from gateway.net.epoll import install
 
@@ -132,7 +85,7 @@ def _runService(name: str, tapname: str, options: usage.Options, arguments: Sequ
         twistd.runApp(config)
         status = getattr(config.subOptions, "exitStatus", 0)
 
-    sys.argv = ["gateway", "--nodaemon", "--pidfile=", tapname, *arguments]
+    sys.argv = ["gateway", "--nodaemon", "--pidfile=", service, *arguments]
     app.run(runApp, twistd.ServerOptions)  # type: ignore[attr-defined]  # not in its __all__
     return status
 
@@ -161,8 +114,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"gateway: error: unknown command {name!r}\n\n{_usage()}" if name else _usage(), file=sys.stderr)
         return 2
+    command = COMMANDS[name]
+    options: Any = command.makeOptions()
+    sys.argv[0] = f"gateway {name}"  # what the usage text begins with
     try:
-        return COMMANDS[name].run(words)
-    except _Refused as e:
-        print(e, file=sys.stderr)
+        options.parseOptions(words)
+    except usage.UsageError as e:
+        print(f"gateway {name}: error: {e}\nTry: gateway {name} --help", file=sys.stderr)
+        return 2
+    if command.service:
+        return _runService(command.service, words)
+    try:
+        return int(options.run())
+    except usage.UsageError as e:
+        print(f"gateway {name}: error: {e}", file=sys.stderr)
         return 2

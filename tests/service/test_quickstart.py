@@ -1,0 +1,85 @@
+"""Tests for L{gateway.service.quickstart}; that its files work, L{tests.integration.test_tunneltutorial} sees."""
+
+import os
+from pathlib import Path
+
+from cryptography import x509
+
+from gateway.domain.tokens import hashToken
+from gateway.net.tlsclient import publicKeyPin
+from gateway.service.agentconfig import AgentConfig, agentPlan
+from gateway.service.configuration import readConfiguration
+from gateway.service.gatewayservice import checkFiles
+from gateway.service.gatewaysettings import readGatewaySettings
+from tests.service.test_checkconfig import CommandTestCase
+
+
+class QuickStartTests(CommandTestCase):
+    """
+    C{gateway quick-start}.
+    """
+
+    def make(self, *options: str) -> Path:
+        """The directory that it makes."""
+        path = Path(self.mktemp())
+        status, out, err = self.run_("quick-start", *options, str(path))
+        self.assertEqual((status, err), (0, ""))
+        self.assertEqual(out, f"gateway serve --config {path}/gateway.toml\ngateway agent --config {path}/agent.toml\n")
+        return path
+
+    def test_files(self) -> None:
+        """Both configurations can be used and belong together, and nobody else can read any of the files."""
+        path = self.make()
+        settings = readGatewaySettings(str(path / "gateway.toml"), {})
+        checkFiles(settings)
+        agent = readConfiguration(str(path / "agent.toml"), AgentConfig, environ={})
+        agentPlan(agent, {})
+        certificate = x509.load_pem_x509_certificate((path / "certificate.pem").read_bytes())
+        self.assertEqual(agent.gateway.pin, publicKeyPin(certificate))
+        (entry,) = settings.config.agent
+        self.assertEqual(entry.name, agent.gateway.name)
+        self.assertEqual(entry.secretHash, hashToken((path / "secret").read_text().strip()))
+        self.assertEqual({each.stat().st_mode & 0o777 for each in path.iterdir()}, {0o600})
+        self.assertEqual(path.stat().st_mode & 0o777, 0o700)
+
+    def test_loopback(self) -> None:
+        """As localhost, only this machine can reach it."""
+        settings = readGatewaySettings(str(self.make() / "gateway.toml"), {})
+        places = (*settings.tlsListen, *settings.httpListen, *settings.managementListen)
+        self.assertTrue(all(each.isLoopback for each in places))
+        self.assertEqual(settings.config.ports.interfaces, ("127.0.0.1",))
+
+    def test_host(self) -> None:
+        """Under a name everybody can reach it, but for its page; the name and those below are in the certificate."""
+        path = self.make("--host", "gw.example.com")
+        settings = readGatewaySettings(str(path / "gateway.toml"), {})
+        self.assertFalse(any(each.isLoopback for each in (*settings.tlsListen, *settings.httpListen)))
+        self.assertTrue(all(each.isLoopback for each in settings.managementListen))
+        certificate = x509.load_pem_x509_certificate((path / "certificate.pem").read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        self.assertEqual(
+            set(names.get_values_for_type(x509.DNSName)), {"gw.example.com", "*.gw.example.com", "app.gw.example.com"}
+        )
+        agent = readConfiguration(str(path / "agent.toml"), AgentConfig, environ={})
+        self.assertEqual(agent.gateway.to, "wss://gw.example.com:8443/agent")
+
+    def test_overwritesNothing(self) -> None:
+        """A directory that is there is left alone: one line on standard error, and status 1."""
+        path = self.make()
+        before = {each.name: each.read_bytes() for each in path.iterdir()}
+        self.assertEqual(self.run_("quick-start", str(path)), (1, "", f"gateway quick-start: {path}: File exists\n"))
+        self.assertEqual({each.name: each.read_bytes() for each in path.iterdir()}, before)
+
+    def test_oddPath(self) -> None:
+        """A path with quotes and backslashes is written so that TOML reads the same."""
+        path = f'{self.mktemp()} "a\\b" ü'
+        self.assertEqual(self.run_("quick-start", path)[0], 0)
+        settings = readGatewaySettings(f"{path}/gateway.toml", {})
+        self.assertEqual(settings.config.certificate[0].key, os.path.abspath(f"{path}/key.pem"))
+
+    def test_wrongWords(self) -> None:
+        """What is no host name, and anything but one directory, is refused with status 2, and nothing is made."""
+        for words in ((), ("a", "b"), ("--host", "127.0.0.1", "x"), ("--host", "Two Words", "x")):
+            status, _, err = self.run_("quick-start", *words)
+            self.assertEqual((status, len(err.splitlines())), (2, 2))
+        self.assertFalse(os.path.exists("x"))
