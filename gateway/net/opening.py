@@ -116,9 +116,7 @@ class OpeningEndpoint:
     @param readAnswer: reads the answer; C{None} in a dialect without.
     """
 
-    def __init__(
-        self, inner: IStreamClientEndpoint, preamble: bytes, readAnswer: ReadAnswer | None
-    ) -> None:
+    def __init__(self, inner: IStreamClientEndpoint, preamble: bytes, readAnswer: ReadAnswer | None) -> None:
         self._inner = inner
         self._preamble = preamble
         self._readAnswer = readAnswer
@@ -135,5 +133,7 @@ class OpeningEndpoint:
 
     def _connect(self, factory: IProtocolFactory, early: IEarlyData | None) -> Deferred[IProtocol]:
         opening = _Opening(factory, self._preamble, self._readAnswer, early)
-        opened = self._inner.connect(ClientFactory.forProtocol(lambda: opening))
+        factory = ClientFactory.forProtocol(lambda: opening)
+        factory.noisy = False
+        opened = self._inner.connect(factory)
         return opened.addCallback(lambda _: opening.done)

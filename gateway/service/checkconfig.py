@@ -77,8 +77,10 @@ def _gateway(path: str, environ: Mapping[str, str]) -> Iterator[str]:
         ("management", settings.managementListen),
     ):
         yield from (f"listens for {label} on {place.text}" for place in places)
-    if settings.tlsListen and settings.publicHost:
-        yield f"takes agents at wss://{settings.publicHost}{settings.config.agents.websocketPath} too"
+    for place in settings.tlsListen:
+        if settings.publicHost:
+            port = f":{place.port}" if place.port not in (0, 443) else ""  # 0: in an endpoint string, which is its own
+            yield f"takes agents at wss://{settings.publicHost}{port}{settings.config.agents.websocketPath} too"
     yield from (f"certificate for {', '.join(each.hostnames)}: {each.certificate}" for each in settings.certificates)
     yield from map(_agentLine, settings.agents)
 

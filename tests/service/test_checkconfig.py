@@ -50,7 +50,7 @@ class CheckConfigTests(CommandTestCase):
             [gateway]
             public-host = "gw.example"
             [tls]
-            listen = ["0.0.0.0:443"]
+            listen = ["0.0.0.0:443", "127.0.0.1:8443"]
             [agents]
             plain-listen = ["127.0.0.1:9000"]
             [[certificate]]
@@ -68,6 +68,8 @@ class CheckConfigTests(CommandTestCase):
         self.assertEqual((status, err), (0, ""))
         for text in (
             "listens for visitors, TLS on 0.0.0.0:443",
+            "takes agents at wss://gw.example/agent too",
+            "takes agents at wss://gw.example:8443/agent too",
             "listens for agents, plain on 127.0.0.1:9000",
             "wss://gw.example/agent",
             "agent box: names app.example.com; ports 2222, 20000-20009",
