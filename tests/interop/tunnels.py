@@ -181,7 +181,7 @@ class TunnelTestCase(SynchronousTestCase):
             self, GATEWAY, "serve", "--config", str(configuration), "--log-format", "json", ended=self._inspect
         )
         gateway = RunningGateway(running.process, running._log, authority, configuration, tls, http, agents, management)
-        gateway.awaitEvent("gateway.listening", label="management")
+        gateway.awaitEvent("gateway.started")
         return gateway
 
     def agent(

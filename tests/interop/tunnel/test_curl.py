@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 from tests.interop.gateways import HERE, freePort
+from tests.interop.running import program
 from tests.interop.tunnels import MIB, RunningGateway, TunnelTestCase, checksum, randomFile
 from tests.interop.webserver import startNginx
 
@@ -18,6 +19,10 @@ class CurlTests(TunnelTestCase):
     """Files go up and down, whole."""
 
     deadline = 180
+
+    def setUp(self) -> None:
+        super().setUp()
+        program("curl")
 
     def curl(self, gateway: RunningGateway, authority: str, *arguments: str, status: int = 0) -> str:
         """Run curl, for which all names of the gateway's are this machine."""

@@ -24,6 +24,7 @@ class DigTests(TunnelTestCase):
 
     def test_dig(self) -> None:
         """Answers are right, large ones too, and a truncated one can be had by TCP."""
+        program("dig")
         port, words = freePort(), ["x" * 200 + str(number) for number in range(12)]
         command = [program("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"]
         command += [f"--port={port}", f"--listen-address={HERE}", "--bind-interfaces", "--pid-file=", "--user="]
