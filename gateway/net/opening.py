@@ -133,7 +133,5 @@ class OpeningEndpoint:
 
     def _connect(self, factory: IProtocolFactory, early: IEarlyData | None) -> Deferred[IProtocol]:
         opening = _Opening(factory, self._preamble, self._readAnswer, early)
-        factory = ClientFactory.forProtocol(lambda: opening)
-        factory.noisy = False
-        opened = self._inner.connect(factory)
+        opened = self._inner.connect(ClientFactory.forProtocol(lambda: opening))
         return opened.addCallback(lambda _: opening.done)
