@@ -27,6 +27,9 @@ _UNCHECKED = tuple(f"verify_{claim}" for claim in ("exp", "nbf", "iat", "aud", "
 _BLOCK = 64
 """Bytes. HMAC itself adds zeros to a shorter key (RFC 2104, section 2)."""
 
+_STRONG = 32
+"""Bytes from which on a secret is not worth trying to guess (RFC 7518, section 3.2)."""
+
 _MAX_ISSUER = 64
 
 
@@ -42,7 +45,8 @@ class _Claims(msgspec.Struct):
 class GoTunnelTokens:
     """
     @param secret: may be short, as those of go-tunnel's users often are.
-    @raise ValueError: there is none.
+    @ivar isGuessable: it is short.
+    @raise ValueError: there is none, or it is not UTF-8.
     """
 
     def __init__(self, secret: str) -> None:
@@ -50,6 +54,7 @@ class GoTunnelTokens:
             raise ValueError("there is no secret")
         # With its zeros PyJWT does not warn of a short one with each token; whoever starts the server was told.
         self._key = secret.encode().ljust(_BLOCK, b"\0")
+        self.isGuessable = len(secret.encode()) < _STRONG
 
     def make(self, issuer: str, lifetime: float, *, now: float) -> str:
         """

@@ -4,8 +4,8 @@ The TLS port for agents alone, where a client certificate may prove whose a carr
     port = AgentPort(reactor, agents, certificates, publicHost="gw.example")
     endpoint.listen(Arrivals(port.arrive, clock=reactor))
 
-What a carrier is for is agreed on in its TLS handshake. Agents that agree on nothing speak another dialect, for which
-there is a hook.
+What a carrier is for is agreed on in its TLS handshake. Agents that agree on nothing speak another dialect, which is
+go-tunnel's where its agents are taken.
 """
 
 __all__ = ["AgentPort"]
@@ -41,7 +41,7 @@ class AgentPort:
         *,
         publicHost: str = "",
         timeout: float = 10.0,
-        otherDialect: Callable[[str, Ticket], IProtocol | None] = lambda host, ticket: None,
+        otherDialect: Callable[[str, Ticket], IProtocol] | None = None,
     ) -> None:
         self.clock = clock
         self.agents = agents
@@ -80,10 +80,10 @@ class _AgentHandshake(Handshake):
         fingerprint = None if certificate is None else certificate.digest("sha256").decode().replace(":", "").lower()
         if tls.negotiatedProtocol in CARRIER:
             return self._port.agents.arrive(self._host, "tls", certificate=fingerprint, ticket=self._ticket)
-        other = self._port.otherDialect(self._host, self._ticket)
-        if other is None:
-            turnedAway("agents", self._host, "it agreed on no protocol that is spoken here")
-        return other
+        if self._port.otherDialect is not None:
+            return self._port.otherDialect(self._host, self._ticket)
+        turnedAway("agents", self._host, "it agreed on no protocol that is spoken here")
+        return None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)

@@ -82,6 +82,16 @@ class AgentsSection(Section, frozen=True):
     """PEM file of the authorities whose client certificates are looked at on `agents.listen`"""
 
 
+class GoTunnelSection(Section, frozen=True):
+    """Agents of go-tunnel's, which `agents.listen` takes as well."""
+
+    jwtSecretFile: str = ""
+    """file with the secret that they have as `jwt_secret`; empty: they are not taken"""
+
+    hostnames: Texts = ("*",)
+    """the names that they may serve; `*.example.com` is any name one label below; `*` is any"""
+
+
 class JwtSection(Section, frozen=True):
     """Whose JSON Web Tokens prove this agent."""
 
@@ -263,9 +273,7 @@ class LimitsSection(Section, frozen=True):
 class ManagementSection(Section, frozen=True):
     """Metrics, health and a page that shows who is here."""
 
-    listen: Texts = (
-        "127.0.0.1:9080",
-    )
+    listen: Texts = ("127.0.0.1:9080",)
     """
     addresses and ports to listen on, as `0.0.0.0:443`, `[::]:443` or `:443`; or endpoint strings of Twisted's;
     anything but loopback needs `management.password-hash`
@@ -297,6 +305,7 @@ class GatewayConfig(Section, frozen=True):
     http: DoorSection = DoorSection()
     agents: AgentsSection = AgentsSection()
     agent: tuple[AgentEntrySection, ...] = ()
+    gotunnel: GoTunnelSection = GoTunnelSection()
     certificate: tuple[CertificateSection, ...] = ()
     ports: PortsSection = PortsSection()
     limits: LimitsSection = LimitsSection()

@@ -46,6 +46,8 @@ from gateway.service.destinations import Destinations
 from gateway.service.draining import Draining
 from gateway.service.gatewayconfig import GatewayConfig, LimitsSection
 from gateway.service.gatewaysettings import GatewaySettings, Listen
+from gateway.service.gotunneldoor import GoTunnelDialect
+from gateway.service.gotunnelsession import GoTunnelSettings
 from gateway.service.hostdoor import HostDoor
 from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
 from gateway.service.metrics import Metrics
@@ -61,6 +63,9 @@ from gateway.wire.window import WindowBudget
 CLOSE_TIMEOUT = 7.0
 """Seconds for agents and visitors to take the last that is said to them."""
 
+PONG_DELAY = 5.0
+"""Seconds after the next ping for an answer to the one before: with 15, the time of go-tunnel's own server."""
+
 _MIB = 1024 * 1024
 
 
@@ -73,6 +78,7 @@ class GatewayService(MultiService):
     A gateway with all its doors.
 
     @param reread: reads the settings again, for SIGHUP; raises L{ConfigurationError}.
+    @ivar goTunnel: takes agents of go-tunnel's; C{None} where they are not taken.
     @raise ConfigurationError: a file or endpoint that the settings name cannot be used.
     @ivar agents: who is here.
     @ivar destinations: the names that lead to agents, for other doors of this process.
@@ -169,12 +175,18 @@ class GatewayService(MultiService):
             settings=TlsDoorSettings(settings.publicHost, limits.helloTimeout, limits.handshakeTimeout),
             access=settings.tls.access,
         )
+        theirs, interval = settings.goTunnel, limits.pingInterval
+        self.goTunnel: GoTunnelDialect | None = None
+        if theirs is not None:
+            times = GoTunnelSettings(pingInterval=interval, pongTimeout=interval + PONG_DELAY)
+            self.goTunnel = GoTunnelDialect(self.agents, theirs.tokens, theirs.grant, times)
         self.agentPort = AgentPort(
             reactor,
             self.agents,
             self._certificates,
             publicHost=settings.publicHost,
             timeout=limits.handshakeTimeout,
+            otherDialect=None if self.goTunnel is None else self.goTunnel.arrive,
         )
         self._dashboard = Dashboard(
             self.agents,
@@ -277,6 +289,11 @@ class GatewayService(MultiService):
         self._log.info(
             "the gateway is up, for {agents} agents", event="gateway.started", agents=len(self._settings.agents)
         )
+        if self.goTunnel is not None and self.goTunnel.tokens.isGuessable:
+            self._log.warn(
+                "the secret of go-tunnel's agents is short enough to be guessed: take 32 characters or more",
+                event="gotunnel.short-secret",
+            )
 
     def _hungUp(self, number: int, frame: object) -> None:
         self._reactor.callFromThread(self.reload)
@@ -305,6 +322,8 @@ class GatewayService(MultiService):
         self.visitors.limit(_routeLimits(limits))
         self._budget.limit, self._windows.limit = limits.stallMemory * _MIB, limits.windowMemory * _MIB
         self._authority.replaceEntries(settings.agents)
+        if self.goTunnel is not None and settings.goTunnel is not None:
+            self.goTunnel.tokens, self.goTunnel.grant = settings.goTunnel.tokens, settings.goTunnel.grant
         self.agents.authorityChanged()
         self._log.info(
             "reloaded: {agents} agents, {certificates} certificates",
@@ -411,6 +430,7 @@ _TAKEN = {
         "windowMemory",
     },
     "agent": None,
+    "gotunnel": {"hostnames"},
     "certificate": None,
 }
 """What is taken while the gateway runs: keys by section; C{None}: all of it."""

@@ -22,6 +22,7 @@ from typing import TypeVar
 from gateway.domain.access import EVERYBODY, AccessRules
 from gateway.domain.addresses import IPNetwork, normaliseHost, parseAddress, parsePort
 from gateway.domain.agents import AgentEntry, JwtIssuer
+from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.grant import ANY_NAME, Grant
 from gateway.domain.registry import PortRules
 from gateway.domain.rules import Rule, parseRuleLine
@@ -31,6 +32,7 @@ from gateway.service.gatewayconfig import (
     AgentEntrySection,
     DoorSection,
     GatewayConfig,
+    GoTunnelSection,
     JwtSection,
     PortsSection,
 )
@@ -115,12 +117,26 @@ class CertificateFilesPaths:
 
 
 @dataclass(frozen=True, slots=True)
+class GoTunnelAgents:
+    """
+    Agents of go-tunnel's.
+
+    @ivar tokens: what proves them.
+    @ivar grant: the names that they may have.
+    """
+
+    tokens: GoTunnelTokens = field(repr=False)
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """
     All that a gateway is told.
 
     @ivar config: as it was read.
     @ivar publicHost: normalised; may be empty.
+    @ivar goTunnel: C{None}: agents of go-tunnel's are not taken.
     """
 
     config: GatewayConfig = field(repr=False)
@@ -130,6 +146,7 @@ class GatewaySettings:
     ports: DoorSettings
     portRules: PortRules
     agents: tuple[AgentEntry, ...] = field(repr=False)
+    goTunnel: GoTunnelAgents | None
     certificates: tuple[CertificateFilesPaths, ...]
     tlsListen: tuple[Listen, ...]
     httpListen: tuple[Listen, ...]
@@ -172,6 +189,7 @@ def _settings(config: GatewayConfig) -> GatewaySettings:
         _door("ports", config.ports),
         PortRules(config.ports.privileged, _at("ports.automatic", lambda: _range(config.ports.automatic))),
         _agents(config),
+        _goTunnel(config.gotunnel),
         tuple(
             CertificateFilesPaths(
                 _each(f"certificate[{index}].hostnames", _name, each.hostnames), each.certificate, each.key
@@ -206,6 +224,8 @@ def _check(settings: GatewaySettings) -> None:
             )
     if not (settings.tlsListen or settings.agentsListen or settings.plainListen):
         raise ConfigurationError("tls.listen: no agent can attach: set it, agents.listen or agents.plain-listen")
+    if settings.goTunnel is not None and not settings.agentsListen:
+        raise ConfigurationError("gotunnel.jwt-secret-file: agents of go-tunnel's come to agents.listen: set it")
     if not (settings.certificates or settings.plainListen):
         raise ConfigurationError("certificate: no agent can attach by TLS without one")
 
@@ -303,6 +323,17 @@ def _agent(key: str, section: AgentEntrySection, clientCa: str) -> AgentEntry:
     )
     expires = None if section.expires is None else section.expires.timestamp()
     return AgentEntry(section.name, grant, tuple(secrets), certificates, issuer, expires)
+
+
+def _goTunnel(section: GoTunnelSection) -> GoTunnelAgents | None:
+    if not section.jwtSecretFile:
+        return None
+    key = "gotunnel.jwt-secret-file"
+    secret = _readFile(key, section.jwtSecretFile)
+    return GoTunnelAgents(
+        _at(key, lambda: GoTunnelTokens(secret.decode().strip())),
+        Grant(hostnames=_each("gotunnel.hostnames", _grantedName, section.hostnames)),
+    )
 
 
 def _hash(text: str) -> str:

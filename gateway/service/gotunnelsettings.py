@@ -12,7 +12,7 @@ __all__ = ["ACME", "GoTunnelServerSettings", "readServerSettings", "readVariable
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -23,14 +23,11 @@ from gateway.domain.addresses import normaliseHost, parseAddress, parsePort
 from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.grant import ANY_NAME, Grant
 from gateway.service.configuration import ConfigurationError
-from gateway.service.gatewaysettings import GatewaySettings, Listen, parseListen, readGatewaySettings
+from gateway.service.gatewaysettings import GatewaySettings, GoTunnelAgents, Listen, parseListen, readGatewaySettings
 from gateway.wire.hostname import isHostName
 
 ACME = ("ACME_CACHE", "ACME_ENV")
 """Variables of the original's that are of no use here."""
-
-STRONG_SECRET = 32
-"""Bytes from which on a secret is not worth trying to guess (RFC 7518, section 3.2)."""
 
 _HOST = ("GATEWAY_HOST", "SERVER_DOMAIN")
 _PORT = ("GATEWAY_PORT", "SERVER_PORT")
@@ -41,18 +38,14 @@ class GoTunnelServerSettings:
     """
     All that a server is told.
 
+    @ivar gateway: with the secret and the names of go-tunnel's agents.
     @ivar tunnelListen: where agents come in.
     @ivar tunnelHost: whose certificate is for agents that ask for none of another name; may be empty.
-    @ivar grant: the names that agents may have.
-    @ivar isSecretShort: so that it may be guessed.
     """
 
     gateway: GatewaySettings
     tunnelListen: Listen
     tunnelHost: str
-    tokens: GoTunnelTokens = field(repr=False)
-    grant: Grant
-    isSecretShort: bool
 
 
 def readVariables(path: str | None, environ: Mapping[str, str]) -> dict[str, str]:
@@ -195,10 +188,7 @@ def readServerSettings(variables: Mapping[str, str], interface: str = "") -> GoT
         "GATEWAY_CERTIFICATE": _json(_certificates(variables)),
     }
     return GoTunnelServerSettings(
-        gateway=readGatewaySettings(None, {**variables, **keys}),
+        gateway=replace(readGatewaySettings(None, {**variables, **keys}), goTunnel=GoTunnelAgents(tokens, grant)),
         tunnelListen=tunnelListen,
         tunnelHost=_host(variables, "TUNNEL_HOST"),
-        tokens=tokens,
-        grant=grant,
-        isSecretShort=len(secret.encode()) < STRONG_SECRET,
     )

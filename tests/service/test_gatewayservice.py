@@ -21,6 +21,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.routes import Place
 from gateway.domain.tokens import hashToken
 from gateway.service.configuration import ConfigurationError
@@ -197,6 +198,25 @@ class GatewayServiceTests(SynchronousTestCase):
         self.assertEqual(self.events(lambda: os.kill(os.getpid(), signal.SIGHUP)), ["gateway.reloaded"])
         self.assertIsNotNone(self.come(443).reason)
         self.assertEqual([entry.name for entry in service._settings.agents], ["other"])
+
+    def test_goTunnel(self) -> None:
+        """Agents of go-tunnel's come to the agents' port where there is a secret, which may change."""
+        self.assertIsNone(self.start().agentPort.otherDialect)
+        secret = Path(self.mktemp())
+        secret.write_text("short")
+        more = f'[gotunnel]\njwt-secret-file = "{secret}"'
+        service = self.make(more=more)
+        with capturedLogs() as events:
+            service.startService()
+        self.assertIn("gotunnel.short-secret", [each.get("event") for each in events])
+        dialect = service.goTunnel
+        assert dialect is not None
+        self.assertEqual(service.agentPort.otherDialect, dialect.arrive)
+        secret.write_text("another")
+        self.write(more=more + '\nhostnames = ["a.example"]')
+        self.assertEqual(self.events(service.reload), ["gateway.reloaded"])
+        GoTunnelTokens("another").verify(dialect.tokens.make("a", 60, now=0), 0)
+        self.assertEqual(dialect.grant.hostnames, ("a.example",))
 
     def test_needsRestart(self) -> None:
         """What is not taken is said."""

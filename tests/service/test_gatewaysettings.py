@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.tokens import hashToken
 from gateway.service.configuration import ConfigurationError
 from gateway.service.gatewaysettings import GatewaySettings, parseListen, readGatewaySettings
@@ -136,6 +137,18 @@ class ReadTests(SettingsTestCase):
         self.assertFalse(settings.ports.access.allows("192.0.2.1"))
         self.assertEqual((settings.portRules.privileged, settings.portRules.automatic), (True, (30000, 30009)))
 
+    def test_goTunnel(self) -> None:
+        """Agents of go-tunnel's are taken where there is their secret, with the names that they may have."""
+        self.assertIsNone(self.read(LISTEN).goTunnel)
+        secret = self.file(b"supersecretjwtkey\n")
+        section = f'[agents]\nlisten = ["127.0.0.1:1"]\n[gotunnel]\njwt-secret-file = "{secret}"\n'
+        theirs = self.read(LISTEN + section + 'hostnames = ["*.Example.com"]').goTunnel
+        assert theirs is not None
+        GoTunnelTokens("supersecretjwtkey").verify(theirs.tokens.make("a", 60, now=0), 0)
+        self.assertEqual((theirs.grant.hostnames, theirs.tokens.isGuessable), (("*.example.com",), True))
+        theirs = self.read(LISTEN + section).goTunnel
+        self.assertTrue(theirs is not None and theirs.grant.allowsName("anything.example.org"))
+
     def test_secretsAreNotShown(self) -> None:
         """The settings can be printed without telling how agents prove themselves."""
         settings = self.read(LISTEN + f'[[agent]]\nname = "box"\nsecret-hash = "{HASH}"\n')
@@ -186,6 +199,18 @@ class ProblemTests(SettingsTestCase):
         ):
             with self.subTest(text):
                 self.assertProblem(text, *parts)
+
+    def test_goTunnel(self) -> None:
+        """So is what is wrong with the agents of go-tunnel's."""
+        key = "gotunnel.jwt-secret-file"
+        for secret, more, parts in (
+            (self.file(b"secret"), "", [key, "agents.listen"]),
+            (self.file(b" \n"), "", [key, "empty"]),
+            (self.file(b"\xff"), "", [key, "decode"]),
+            ("/nonexistent", "", [key, "No such file"]),
+            (self.file(b"secret"), 'hostnames = ["a b"]', ["gotunnel.hostnames[0]"]),
+        ):
+            self.assertProblem(LISTEN + f'[gotunnel]\njwt-secret-file = "{secret}"\n{more}', *parts)
 
     def test_jwt(self) -> None:
         """So is what is wrong with keys of tokens: above all a public key that could be used as a secret."""

@@ -16,6 +16,7 @@ from gateway.net.tlsclient import ClientTrust
 from gateway.service import gotunnelsettings
 from gateway.service.certificates import HTTP, Certificates
 from gateway.service.configuration import ConfigurationError
+from gateway.service.gatewaysettings import GoTunnelAgents
 from gateway.service.gotunnelconfig import GoTunnelAgentPlan, readAgentPlan
 from gateway.service.gotunnelsettings import GoTunnelServerSettings, readServerSettings, readVariables
 from gateway.service.origins import Origin
@@ -53,6 +54,12 @@ class ServerTests(SynchronousTestCase):
         """The settings with a few more variables."""
         return readServerSettings(self.variables | variables, interface)
 
+    def theirs(self, **variables: str) -> GoTunnelAgents:
+        """What there is about agents."""
+        theirs = self.read(**variables).gateway.goTunnel
+        assert theirs is not None
+        return theirs
+
     def problem(self, **variables: str) -> str:
         """What is wrong with some variables."""
         return str(self.assertRaises(ConfigurationError, self.read, **variables))
@@ -63,9 +70,10 @@ class ServerTests(SynchronousTestCase):
         gateway = settings.gateway
         places = (gateway.tlsListen[0], settings.tunnelListen, gateway.managementListen[0])
         self.assertEqual([(each.host, each.port) for each in places], [("", 443), ("", 9443), ("127.0.0.1", 8080)])
-        self.assertEqual((gateway.publicHost, settings.tunnelHost, settings.isSecretShort), ("", "", False))
-        self.assertTrue(settings.grant.allowsName("anything.example.org"))
-        GoTunnelTokens(SECRET).verify(settings.tokens.make("a", 60, now=0), 0)
+        theirs = self.theirs()
+        self.assertEqual((gateway.publicHost, settings.tunnelHost, theirs.tokens.isGuessable), ("", "", False))
+        self.assertTrue(theirs.grant.allowsName("anything.example.org"))
+        GoTunnelTokens(SECRET).verify(theirs.tokens.make("a", 60, now=0), 0)
 
     def test_spellings(self) -> None:
         """Names of variables are those of the description and those of the program; the first win."""
@@ -93,7 +101,8 @@ class ServerTests(SynchronousTestCase):
         )
         self.assertEqual((settings.tunnelHost, settings.tunnelListen.port), ("tunnel.example.com", 1))
         self.assertEqual(settings.gateway.managementListen[0].port, 2)
-        self.assertEqual(settings.grant.hostnames, ("*.example.com", "example.com"))
+        assert settings.gateway.goTunnel is not None
+        self.assertEqual(settings.gateway.goTunnel.grant.hostnames, ("*.example.com", "example.com"))
         self.assertEqual(settings.gateway.config.limits.routeConnections, 7)
 
     def test_dashboard(self) -> None:
@@ -164,7 +173,7 @@ class ServerTests(SynchronousTestCase):
 
     def test_shortSecret(self) -> None:
         """A secret that may be guessed is taken, and told from others."""
-        self.assertTrue(self.read(JWT_SECRET="supersecretjwtkey").isSecretShort)
+        self.assertTrue(self.theirs(JWT_SECRET="supersecretjwtkey").tokens.isGuessable)
 
     def test_file(self) -> None:
         """Variables come from a file, whose lines are those that go-tunnel reads; the environment wins over it."""
