@@ -211,6 +211,14 @@ class MuxSession(Protocol):
         self._drained.append(waiting)
         return waiting
 
+    def flush(self) -> None:
+        """
+        Give the carrier now what it was to get at the end of this turn. A stream that is opened later could else be
+        there before what is written already.
+        """
+        if self._usable:
+            self._flush()
+
     def abortConnection(self) -> None:
         """Cut the carrier off, and every stream with it."""
         self._carrier.abortConnection()

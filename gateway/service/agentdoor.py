@@ -150,12 +150,15 @@ class AgentDoor:
             return ""  # no door leads there
         return f"{scheme}://{place.name}" + ("" if number == usual else f":{number}")
 
-    def attach(self, session: IAgentSession) -> None:
-        """A session has proved whose it is: it takes over from one of the same replica at once."""
-        ghost = self.registry.attach(session)
+    def attach(self, session: IAgentSession) -> IAgentSession | None:
+        """
+        A session has proved whose it is.
+
+        @return: the one of the same replica that it takes over from: end it when the agent was told what it has, as
+            visitors who were about to be served there come here then.
+        """
         self.sessions.add(session)
-        if ghost is not None:
-            cast(IAgentSession, ghost).end(SessionError.REPLACED, "A newer session of the same agent has taken over.")
+        return cast(IAgentSession | None, self.registry.attach(session))
 
     def sessionOver(self, session: IAgentSession) -> None:
         """A session is gone: its names and ports are free."""
@@ -259,13 +262,15 @@ class AgentArrival(ServerFactory):
         """The first message registers, the rest is the session's."""
         if self._session is not None:
             self._session.gotMessage(message)
-        elif isinstance(message, Register):
-            self._register(message)
         else:
-            assert isinstance(message, Refused), message  # ControlReader lets nothing else through
+            assert isinstance(message, Register), message  # ControlReader lets nothing else through
+            self._register(message)
 
     def _register(self, register: Register) -> None:
         door = self.door
+        if door.draining:
+            self.refuse(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
+            return
         if door.bans.remaining(self._host, door.clock.seconds()):
             self.refuse(SessionError.UNAUTHORIZED, "Too many wrong credentials came from this address: wait a while.")
             return
@@ -293,8 +298,11 @@ class AgentArrival(ServerFactory):
             carrier=self._carrier,
             software=register.software,
         )
-        door.attach(session)
+        ghost = door.attach(session)
         session.offer(register.services, register.request)
+        self.mux.flush()  # no stream may come before the answer
+        if ghost is not None:
+            ghost.end(SessionError.REPLACED, "A newer session of the same agent has taken over.")
 
     def _hasRoom(self, who: AgentIdentity, replica: str) -> bool:
         others = [each for each in self.door.registry.replicas(who.name) if each.replica != replica]
@@ -373,6 +381,8 @@ class _ControlStream(Protocol):
             return
         try:
             for message in self._reader.receive(data):
+                if self._over:  # by what the message before said
+                    return
                 self._arrival.gotMessage(message)
         except RemoteProtocolError as e:
             self._arrival.failed(e)

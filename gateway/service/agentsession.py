@@ -86,7 +86,8 @@ class AgentSession:
         self.takesTargets = register.targets
         self._request = 0
         self._up = self._down = 0
-        self._draining = False
+        self._statuses: frozenset[ServiceStatus] = frozenset()
+        self._draining = self._hasLeft = self._isOver = False
         self._expiry: IDelayedCall | None = None
         self._bucket: TokenBucket | None = None
         self.rates: tuple[TokenBucket, TokenBucket] | None = None
@@ -113,7 +114,7 @@ class AgentSession:
         elif isinstance(message, Update):
             self.takesTargets = message.targets
             self.offer(message.services, message.request)
-        elif isinstance(message, Drain):
+        elif isinstance(message, Drain) and not self._hasLeft:
             self._log.info(
                 "agent {agent} drains: {reason}",
                 event="agent.draining",
@@ -122,9 +123,8 @@ class AgentSession:
                 seconds=message.seconds,
                 reason=message.reason,
             )
-            self._draining = True
             # Its streams may go on for a while, but whoever comes in its place is not to find a ghost.
-            self._door.registry.detach(self)
+            self._leave()
         elif isinstance(message, Refused):
             self._log.info(
                 "agent {agent} ends its session: {details}",
@@ -147,8 +147,10 @@ class AgentSession:
             outcomes[service.key] = Problem(ServiceError.TOO_MANY_SERVICES, details)
         statuses = tuple(self._status(service, outcomes.get(service.key, ())) for service in services)
         self._send(Ack(session=self.name, ping=self._door.settings.pingInterval, services=statuses, request=request))
+        before, self._statuses = self._statuses, frozenset(statuses)
         for status in statuses:
-            self._logStatus(status)
+            if status not in before and not self._draining:
+                self._logStatus(status)
 
     def _status(self, service: Service, outcome: tuple[Place, ...] | Problem) -> ServiceStatus:
         if isinstance(outcome, Problem):
@@ -180,6 +182,10 @@ class AgentSession:
     # -- IAgentSession: streams
 
     def endpointFor(self, service: Service, visitor: Visitor) -> IStreamClientEndpoint:
+        if visitor.isDatagram and self.load >= self._door.settings.mux.streams * 3 // 4:
+            # The addresses of datagrams may be forged: one machine that seems to be thousands leaves room for the rest.
+            details = f"The agent {self.agent} has no room for more visitors by UDP."
+            return FailingEndpoint(DialFailed(DialFailure.UNAVAILABLE, details))
         return self._endpoint(Preamble(service.key, visitor.header()))
 
     def targetEndpoint(self, target: Target, visitor: Visitor) -> IStreamClientEndpoint:
@@ -242,9 +248,10 @@ class AgentSession:
 
     def renew(self, identity: AgentIdentity) -> None:
         """The agent's grant has changed: hold it to the new one. Streams that stand go on."""
-        self.identity = identity
-        self._applyGrant()
-        self.offer(self._services, self._request)
+        if not self._isOver:
+            self.identity = identity
+            self._applyGrant()
+            self.offer(self._services, self._request)
 
     def _applyGrant(self) -> None:
         new, rate, now = self.grant.newPerSecond, self.grant.bytesPerSecond, self._door.clock.seconds()
@@ -265,7 +272,17 @@ class AgentSession:
             self._expiry.cancel()
             self._expiry = None
 
+    def _leave(self) -> None:
+        """What it held is free, and nobody comes to it any more."""
+        self._draining = self._hasLeft = True
+        self._door.registry.detach(self)
+
     def end(self, code: str, details: str) -> None:
+        if self._isOver:
+            return  # the carrier is on its way out
+        self._isOver = True
+        self.stopClock()
+        self._leave()
         self._log.info(
             "ended the session of agent {agent}: {details}",
             event="agent.ended",

@@ -181,6 +181,9 @@ class _Arrival(ServerFactory):
 
     def _register(self, register: Register) -> None:
         dialect, door = self._dialect, self._door
+        if door.draining:
+            self._refuse(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
+            return
         try:
             issuer = dialect.tokens.verify(register.token, door.wallClock())
         except ValueError as e:

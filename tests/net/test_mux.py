@@ -81,6 +81,21 @@ class OpeningTests(SynchronousTestCase):
         pair.pump()
         refused.reason.trap(ConnectionLost)  # the client has no factory
 
+    def test_afterFlush(self) -> None:
+        """What was flushed is there before a stream that is opened later in the same turn."""
+        there: list[list[bytes]] = []
+
+        def make() -> Peer:
+            there.append([bytes(each.received) for each in pair.accepted])
+            return Peer()
+
+        pair = MuxPair(accept=Applications(make))
+        mine, _ = pair.open()
+        mine.transport.write(b"first")
+        pair.client.flush()
+        pair.open()
+        self.assertEqual(there, [[], [b"first"]])
+
     def test_factoryGivesNone(self) -> None:
         """A factory that gives no protocol for a stream refuses it."""
         self.refused(Applications(lambda: None))

@@ -4,6 +4,7 @@ Tests for the door that agents come to: the gateway's side is real, and the agen
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from twisted.internet.defer import Deferred
@@ -26,6 +27,7 @@ from gateway.net.opening import OpeningEndpoint
 from gateway.service.agentdoor import AgentDoor, AgentDoorSettings
 from gateway.service.agentsession import AgentSession
 from gateway.service.attached import Visitor
+from gateway.service.destinations import RouteEndpoint
 from gateway.testing import FlowLink, flowPair
 from gateway.wire.agentcontrol import (
     Ack,
@@ -71,12 +73,14 @@ class RawAgent:
 
     @ivar heard: what the gateway said.
     @ivar streams: that the gateway opened.
+    @ivar opened: called for each of them.
     @ivar reason: why the session is over.
     """
 
     def __init__(self, door: AgentDoor, clock: Clock, *, host: str = PEER, certificate: str | None = None) -> None:
         self.heard: list[Message] = []
         self.streams: list[Peer] = []
+        self.opened: Callable[[], object] = lambda: None
         self.reason: Failure | None = None
         self.clock = clock
         # An agent that finds the gateway dead would hide what the gateway finds.
@@ -96,6 +100,7 @@ class RawAgent:
 
     def _stream(self) -> Peer:
         self.streams.append(Peer())
+        self.opened()
         return self.streams[-1]
 
     def pump(self) -> None:
@@ -292,9 +297,21 @@ class RegisterTests(AgentDoorTestCase):
                 agent.register()
 
     def test_draining(self) -> None:
-        """No carrier is taken while the gateway stops."""
+        """No carrier is taken while the gateway stops, and on those that there are nobody registers."""
+        agent = self.come()
         self.door.drain(10.0)
         self.assertIsNone(self.come().link)
+        self.assertRefused(agent.register(), "shutting-down")
+
+    def test_refusedOnce(self) -> None:
+        """What comes right behind a registration that is refused is not looked at."""
+        register = Register(version=1, agent="box", credential=SecretCredential(secret="wrong"))
+        behind: list[Message] = [Ping(id=1), Pong(id=1), Drain(seconds=1.0), Update(services=())]
+        for number, more in enumerate(behind):
+            agent = self.come(host=f"192.0.2.{number + 100}")
+            self.assertRefused(agent.say(encode(register) + encode(more))[0], "unauthorized")
+            self.assertEqual(len(agent.heard), 1)
+            self.assertEqual(self.flushLoggedErrors(), [])
 
 
 class ReplicaTests(AgentDoorTestCase):
@@ -327,6 +344,19 @@ class ReplicaTests(AgentDoorTestCase):
         assert route is not None
         self.assertEqual(len(route.replicas), 1)
         self.assertIsNone(agent.reason)
+
+    def test_isToldFirst(self) -> None:
+        """A visitor who was about to be served by the old one comes to the new one, which was told before what it has."""
+        ghost = self.attached(WEB)
+        route = self.registry.host("app.example.com")
+        assert route is not None
+        RouteEndpoint(route, Visitor(None, None), self.clock).connect(Factory.forProtocol(Peer))
+        ghost.pump()
+        agent = self.come()
+        heard: list[int] = []
+        agent.opened = lambda: heard.append(len(agent.heard))
+        agent.register(WEB)
+        self.assertEqual(heard, [1])
 
     def test_sideBySide(self) -> None:
         """Other replicas live beside it."""
@@ -401,6 +431,31 @@ class SessionTests(AgentDoorTestCase):
         agent.pump()
         self.assertEqual(near.received, b"still here")
 
+    def test_drainsOnce(self) -> None:
+        """An agent that says again and again that it drains makes one line in the log."""
+        agent = self.attached(WEB)
+        with capturedLogs() as events:
+            agent.say(*[Drain(seconds=30.0)] * 50)
+        self.assertEqual([each["event"] for each in events if "event" in each], ["agent.draining"])
+
+    def test_changesAreLogged(self) -> None:
+        """Of the services in an update, those of which nothing new is to be said are not in the log."""
+        agent = self.attached(WEB, SSH)
+        with capturedLogs() as events:
+            for healthy in (False, True, True):
+                agent.say(
+                    Update(services=(Service(key="web", kind="http", hostnames=WEB.hostnames, healthy=healthy), SSH))
+                )
+            self.assertEqual([each for each in events if "event" in each], [])
+            agent.say(Update(services=(WEB, Service(key="ssh", kind="tcp", port=2223))))
+        self.assertEqual([each["service"] for each in events if "event" in each], ["ssh"])
+
+    def test_lastWord(self) -> None:
+        """Nothing counts that comes after an agent said that it ends the session."""
+        agent = self.attached(WEB)
+        agent.say(encode(Refused(code="shutting-down", details="Bye.")) + encode(Update(services=(SSH,))))
+        self.assertEqual(self.doors.history, [])
+
     def test_agentLeaves(self) -> None:
         """An agent that says that it ends the session is gone."""
         agent = self.attached(WEB, SSH)
@@ -473,6 +528,19 @@ class StreamTests(AgentDoorTestCase):
         endpoint = self.session().targetEndpoint(target, Visitor(None, None))
         self.assertIsInstance(endpoint, OpeningEndpoint)
 
+    def test_datagramsLeaveRoom(self) -> None:
+        """Visitors by UDP, whose addresses may be forged, take at most three quarters of a session's streams."""
+        self.door.settings = replace(self.door.settings, mux=MuxSettings(pingInterval=15.0, streams=8))
+        dns = Service(key="dns", kind="udp", port=5353)
+        agent = self.attached(dns, WEB)
+        forged = Visitor(None, None, isDatagram=True)
+        for _ in range(6):
+            self.session().endpointFor(dns, forged).connect(Factory.forProtocol(Peer))
+        self.assertEqual(self.refusal(self.session().endpointFor(dns, forged)), DialFailure.UNAVAILABLE)
+        self.session().endpointFor(WEB, Visitor(None, None)).connect(Factory.forProtocol(Peer))
+        agent.pump()
+        self.assertEqual(len(agent.streams), 7)
+
     def test_draining(self) -> None:
         """A session that drains takes no new streams."""
         self.attached(WEB)
@@ -507,6 +575,31 @@ class AuthorityTests(AgentDoorTestCase):
         self.assertEqual([each.code for each in answer.services], ["", "not-allowed"])
         self.assertEqual(self.doors.isOpen, [])
         self.assertIsNone(agent.reason)
+
+    def test_afterTakeover(self) -> None:
+        """A change reaches everybody, also while a session that was taken over from does not take the good-bye."""
+        ghost = self.attached(WEB)
+        assert ghost.link is not None
+        ghost.link.cut()
+        agent = self.attached(WEB, SSH)
+        self.authority.replaceEntries([replace(self.entry, grant=Grant(EVERYTHING.hostnames))])
+        self.door.authorityChanged()
+        agent.pump()
+        answer = agent.heard[-1]
+        assert isinstance(answer, Ack)
+        self.assertEqual([each.code for each in answer.services], ["", "not-allowed"])
+
+    def test_revokedAtOnce(self) -> None:
+        """What a revoked agent held is free at once, though it does not take the good-bye, which is said once."""
+        agent = self.attached(WEB)
+        assert agent.link is not None
+        agent.link.cut()
+        self.authority.replaceEntries([])
+        with capturedLogs() as events:
+            for _ in range(2):
+                self.door.authorityChanged()
+        self.assertEqual([each["event"] for each in events if "event" in each], ["agent.ended"])
+        self.assertIsNone(self.registry.host("app.example.com"))
 
     def test_unchanged(self) -> None:
         """Others hear nothing."""

@@ -152,6 +152,13 @@ class RegistrationTests(GoTunnelTests):
         self.assertEqual(agent.heard[-1], {"type": "ack", "ok": False, "error": "The gateway is shutting down."})
         self.assertEqual(len(agent.ended), 1)
 
+    def test_registersTooLate(self) -> None:
+        """Nobody registers while the server stops."""
+        agent = self.tunnel.arrived()
+        self.tunnel.door.drain(10)
+        agent.register({APP: "http"})
+        self.refused(agent, "The gateway is shutting down.")
+
 
 class HostileTests(GoTunnelTests):
     """What is not the protocol ends the session, and no other."""
