@@ -68,17 +68,18 @@ def dialFailureOf(answer: Answer) -> DialFailed:
 
 def readAnswer(received: bytes) -> int | None:
     """
-    As L{OpeningEndpoint<gateway.net.opening.OpeningEndpoint>} wants it, in the agent protocol.
+    As L{OpeningEndpoint<gateway.net.opening.OpeningEndpoint>} wants it, in the agent protocol. After what is no answer
+    nobody knows whether an origin has seen any of the bytes, as after none.
     """
     line, end, _ = received.partition(b"\n")
     if len(line) >= MAX_ANSWER:
-        raise DialFailed(DialFailure.OTHER, "The agent's answer is too long.")
+        raise DialFailed(DialFailure.GONE, "The agent's answer is too long.")
     if not end:
         return None
     try:
         answer = decodeAnswer(line)
     except RemoteProtocolError as e:
-        raise DialFailed(DialFailure.OTHER, e.details) from None
+        raise DialFailed(DialFailure.GONE, e.details) from None
     if not answer.ok:
         raise dialFailureOf(answer)
     return len(line) + 1
