@@ -74,9 +74,10 @@ class _TcpPort:
         for interface in self._doors.interfaces:
             try:
                 port = self._doors.reactor.listenTCP(number, self.arrivals, BACKLOG, interface)
-            except CannotListenError as e:
+            except (CannotListenError, OSError) as e:  # the latter when another socket is bound, and listens first
                 self.stop()
-                raise PortUnavailable(str(getattr(e.socketError, "strerror", None) or e.socketError)) from None
+                problem = e.socketError if isinstance(e, CannotListenError) else e
+                raise PortUnavailable(str(getattr(problem, "strerror", None) or problem)) from None
             self.ports.append(port)
 
     def stop(self) -> Deferred[Any]:

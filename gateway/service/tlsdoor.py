@@ -141,7 +141,7 @@ class _TlsVisit:
         if route.service.kind == "http":
             return self._terminate(name, HTTP, lambda tls: self._http(route, tls))
         if route.service.tls == "terminate":
-            return self._terminate(name, RAW, lambda tls: self._raw(route, tls))
+            return self._terminate(name, RAW, lambda tls: self._raw(name))
         visit = self._door.visitors.visit(route, self._visitor, self._ticket, refusal=_tlsRefusal)
         return visit or self._farewell(alert(Alert.INTERNAL_ERROR))
 
@@ -163,7 +163,11 @@ class _TlsVisit:
             return self._door.agents.arrive(self._visitor.host, "tls")
         return self._door.site.arrive(self._visitor, self._ticket)
 
-    def _raw(self, route: Route, tls: TLSMemoryBIOProtocol) -> IProtocol | None:
+    def _raw(self, name: str) -> IProtocol | None:
+        route = self._door.registry.host(name)  # again: an agent may have come or gone meanwhile
+        if route is None or route.service.tls != "terminate":
+            self._refused(f"nobody serves {name} any more")
+            return None
         return self._door.visitors.visit(route, self._visitor, self._ticket)
 
     def _http(self, route: Route, tls: TLSMemoryBIOProtocol) -> IProtocol:

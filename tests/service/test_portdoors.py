@@ -46,17 +46,21 @@ class PortReactor(MemoryReactorClock):
     Opens ports, but those that somebody else has.
 
     @ivar taken: interfaces and ports.
+    @ivar bound: those at which somebody listens a moment before us, which Twisted tells in another way.
     @ivar ports: all that were opened.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.taken: set[tuple[str, int]] = set()
+        self.bound: set[tuple[str, int]] = set()
         self.ports: list[Port] = []
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         if (interface, port) in self.taken:
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
+        if (interface, port) in self.bound:
+            raise OSError(98, "Address already in use")
         self.ports.append(Port(port, factory, interface))
         return self.ports[-1]
 
@@ -133,6 +137,11 @@ class PortDoorsTests(SynchronousTestCase):
         self.reactor.taken.add(("::1", 2222))
         self.start(("127.0.0.1", "::1"))
         self.assertEqual(self.client.statuses["ssh"].code, "unavailable")
+        details = self.client.statuses["ssh"].details
+        self.reactor = PortReactor()
+        self.reactor.bound.add(("::1", 2222))
+        self.start(("127.0.0.1", "::1"))
+        self.assertEqual(self.client.statuses["ssh"].details, details)
         self.assertIn("Address already in use", self.client.statuses["ssh"].details)
         self.assertEqual(self.reactor.open, [])
 

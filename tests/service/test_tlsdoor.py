@@ -9,11 +9,13 @@ from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.access import AccessRules
+from gateway.service.arrivals import Arrivals
 from gateway.service.visitors import RouteLimits
+from gateway.testing import flowPair
 from gateway.wire.agentcontrol import Service
 from gateway.wire.clienthello import Alert, alert
 from gateway.wire.proxyheader import Tlv
-from tests.service.doorsfixture import ENDED, OWN, PASSED, WEB, Doors, TLSPeer, clientHello
+from tests.service.doorsfixture import ENDED, OWN, PASSED, WEB, Doors, TLSClient, TLSPeer, clientHello, wrapped
 
 
 class TlsDoorTestCase(SynchronousTestCase):
@@ -114,6 +116,26 @@ class TerminateTests(TlsDoorTestCase):
         visitor.transport.write(b"\0\1\2")
         self.doors.pump()
         self.assertEqual(origin.received, b"\0\1\2")
+
+    def test_meanwhile(self) -> None:
+        """The route is that of the moment when the handshake is over: who came or went meanwhile did so."""
+        for services, served in (
+            ((), 0),
+            ((ENDED,), 1),
+            ((Service(key="p", kind="tls", hostnames=ENDED.hostnames),), 1),
+        ):
+            arrival = Arrivals(self.doors.tls.arrive, clock=self.doors.clock).buildProtocol(None)
+            visitor = TLSPeer()
+            link = flowPair(wrapped(visitor, TLSClient("raw.example.com"), self.doors.clock), arrival)
+            link.step()  # the ClientHello
+            (session,) = self.doors.registry.attachments
+            self.doors.registry.offer(session, ())
+            self.doors.registry.offer(session, services)
+            self.doors.join(link)
+            self.assertTrue(visitor.isShaken)
+            self.assertEqual(len(self.doors.preambles), served)
+            self.assertEqual(visitor.reason is None, services == (ENDED,))
+            self.doors.registry.offer(session, (ENDED,))
 
     def test_wildcardCertificate(self) -> None:
         """A name without a certificate of its own is shown the wildcard's."""
