@@ -119,6 +119,17 @@ class RouteEndpointTests(SynchronousTestCase):
         self.assertTrue(self.doors.origins.attempts[-1].cancelled)
         self.assertEqual(len(self.chosen), 1)
 
+    def test_withdrawnMeanwhile(self) -> None:
+        """When the route is gone by the time that an agent refuses, that is what the visitor is told."""
+        session, *others = self.doors.registry.attachments
+        for each in others:
+            self.doors.registry.detach(each)
+        _, dialled = self.dial()
+        self.doors.registry.offer(session, ())
+        self.refuse()
+        error = self.failureResultOf(dialled, DialFailed).value
+        self.assertIs(error.kind, DialFailure.REFUSED)
+
     def test_nobody(self) -> None:
         """A route whose replicas all say that they are not healthy leads nowhere."""
         for link in self.doors.links:

@@ -48,6 +48,17 @@ class HostDoorTests(SynchronousTestCase):
         self.doors.pump()
         self.assertEqual(origin.received, request * 2)
 
+    def test_oneAgent(self) -> None:
+        """All of a connection goes to the agent of its first request: no name in a later one leads to another's."""
+        self.doors.attached("bob", Service(key="web", kind="http", hostnames=("bob.example.com",)))
+        request = REQUEST % b"app.example.com"
+        visitor = self.ask(request)
+        origin = self.doors.originAccepts()
+        visitor.transport.write(REQUEST % b"bob.example.com")
+        self.doors.pump()
+        self.assertEqual(origin.received, request + REQUEST % b"bob.example.com")
+        self.assertEqual(len(self.doors.preambles), 1)
+
     def test_tellsTheAgent(self) -> None:
         """The agent is told the name."""
         self.ask(REQUEST % b"APP.example.com.:8080")
