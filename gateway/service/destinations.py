@@ -37,6 +37,9 @@ _HERE = "127.0.0.1"
 ATTEMPTS = 2
 """Replicas that one visitor's stream is tried with."""
 
+PATIENCE = 5.0
+"""Seconds after which a replica that has said nothing, and was given up, counts as one that failed."""
+
 
 def _connect(
     endpoint: IStreamClientEndpoint, factory: IProtocolFactory, early: IEarlyData | None
@@ -86,10 +89,13 @@ class RouteEndpoint:
         while len(tried) < ATTEMPTS and (replica := self._route.choose(self._clock.seconds(), tried)) is not None:
             tried.add(replica)
             self._chosen(replica)
+            began = self._clock.seconds()
             session = cast(IAgentSession, replica.attachment)
             try:
                 protocol = await _connect(session.endpointFor(replica.service, self._visitor), factory, early)
-            except CancelledError:
+            except CancelledError:  # time was up, or the visitor's patience
+                if self._clock.seconds() - began >= PATIENCE:
+                    replica.failed(self._clock.seconds())
                 raise
             except Exception as e:  # whatever an endpoint fails with
                 problem = e if isinstance(e, DialFailed) else DialFailed(DialFailure.UNAVAILABLE, "The agent is gone.")

@@ -130,6 +130,18 @@ class RouteEndpointTests(SynchronousTestCase):
         error = self.failureResultOf(dialled, DialFailed).value
         self.assertIs(error.kind, DialFailure.REFUSED)
 
+    def test_silentOneIsPassedOver(self) -> None:
+        """A replica that says nothing for long gets nobody for a while; one that was just not waited for does."""
+        for seconds, isFailed in ((4.0, False), (6.0, True)):
+            self.chosen.clear()
+            _, dialled = self.dial()
+            self.doors.clock.advance(seconds)
+            dialled.cancel()
+            self.failureResultOf(dialled)
+            now = self.doors.clock.seconds()
+            failed = [each.attachment.replica for each in self.route.replicas.values() if each.hasFailed(now)]
+            self.assertEqual(failed, self.chosen if isFailed else [])
+
     def test_nobody(self) -> None:
         """A route whose replicas all say that they are not healthy leads nowhere."""
         for link in self.doors.links:
