@@ -14,7 +14,7 @@ C{GATEWAY_LIMITS_IDLE_TIMEOUT}. There a list is written with commas, and what is
 JSON. Other names that begin with C{GATEWAY_} are left alone: orchestrators make up some of their own.
 """
 
-__all__ = ["ConfigurationError", "Section", "environmentNames", "readConfiguration"]
+__all__ = ["ConfigurationError", "Section", "environmentNames", "explainInvalid", "readConfiguration"]
 
 import re
 import tomllib
@@ -61,7 +61,7 @@ def readConfiguration(path: str | None, kind: type[T], *, environ: Mapping[str, 
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as e:
-        key, problem = _explain(str(e), kind)
+        key, problem = explainInvalid(e, kind)
         origin = next((each for name, each in variables.items() if re.match(rf"{re.escape(name)}\b", key)), path)
         raise ConfigurationError(f"{origin or 'the configuration'}: {f'{key}: ' if key else ''}{problem}") from None
 
@@ -179,14 +179,17 @@ _NAMES = {
 }
 
 
-def _explain(problem: str, kind: type[Section]) -> tuple[str, str]:
+def explainInvalid(error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> tuple[str, str]:
     """
-    A line of msgspec's for a person who writes a file: the key, and what is wrong with it.
+    What msgspec says, for a person who writes a file.
 
     C{Expected `int`, got `str` - at `$.limits.streams`} becomes C{limits.streams} and
     C{expected a whole number, not a text}.
+
+    @param kind: of what the file holds.
+    @return: the key, empty for the file itself, and what is wrong with it.
     """
-    what, _, where = problem.partition(" - at `")
+    what, _, where = str(error).partition(" - at `")
     key = where.rstrip("`").removeprefix("$").removeprefix(".")
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", what):
         name = match[1]
@@ -217,7 +220,7 @@ def _choices(type_: inspect.Type) -> list[str]:
     return [str(each) for each in type_.values] if isinstance(type_, inspect.LiteralType) else []
 
 
-def _typeAt(kind: type[Section], key: str) -> inspect.Type:
+def _typeAt(kind: type[msgspec.Struct], key: str) -> inspect.Type:
     """What may be where a key leads to, as far as there is such a key."""
     type_: inspect.Type = inspect.type_info(kind)
     for word in re.sub(r"\[.*?\]", "", key).split("."):

@@ -21,7 +21,7 @@ from gateway.domain.addresses import parseAddress
 from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.targets import Target, parseTarget
 from gateway.net.tlsclient import ClientTrust
-from gateway.service.configuration import ConfigurationError
+from gateway.service.configuration import ConfigurationError, explainInvalid
 from gateway.service.origins import Origin, parseOrigin
 from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
 from gateway.wire.gotunnel import ControlReader, Mode, Register, Route, encode
@@ -120,9 +120,8 @@ def _read(path: str) -> GoTunnelAgentFile:
     except (yaml.YAMLError, RecursionError) as e:
         raise ConfigurationError("not YAML: " + " ".join(str(e).split())[:200]) from None
     except msgspec.ValidationError as e:
-        what, _, where = str(e).partition(" - at `")
-        key = where.rstrip("`").removeprefix("$").removeprefix(".")
-        raise ConfigurationError(f"{key}: {what}" if key else what) from None
+        key, problem = explainInvalid(e, GoTunnelAgentFile)
+        raise ConfigurationError(f"{key}: {problem}" if key else problem) from None
 
 
 def _plan(config: GoTunnelAgentFile, authorities: str | None) -> GoTunnelAgentPlan:

@@ -262,17 +262,17 @@ class AgentTests(SynchronousTestCase):
         """What is wrong is one line that names the file and the key."""
         good = self.SHORT % "a.example"
         for text, parts in (
-            ("", ("Expected `object`",)),
-            ("[]", ("Expected `object`",)),
+            ("", ("expected a table",)),
+            ("[]", ("expected a table",)),
             ("a: [", ("not YAML",)),
             ("\x00", ("not YAML",)),
             ("a: !!python/object:os.system x", ("not YAML",)),
             ("jwt_secret: x", ("tunnel_addr",)),
             (good.replace("jwt_secret: x", ""), ("jwt_secret", "no default")),
-            (good.replace("jwt_secret: x", "jwt_secret: 12345"), ("jwt_secret", "str")),
-            (good + "client_id: x\n", ("client_id",)),
+            (good.replace("jwt_secret: x", "jwt_secret: 12345"), ("jwt_secret: expected a text, not a whole number",)),
+            (good + "jwt_secrets: x\n", ("jwt_secrets: there is no such key; did you mean jwt_secret?",)),
             (good + "jwt_expire_sec: 0\n", ("jwt_expire_sec",)),
-            (good + "skip_tls_verify: maybe\n", ("skip_tls_verify", "bool")),
+            (good + "skip_tls_verify: maybe\n", ("skip_tls_verify: expected true or false, not a text",)),
             (good.replace("gw.example", "'gw.example:x'"), ("tunnel_addr",)),
             (good.replace("127.0.0.1:80", "127.0.0.1"), ("tunnels[0].target",)),
             (good.replace("target: 127.0.0.1:80", ""), ("tunnels[0]", "target")),
