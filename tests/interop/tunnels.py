@@ -31,7 +31,17 @@ from tests.certificates import makeAuthority
 from tests.interop.gateways import HERE, freePort
 from tests.interop.running import GATEWAY, SECONDS, Running, program, start
 
-__all__ = ["AGENT", "HOST", "MIB", "RunningAgent", "RunningGateway", "TunnelTestCase", "checksum", "randomFile"]
+__all__ = [
+    "AGENT",
+    "GATEWAY",
+    "HOST",
+    "MIB",
+    "RunningAgent",
+    "RunningGateway",
+    "TunnelTestCase",
+    "checksum",
+    "randomFile",
+]
 
 HOST = "gw.test"
 AGENT = "alice"
