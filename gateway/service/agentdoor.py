@@ -21,23 +21,21 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
     IProtocolFactory,
-    IPushProducer,
     IReactorTime,
 )
-from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from gateway.domain.agents import AgentAuthority, AgentIdentity, Rejection
 from gateway.domain.limits import Admission, Bans, Ticket
 from gateway.domain.registry import Registry
 from gateway.domain.routes import Place
-from gateway.net.interfaces import IStreamTransport
 from gateway.net.mux import MuxSession, MuxSettings
 from gateway.net.muxdeadlines import monotonic
 from gateway.service.agentsession import AgentSession
 from gateway.service.attached import IAgentSession
+from gateway.service.controlstream import ControlStream
 from gateway.service.draining import Vacancy
 from gateway.service.logs import RefusalLog
 from gateway.wire.agentcontrol import (
@@ -206,7 +204,7 @@ class AgentArrival(ServerFactory):
         self._carrier = carrier
         self._certificate = certificate
         self._ticket = ticket
-        self._control: _ControlStream | None = None
+        self._control: ControlStream[Message] | None = None
         self._session: AgentSession | None = None
         self._clients: IProtocolFactory | None = None
         self.mux = MuxSession(
@@ -222,7 +220,8 @@ class AgentArrival(ServerFactory):
 
     def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
         if self._control is None:
-            self._control = _ControlStream(self)
+            receive = ControlReader(client=False).receive
+            self._control = ControlStream(receive, encode, self._gotMessage, self._failed, self.mux.close)
             return self._control
         if self._session is None:
             return None
@@ -258,7 +257,7 @@ class AgentArrival(ServerFactory):
 
     # -- What the control stream says
 
-    def gotMessage(self, message: Message) -> None:
+    def _gotMessage(self, message: Message) -> None:
         """The first message registers, the rest is the session's."""
         if self._session is not None:
             self._session.gotMessage(message)
@@ -323,16 +322,12 @@ class AgentArrival(ServerFactory):
         self.send(Refused(code=code, details=details))
         self.mux.close()
 
-    def failed(self, error: RemoteProtocolError) -> None:
+    def _failed(self, error: RemoteProtocolError) -> None:
         """What came on the control stream is not the protocol."""
         if self._session is not None:
             self._session.end(error.code, error.details)
         else:
             self.refuse(error.code, error.details)
-
-    def controlLost(self) -> None:
-        """The agent ended its control stream, and so its session."""
-        self.mux.close()
 
     def send(self, message: Message) -> None:
         """Say something on the control stream, if there is one."""
@@ -343,51 +338,3 @@ class AgentArrival(ServerFactory):
 def _figures(session: AgentSession) -> dict[str, object]:
     facts = session.facts()
     return {"seconds": facts.seconds, "up": facts.up, "down": facts.down}
-
-
-@implementer(IPushProducer)
-class _ControlStream(Protocol):
-    """
-    The first stream of a session, at the gateway's end. It produces answers, so an agent that does not read them is not
-    read either.
-    """
-
-    transport: IStreamTransport
-
-    def __init__(self, arrival: AgentArrival) -> None:
-        self._arrival = arrival
-        self._reader = ControlReader(client=False)
-        self._over = False
-
-    def connectionMade(self) -> None:
-        self.transport.registerProducer(self, True)
-
-    def pauseProducing(self) -> None:
-        self.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The stream is gone, which C{connectionLost} tells."""
-
-    def send(self, message: Message) -> None:
-        """Write a message."""
-        if not self._over:
-            self.transport.write(encode(message))
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._over:
-            return
-        try:
-            for message in self._reader.receive(data):
-                if self._over:  # by what the message before said
-                    return
-                self._arrival.gotMessage(message)
-        except RemoteProtocolError as e:
-            self._arrival.failed(e)
-            self._over = True
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._over = True
-        self._arrival.controlLost()

@@ -25,16 +25,16 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory, connectionDone
+from twisted.internet.protocol import ClientFactory, ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface
 
 from gateway.net.dial import DialFailed, limitDial
-from gateway.net.interfaces import IStreamTransport
 from gateway.net.mux import MuxSession, MuxSettings
 from gateway.net.muxdeadlines import monotonic
 from gateway.net.tlsclient import explainTLS
+from gateway.service.controlstream import ControlStream
 from gateway.wire.agentcontrol import (
     Ack,
     ControlReader,
@@ -118,7 +118,7 @@ class ClientSession:
         self._register = register
         self._request = register.request
         self._dial: Deferred[IProtocol] | None = None
-        self._control: _ControlStream | None = None
+        self._control: ControlStream[Message] | None = None
         self._end: SessionEnd | None = None
         self._isOver = False
         self._isDraining = False
@@ -147,7 +147,8 @@ class ClientSession:
         self._dial = None
         if self._isOver:
             return
-        self._control = control = _ControlStream(self)
+        receive = ControlReader(client=True).receive
+        self._control = control = ControlStream(receive, encode, self._gotMessage, self._failed, self.mux.close)
         self.mux.open(ClientFactory.forProtocol(lambda: control))
         self._send(self._register)
         self._timer = self._clock.callLater(REGISTER_TIMEOUT, self._late)
@@ -175,10 +176,10 @@ class ClientSession:
     # -- The control stream
 
     def _send(self, message: Message) -> None:
-        if self._control is not None and not self._control.over:
-            self._control.transport.write(encode(message))
+        if self._control is not None:
+            self._control.send(message)
 
-    def gotMessage(self, message: Message) -> None:
+    def _gotMessage(self, message: Message) -> None:
         """The gateway says something."""
         match message:
             case Ack():
@@ -195,14 +196,10 @@ class ClientSession:
                 self._end = SessionEnd(message.details, message.code or "refused")
                 self.mux.close()
 
-    def failed(self, error: RemoteProtocolError) -> None:
+    def _failed(self, error: RemoteProtocolError) -> None:
         """What came on the control stream is not the protocol."""
         self._end = SessionEnd(f"The gateway does not keep to the protocol: {error.details}")
         self._send(Refused(code=error.code, details=error.details))
-        self.mux.close()
-
-    def controlLost(self) -> None:
-        """The gateway ended the control stream, and so the session; or the session is gone."""
         self.mux.close()
 
     def update(self, services: Sequence[Service], *, targets: bool) -> None:
@@ -229,8 +226,8 @@ class ClientSession:
         self._lookTimer = None
         if self.mux.streamCount > 1:
             self._lookTimer = self._clock.callLater(_LOOK, self._look)
-        elif self._control is not None and not self._control.over:
-            self._control.transport.loseConnection()
+        elif self._control is not None:
+            self._control.end()
 
     def _drained(self) -> None:
         self._timer = None
@@ -290,28 +287,3 @@ class _Gate(ServerFactory):
         if self._session.attachedAt is None:
             return None
         return self._visitors.buildProtocol(address)  # type: ignore[arg-type]  # None is the interface's too
-
-
-class _ControlStream(Protocol):
-    """The first stream of a session, at the agent's end."""
-
-    transport: IStreamTransport
-
-    def __init__(self, session: ClientSession) -> None:
-        self.over = False
-        self._session = session
-        self._reader = ControlReader(client=True)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.over:
-            return
-        try:
-            for message in self._reader.receive(data):
-                self._session.gotMessage(message)
-        except RemoteProtocolError as e:
-            self._session.failed(e)
-            self.over = True
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.over = True
-        self._session.controlLost()

@@ -32,9 +32,20 @@ from twisted.python.failure import Failure
 from gateway.net.dial import DialFailed, limitDial
 from gateway.net.mux import MuxSession, MuxSettings
 from gateway.service.clientsession import explainLoss
-from gateway.service.gotunnelcontrol import ControlStream
+from gateway.service.controlstream import ControlStream
 from gateway.wire.errors import RemoteProtocolError
-from gateway.wire.gotunnel import AUTH_FAILED, HOST_TAKEN, NO_ROUTES, Ack, Message, Ping, Pong, Register
+from gateway.wire.gotunnel import (
+    AUTH_FAILED,
+    HOST_TAKEN,
+    NO_ROUTES,
+    Ack,
+    ControlReader,
+    Message,
+    Ping,
+    Pong,
+    Register,
+    encode,
+)
 from gateway.wire.window import WindowBudget
 
 PAUSE = 2.0
@@ -199,9 +210,8 @@ class _Session(ServerFactory):
         self._attachedAt: float | None = None
         self._timer: IDelayedCall | None = None  # for the ack, and later for the end of the drain
         self._lookTimer: IDelayedCall | None = None
-        self._control = ControlStream(
-            client=True, gotMessage=self._gotMessage, failed=self._failed, lost=lambda: self.mux.close()
-        )
+        receive = ControlReader(client=True).receive
+        self._control = ControlStream(receive, encode, self._gotMessage, self._failed, lambda: self.mux.close())
         self.mux = MuxSession(
             client.clock,
             client=True,

@@ -38,11 +38,22 @@ from gateway.domain.routes import hostPlace
 from gateway.net.mux import MuxSession
 from gateway.service.agentdoor import AgentDoor
 from gateway.service.attached import IAgentSession
-from gateway.service.gotunnelcontrol import ControlStream
+from gateway.service.controlstream import ControlStream
 from gateway.service.gotunnelsession import CARRIER, GoTunnelSession, GoTunnelSettings
 from gateway.wire.agentcontrol import ServiceError, SessionError
 from gateway.wire.errors import RemoteProtocolError
-from gateway.wire.gotunnel import AUTH_FAILED, HOST_TAKEN, NO_ROUTES, Ack, Message, Pong, Register, Route
+from gateway.wire.gotunnel import (
+    AUTH_FAILED,
+    HOST_TAKEN,
+    NO_ROUTES,
+    Ack,
+    ControlReader,
+    Message,
+    Pong,
+    Register,
+    Route,
+    encode,
+)
 
 NO_ROUTES_CODE = "no-routes"
 """For the log; the agent is told in go-tunnel's words."""
@@ -87,7 +98,7 @@ class _Arrival(ServerFactory):
         self._door = door = dialect.agents
         self._host = host
         self._ticket = ticket
-        self._control: ControlStream | None = None
+        self._control: ControlStream[Message] | None = None
         self._routes: Sequence[Route] = ()
         self._session: GoTunnelSession | None = None
         self._isAttached = False
@@ -106,9 +117,8 @@ class _Arrival(ServerFactory):
     def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
         if self._control is not None:
             return None
-        self._control = ControlStream(
-            client=False, gotMessage=self._gotMessage, failed=self._failed, lost=lambda: self.mux.close()
-        )
+        receive = ControlReader(client=False).receive
+        self._control = ControlStream(receive, encode, self._gotMessage, self._failed, self.mux.close)
         return self._control
 
     def _stopClock(self) -> None:

@@ -1,13 +1,14 @@
 """
-The control stream of a go-tunnel session, at either end::
+The control stream of a session, at either end, in any dialect: ours, or go-tunnel's::
 
-    control = ControlStream(client=False, gotMessage=gotMessage, failed=failed, lost=lost)
-    control.send(Ack(ok=True))
+    control = ControlStream(ControlReader(client=False).receive, encode, gotMessage, failed, lost)
+    control.send(Pong(id=1))
 """
 
 __all__ = ["ControlStream"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
@@ -16,15 +17,17 @@ from zope.interface import implementer
 
 from gateway.net.interfaces import IStreamTransport
 from gateway.wire.errors import RemoteProtocolError
-from gateway.wire.gotunnel import ControlReader, Message, encode
+
+M = TypeVar("M")
 
 
 @implementer(IPushProducer)
-class ControlStream(Protocol):
+class ControlStream(Protocol, Generic[M]):
     """
     It produces answers, so a peer that does not read them is not read either.
 
-    @param client: whether this is the agent's end.
+    @param receive: takes what arrived, and returns the messages that are whole now.
+    @param encode: a message as bytes.
     @param failed: what came is not the protocol. Nothing is read after that.
     @param lost: the stream is gone, and so is the session, or soon will be.
     """
@@ -33,13 +36,14 @@ class ControlStream(Protocol):
 
     def __init__(
         self,
-        *,
-        client: bool,
-        gotMessage: Callable[[Message], None],
+        receive: Callable[[bytes], Sequence[M]],
+        encode: Callable[[M], bytes],
+        gotMessage: Callable[[M], None],
         failed: Callable[[RemoteProtocolError], None],
         lost: Callable[[], None],
     ) -> None:
-        self._reader = ControlReader(client=client)
+        self._receive = receive
+        self._encode = encode
         self._gotMessage = gotMessage
         self._failed = failed
         self._lost = lost
@@ -57,16 +61,24 @@ class ControlStream(Protocol):
     def stopProducing(self) -> None:
         """The stream is gone, which C{connectionLost} tells."""
 
-    def send(self, message: Message) -> None:
+    def send(self, message: M) -> None:
         """Say something, as long as there is somebody to hear it."""
         if not self._over:
-            self.transport.write(encode(message))
+            self.transport.write(self._encode(message))
+
+    def end(self) -> None:
+        """Say no more, when all is said."""
+        if not self._over:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
         if self._over:
             return
         try:
-            for message in self._reader.receive(data):
+            for message in self._receive(data):
+                if self._over:  # by what the message before said
+                    return
                 self._gotMessage(message)
         except RemoteProtocolError as e:
             self._failed(e)
