@@ -221,7 +221,9 @@ class AgentArrival(ServerFactory):
     def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
         if self._control is None:
             receive = ControlReader(client=False).receive
-            self._control = ControlStream(receive, encode, self._gotMessage, self._failed, self.mux.close)
+            self._control = ControlStream(
+                receive, encode, self._gotMessage, self._failed, self.mux.close, self.door.clock
+            )
             return self._control
         if self._session is None:
             return None

@@ -118,7 +118,7 @@ class _Arrival(ServerFactory):
         if self._control is not None:
             return None
         receive = ControlReader(client=False).receive
-        self._control = ControlStream(receive, encode, self._gotMessage, self._failed, self.mux.close)
+        self._control = ControlStream(receive, encode, self._gotMessage, self._failed, self.mux.close, self._door.clock)
         return self._control
 
     def _stopClock(self) -> None:

@@ -27,6 +27,7 @@ from gateway.net.opening import OpeningEndpoint
 from gateway.service.agentdoor import AgentDoor, AgentDoorSettings
 from gateway.service.agentsession import AgentSession
 from gateway.service.attached import Visitor
+from gateway.service.controlstream import BURST
 from gateway.service.destinations import RouteEndpoint
 from gateway.testing import FlowLink, flowPair
 from gateway.wire.agentcontrol import (
@@ -495,6 +496,22 @@ class SessionTests(AgentDoorTestCase):
         self.assertEqual(facts.seconds, 19)
         self.assertEqual(facts.lastPing, 4)
         self.assertEqual([str(place) for place in facts.places], ["app.example.com"])
+
+    def test_pace(self) -> None:
+        """An agent that says more than there is to say is heard later, but whole."""
+        agent = self.attached(WEB)
+        update = encode(Update(services=(WEB,)))
+        count = 2 * BURST // len(update)
+        self.assertLess(len(agent.say(update * count)), count)
+        for _ in range(10):
+            self.clock.advance(1.0)
+            agent.pump()
+        self.assertEqual(len(agent.heard), count + 1)
+        self.assertEqual(agent.say(Ping(id=7)), [Pong(id=7)])
+        agent.say(update * count)
+        agent.mux.abortConnection()
+        agent.pump()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_backPressure(self) -> None:
         """An agent that does not read the answers to its pings is not read for ever."""
