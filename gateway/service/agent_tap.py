@@ -4,11 +4,13 @@ C{twistd gateway-agent}: what the twistd plugin loads.
 
 __all__ = ["Options", "makeService"]
 
+import os
 import sys
 from typing import cast
 
 from twisted.application.service import IService
 
+from gateway.service.agentconfig import checkCredential
 from gateway.service.agentoptions import AgentOptions as Options
 from gateway.service.agentservice import AgentService, IReactor
 from gateway.service.configuration import ConfigurationError
@@ -21,7 +23,9 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     try:
-        return AgentService(cast(IReactor, reactor), options.readPlan(), options.readPlan)
+        plan = options.readPlan()
+        checkCredential(plan.credential, os.environ)
     except ConfigurationError as e:
         print(f"gateway-agent: error: {e}", file=sys.stderr)
         raise SystemExit(2) from None
+    return AgentService(cast(IReactor, reactor), plan, options.readPlan)

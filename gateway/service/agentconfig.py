@@ -19,6 +19,7 @@ __all__ = [
     "ServiceKind",
     "ServiceSection",
     "agentPlan",
+    "checkCredential",
     "checkedService",
     "defaultName",
     "originOf",
@@ -333,6 +334,18 @@ def readCredential(section: GatewaySection, environ: Mapping[str, str]) -> Crede
     if token := environ.get(JWT, "").strip():
         return JwtCredential(jwt=token)
     return None
+
+
+def checkCredential(section: GatewaySection, environ: Mapping[str, str]) -> None:
+    """
+    Find out at the start, and not with the first session, that none can come about.
+
+    @raise ConfigurationError: nothing proves the agent's name, or what does cannot be read.
+    """
+    if readCredential(section, environ) is None and section.certificate is None:
+        raise ConfigurationError(
+            f"gateway: nothing proves the agent's name: set secret-file, jwt-file, certificate, {SECRET} or {JWT}"
+        )
 
 
 def _readLine(key: str, path: str) -> str:

@@ -91,10 +91,10 @@ def _agentLine(entry: AgentEntry) -> str:
 
 
 def _agent(path: str, environ: Mapping[str, str]) -> Iterator[str]:
-    from gateway.service.agentconfig import AgentConfig, agentPlan
+    from gateway.service.agentconfig import AgentConfig, agentPlan, checkCredential
 
     config = readConfiguration(path, AgentConfig, environ=environ)
-    agentPlan(config, environ)
+    checkCredential(agentPlan(config, environ).credential, environ)
     yield f"{path}: an agent's configuration that can be used"
     yield f"attaches to {config.gateway.to}"
     yield from (f"serves {each.key} ({each.kind}) from {each.origin}" for each in config.service)

@@ -303,16 +303,35 @@ class TapTests(SynchronousTestCase):
 
     def test_makes(self) -> None:
         """It makes the service that the options ask for."""
-        self.patch(os, "environ", {})
+        self.patch(os, "environ", {"GATEWAY_SECRET": "correct-horse"})
         options = Options()
         options.parseOptions(["--to", "tls://gw.example", "--tcp", "2222=127.0.0.1:22"])
         self.assertIsInstance(makeService(options), AgentService)
 
-    def test_unusable(self) -> None:
-        """What cannot be used is one line on standard error and exit status 2."""
+    def refusal(self, *words: str) -> str:
+        """What is on standard error when nothing is started, with exit status 2."""
         options = Options()
-        options.parseOptions(["--config", "/no/such"])
+        options.parseOptions(words)
         errors = io.StringIO()
         self.patch(sys, "stderr", errors)
         self.assertEqual(self.assertRaises(SystemExit, makeService, options).code, 2)
-        self.assertEqual(errors.getvalue(), "gateway-agent: error: /no/such: No such file or directory\n")
+        return errors.getvalue()
+
+    def test_noCredential(self) -> None:
+        """Without anything that proves the name, or with a file that is not there, it is not started."""
+        self.patch(os, "environ", {})
+        self.assertEqual(
+            self.refusal("--to", "tls://gw.example"),
+            "gateway-agent: error: gateway: nothing proves the agent's name: "
+            "set secret-file, jwt-file, certificate, GATEWAY_SECRET or GATEWAY_JWT\n",
+        )
+        self.assertEqual(
+            self.refusal("--to", "tls://gw.example", "--secret-file", "/no/such"),
+            "gateway-agent: error: gateway.secret-file: /no/such: No such file or directory\n",
+        )
+
+    def test_unusable(self) -> None:
+        """What cannot be used is one line on standard error and exit status 2."""
+        self.assertEqual(
+            self.refusal("--config", "/no/such"), "gateway-agent: error: /no/such: No such file or directory\n"
+        )

@@ -14,7 +14,16 @@ class TacTests(SynchronousTestCase):
     """Every C{tac/*.tac}."""
 
     def setUp(self) -> None:
-        self.patch(os, "environ", {**os.environ, "TABBY_AUTH_TOKEN": "x", "GATEWAY_AGENTS_PLAIN_LISTEN": "127.0.0.1:0"})
+        self.patch(
+            os,
+            "environ",
+            {
+                **os.environ,
+                "TABBY_AUTH_TOKEN": "x",
+                "GATEWAY_SECRET": "x",
+                "GATEWAY_AGENTS_PLAIN_LISTEN": "127.0.0.1:0",
+            },
+        )
         self.paths = sorted(_DIRECTORY.glob("*.tac"))
         self.assertTrue(self.paths)
 
