@@ -219,5 +219,6 @@ def _noTLS(error: Exception) -> Exception:
     if (trouble := explainTLS(Failure(error))) is not None:
         return DialFailed(DialFailure.OTHER, trouble)
     if isinstance(error, ConnectionClosed):
-        return DialFailed(DialFailure.UNREACHABLE, "The server ended the connection before there was TLS.")
+        details = "The server ended the connection where TLS was to begin: its port may be another, or one without TLS."
+        return DialFailed(DialFailure.UNREACHABLE, details)
     return error

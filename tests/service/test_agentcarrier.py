@@ -229,6 +229,7 @@ class CarrierTests(SynchronousTestCase):
         self.settle()
         error = self.failure()
         self.assertEqual(error.kind, DialFailure.UNREACHABLE)
+        self.assertIn("its port may be another, or one without TLS", error.details)
         self.connect(f"tls://{HOST}", self.server)
         self.server.transport.write(b"SSH-2.0-OpenSSH_9.6\r\n")
         self.settle()
