@@ -7,6 +7,12 @@ The command line of the gateway, which says little: all else is in its configura
 
 __all__ = ["GatewayOptions"]
 
+import os
+
+from twisted.python import usage
+
+from gateway.service.configuration import environmentNames
+from gateway.service.gatewayconfig import GatewayConfig
 from gateway.service.options import ServiceOptions
 
 
@@ -29,4 +35,8 @@ class GatewayOptions(ServiceOptions):
         """
         @raise usage.UsageError: in one line that names the option.
         """
+        if self["config"] is None and not any(each in os.environ for each in environmentNames(GatewayConfig).values()):
+            raise usage.UsageError(
+                "--config is required, unless variables have it all; gateway quick-start makes a first one"
+            )
         self.chooseLogger()

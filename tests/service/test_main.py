@@ -61,6 +61,7 @@ class MainTests(SynchronousTestCase):
             (("tabby",), "--no-auth"),
             (("tabby", "--no-auth", "--port", "x"), "--port: 'x'"),
             (("tabby", "--nonsense"), "nonsense"),
+            (("serve",), "--config is required"),
             (("tabby-token",), "new, list or revoke"),
             (("tabby-token", "new"), "the name of one token"),
         ):
