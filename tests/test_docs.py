@@ -256,7 +256,7 @@ class TroubleTests(SynchronousTestCase):
                     self.assertTrue(any(piece in constant for constant in said), f"{piece!r} of {text!r}")
 
 
-METRICS = {"_counter": "counter", "totals": "counter", "gauge": "gauge", "gauges": "gauge"}
+METRICS = {"_counter": "counter", "_tally": "counter", "totals": "counter", "gauge": "gauge", "gauges": "gauge"}
 """What defines a metric, and of which kind."""
 
 

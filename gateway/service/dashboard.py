@@ -89,9 +89,9 @@ class Dashboard:
         """
         ticket = self._admission.admit(host, self.clock.seconds())
         if not isinstance(ticket, Ticket):
-            self.metrics.refused.labels(ticket.value).inc()
+            self.metrics.refused.add(ticket.value)
             return None
-        self.metrics.connections.labels("management").inc()
+        self.metrics.connections.add("management")
         return _DashboardVisit(self, host, ticket)
 
     def page(self, head: RequestHead) -> Response:

@@ -74,10 +74,10 @@ class ManagementDoor:
         """
         ticket = self._admission.admit(host, self.clock.seconds())
         if not isinstance(ticket, Ticket):
-            self.metrics.refused.labels(ticket.value).inc()
+            self.metrics.refused.add(ticket.value)
             self._refusals.refused(ticket.value, host)
             return None
-        self.metrics.connections.labels("management").inc()
+        self.metrics.connections.add("management")
         return _ManagementVisit(self, host, ticket)
 
     def stop(self) -> None:

@@ -5,11 +5,11 @@ Each service has a registry of its own, so two in one process do not mix, and no
 target, whose number has no bound::
 
     metrics = Metrics()
-    metrics.refused.labels("banned").inc()
+    metrics.refused.add("banned")
     body = metrics.render()
 """
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "Tally"]
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -42,6 +42,32 @@ class _Values(Collector):
         yield family
 
 
+class Tally(Collector):
+    """
+    A counter with one label. Counting is an addition, for it is done several times for each visitor.
+    """
+
+    def __init__(self, name: str, text: str, label: str) -> None:
+        self._name = name
+        self._text = text
+        self._label = label
+        self._counts: dict[str, float] = {}
+
+    def add(self, label: str, amount: float = 1) -> None:
+        """Count what has happened."""
+        self._counts[label] = self._counts.get(label, 0) + amount
+
+    def count(self, label: str) -> float:
+        """What was counted."""
+        return self._counts.get(label, 0)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(self._name, self._text, labels=[self._label])
+        for label, count in self._counts.items():
+            family.add_metric([label], count)
+        yield family
+
+
 class Metrics:
     """
     The counters of one gateway. C{docs/reference/metrics.md} explains each.
@@ -53,16 +79,21 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self.connections = self._counter("connections", "Connections accepted.", "listener")
-        self.refused = self._counter("refused", "Connections refused before a handshake, by reason.", "reason")
-        self.errors = self._counter("errors", "Conversations ended with an error, by its code.", "code")
+        self.connections = self._tally("connections", "Connections accepted.", "listener")
+        self.refused = self._tally("refused", "Connections refused before a handshake, by reason.", "reason")
+        self.errors = self._tally("errors", "Conversations ended with an error, by its code.", "code")
         self.authenticated = self._counter("authenticated", "Visitors who proved an identity.")
         self.opened = self._counter("sessions_opened", "Sessions connected to their target.")
-        self.closed = self._counter("sessions_closed", "Sessions ended, by cause.", "cause")
-        self.bytes = self._counter("bytes", "Payload bytes of ended sessions.", "direction")
+        self.closed = self._tally("sessions_closed", "Sessions ended, by cause.", "cause")
+        self.bytes = self._tally("bytes", "Payload bytes of ended sessions.", "direction")
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"txgateway_{name}", text, labels, registry=self._registry)
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"txgateway_{name}", text, registry=self._registry)
+
+    def _tally(self, name: str, text: str, label: str) -> Tally:
+        tally = Tally(f"txgateway_{name}", text, label)
+        self._registry.register(tally)
+        return tally
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Show a value that somebody else keeps."""

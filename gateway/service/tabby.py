@@ -264,7 +264,7 @@ class TabbyVisit:
 
     def _refuse(self, code: str, details: str) -> None:
         self._stopClock()
-        self.door.metrics.errors.labels(code).inc()
+        self.door.metrics.errors.add(code)
         if self._channel is not None:
             self._channel.sendText(self.conversation.fail(code, details))
             self._channel.close(1000)

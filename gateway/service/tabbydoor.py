@@ -126,9 +126,9 @@ class TabbyDoor:
         """Count a connection from an address, if there is room for it."""
         answer = self.admission.admit(host, self.clock.seconds())
         if isinstance(answer, Ticket):
-            self.metrics.connections.labels("client").inc()
+            self.metrics.connections.add("client")
             return answer
-        self.metrics.refused.labels(answer.value).inc()
+        self.metrics.refused.add(answer.value)
         self._refusals.refused(answer.value, host)
         return None
 

@@ -231,9 +231,9 @@ class TabbySession:
 
     def _tell(self, outcome: Outcome) -> None:
         metrics = self._visit.door.metrics
-        metrics.closed.labels(outcome.cause).inc()
-        metrics.bytes.labels("up").inc(outcome.up)
-        metrics.bytes.labels("down").inc(outcome.down)
+        metrics.closed.add(outcome.cause)
+        metrics.bytes.add("up", outcome.up)
+        metrics.bytes.add("down", outcome.down)
         self._log.info(
             "session closed: {who} to {target} from {visitor}: {cause} after {seconds} s, {up} bytes up, {down} down",
             event="tabby.closed",

@@ -186,7 +186,7 @@ class _Visit:
             error = DialFailed(DialFailure.OTHER, "The gateway has a defect.")
         if error.kind is DialFailure.CANCELLED:
             return
-        self._visitors.metrics.errors.labels(error.kind).inc()
+        self._visitors.metrics.errors.add(error.kind)
         if not self._visitor.isDatagram:
             self._log.info(
                 "{place}: a visitor cannot be served: {problem}",
@@ -206,9 +206,9 @@ class _Visit:
         visitors.over(self)
         if session is not None and outcome.cause != Cause.DIAL_FAILED:
             session.moved(outcome.up, outcome.down)
-        visitors.metrics.closed.labels(outcome.cause).inc()
-        visitors.metrics.bytes.labels("up").inc(outcome.up)
-        visitors.metrics.bytes.labels("down").inc(outcome.down)
+        visitors.metrics.closed.add(outcome.cause)
+        visitors.metrics.bytes.add("up", outcome.up)
+        visitors.metrics.bytes.add("down", outcome.down)
         if self._visitor.isDatagram and wasUnreached(outcome):
             visitors.refusals.refused(f"nobody is behind {self._route.place}", self._visitor.host)
             return
@@ -277,7 +277,7 @@ class Visitors:
         admission = self._datagramAdmission if isDatagram else self._admission
         answer = admission.admit(host, self.clock.seconds())
         if isinstance(answer, Ticket):
-            self.metrics.connections.labels(door).inc()
+            self.metrics.connections.add(door)
             return answer
         self._refuse(answer.value, host)
         return None
@@ -289,7 +289,7 @@ class Visitors:
             usage.limit(limits, self.clock.seconds())
 
     def _refuse(self, reason: str, host: str) -> None:
-        self.metrics.refused.labels(reason).inc()
+        self.metrics.refused.add(reason)
         self.refusals.refused(reason, host)
 
     def visit(

@@ -13,7 +13,7 @@ class MetricsTests(SynchronousTestCase):
     def test_format(self) -> None:
         """What is rendered is Prometheus' text format, with a help text and our prefix for each family."""
         metrics = Metrics()
-        metrics.refused.labels('odd"\n').inc()
+        metrics.refused.add('odd"\n')
         families = list(text_string_to_metric_families(metrics.render().decode()))
         self.assertTrue(families)
         for family in families:

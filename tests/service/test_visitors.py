@@ -75,7 +75,7 @@ class AdmissionTests(VisitorsTestCase):
         self.assertEqual(self.doors.admission.connections, 1)
         ticket.release()
         self.assertEqual(self.doors.admission.connections, 0)
-        self.assertEqual(self.doors.metrics.connections.labels("port")._value.get(), 1)
+        self.assertEqual(self.doors.metrics.connections.count("port"), 1)
 
     def test_rules(self) -> None:
         """Rules come first: who may not come is not counted."""
