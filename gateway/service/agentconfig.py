@@ -129,7 +129,7 @@ class ServiceSection(Section, frozen=True):
     """how visitors find it"""
 
     origin: str
-    """where it is: `HOST:PORT` or `unix:/PATH`"""
+    """where it is: `HOST:PORT`, `PORT` of the agent's machine, or `unix:/PATH`"""
 
     hostnames: tuple[str, ...] = ()
     """for `tls` and `http`: its public names; `*.` for one label"""

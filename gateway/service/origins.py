@@ -12,6 +12,7 @@ to be told who the visitor is, in a PROXY header before all else; that comes fro
 __all__ = ["IReactorOrigins", "Origin", "Origins", "ProxyProtocol", "originEndpoint", "parseOrigin"]
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, cast
@@ -23,7 +24,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.domain.addresses import normaliseHost
+from gateway.domain.addresses import normaliseHost, parsePort
 from gateway.domain.targets import ITargetPolicy, Target, parseTarget
 from gateway.net.dial import DialFailed, DialFailure, HostEndpoint
 from gateway.net.peek import become
@@ -39,6 +40,9 @@ UNIX = "unix:"
 
 MAX_UNIX_PATH = 107
 """Bytes (unix(7))."""
+
+LOOPBACK = "127.0.0.1"
+"""Where an origin is that is written as a port alone."""
 
 ProxyProtocol = Literal["none", "v1", "v2"]
 ServiceKind = Literal["tls", "http", "tcp", "udp"]
@@ -69,9 +73,11 @@ class Origin:
 
 def parseOrigin(text: str, kind: ServiceKind = "tcp") -> Target | str:
     """
-    @param text: C{HOST:PORT}, with brackets around an IPv6 address, or C{unix:/PATH}.
+    @param text: C{HOST:PORT}, with brackets around an IPv6 address; C{PORT} of this machine; or C{unix:/PATH}.
     @raise ValueError: with a sentence that says what is wrong.
     """
+    if re.fullmatch("[0-9]+", text):
+        return Target(LOOPBACK, parsePort(text))
     if not text.startswith(UNIX):
         return parseTarget(text)
     path = text.removeprefix(UNIX)

@@ -37,9 +37,10 @@ class ParseTests(SynchronousTestCase):
     """
 
     def test_good(self) -> None:
-        """A host and port, an IPv6 address in brackets, a UNIX socket."""
+        """A host and port, an IPv6 address in brackets, a port of this machine, a UNIX socket."""
         self.assertEqual(parseOrigin("LocalHost:8080"), Target("localhost", 8080))
         self.assertEqual(parseOrigin("[::1]:22"), Target("::1", 22))
+        self.assertEqual(parseOrigin("8080"), Target("127.0.0.1", 8080))
         self.assertEqual(parseOrigin("unix:/run/app.sock"), "/run/app.sock")
         self.assertEqual(str(Origin("tcp", "/run/app.sock")), "unix:/run/app.sock")
         self.assertEqual(str(Origin("tcp", Target("::1", 22))), "[::1]:22")
@@ -47,7 +48,8 @@ class ParseTests(SynchronousTestCase):
     def test_bad(self) -> None:
         """Everything else is refused with a sentence."""
         for text in (
-            "8080",
+            "0",
+            "65536",
             "host",
             "host:",
             "host:0",
