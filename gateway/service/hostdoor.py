@@ -43,8 +43,8 @@ _STATUS = {DialFailure.TIMEOUT: 504, DialFailure.UNAVAILABLE: 503}
 def hostOf(head: RequestHead) -> str | None:
     """The name or address that a request is for; C{None} when it does not properly say."""
     values = head.all("host")
-    if len(values) != 1 or not head.target.startswith(("/", "*")):
-        return None
+    if len(values) != 1 or not values[0].isascii() or not head.target.startswith(("/", "*")):
+        return None  # what is not ASCII would be a name to us, and another one or none to an origin
     host, colon, port = values[0].rpartition(":")
     if not colon or port.endswith("]"):
         host = values[0]

@@ -180,6 +180,8 @@ class HostOfTests(SynchronousTestCase):
             ("a b", None),
             ("", None),
             ("app.example.com:", None),
+            ("app.example.c\u00bam", None),
+            ("app.example.com:8\u00b2", None),
         ):
             head = RequestHead("GET", "/", "1.1", [("host", value)])
             self.assertEqual(hostOf(head), expected, value)
