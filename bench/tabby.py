@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.interop.gateways import ORIGINAL, OURS, WEBSOCKIFY, Program, freePort, startCommand
+from tests.interop.gateways import ORIGINAL, OURS, WEBSOCKIFY, Program, startCommand
+from tests.processes import freePort
 
 from .harness import HERE, MIB, Results, Sample, allowDescriptors, child, cpuSeconds, endsOnTerm, quantile, residentKiB
 from .loads import TOKEN, Door, download, echo, echoTimes, sink, source, stone, upload, visits

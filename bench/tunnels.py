@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509 import load_pem_x509_certificate
 
 from tests.certificates import Authority, Credential, makeAuthority
-from tests.interop.gateways import freePort
+from tests.processes import freePort
 
 from .delayline import delayLine
 from .harness import HERE, child, cpuSeconds, residentKiB

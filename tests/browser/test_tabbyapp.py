@@ -23,8 +23,9 @@ from twisted.web.static import File
 
 from tests.browser.chromium import PEERS, Page, requireBrowser
 from tests.browser.sshtarget import GREETING, PASSWORD, USER, CounterTarget, SSHTarget
-from tests.interop.gateways import HERE, ORIGINAL, OURS, freePort, start
+from tests.interop.gateways import ORIGINAL, OURS, start
 from tests.peers import require
+from tests.processes import HERE, freePort
 
 _TOKEN = "the right token"
 _ORIGINAL = os.environ.get("TABBY_GATEWAY") == "original"

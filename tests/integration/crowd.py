@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from tests.integration.relays import HERE, SECONDS, reset
+from tests.processes import HERE, SECONDS, reset
 
 __all__ = ["Crowd", "Echo"]
 

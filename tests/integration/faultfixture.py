@@ -28,12 +28,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from types import FrameType
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.interop.gateways import HERE, OURS, Gateway, freePort, start
+from tests.interop.gateways import OURS, Gateway, start
 from tests.interop.rawwebsocket import BINARY, CLOSE, TEXT, ConnectionLost, Frame, NothingCame, RawWebSocket
+from tests.processes import HERE, DeadlineTestCase, eventually, freePort
 
 MIB = 1024 * 1024
 FLOOD = 64 * MIB
@@ -44,26 +42,6 @@ PATIENCE = 10.0
 """Seconds that anything which should happen at once may take on a busy machine."""
 
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class TookTooLong(Exception):
-    """A test's hard deadline has passed."""
-
-
-def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-    """Return whether something comes to hold in time: another process tells only when it is asked."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def reset(connection: socket.socket) -> None:
-    """Close a connection with an RST."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 def control(kind: str, **fields: object) -> str:
@@ -146,25 +124,15 @@ class Watched:
         return [line for line in lines if line["event"] == name]
 
 
-class FaultTestCase(SynchronousTestCase):
+class FaultTestCase(DeadlineTestCase):
     """
     A test that may do anything to a gateway, with what must hold afterwards. See the module's text.
 
-    @cvar deadline: seconds after which a test is interrupted, wherever it is.
     """
 
-    deadline = 60
-
     def setUp(self) -> None:
-        """Set the alarm."""
+        super().setUp()
         self.sockets: list[socket.socket] = []
-        previous = signal.signal(signal.SIGALRM, self._interrupt)
-        self.addCleanup(signal.signal, signal.SIGALRM, previous)
-        self.addCleanup(signal.alarm, 0)
-        signal.alarm(self.deadline)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        raise TookTooLong(f"{self.deadline} seconds")
 
     def _inspect(self, gateway: Watched) -> None:
         """Let go of everything, and see that the gateway does too."""

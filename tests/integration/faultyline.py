@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 from types import TracebackType
 
-from tests.integration.relays import HERE, reset
+from tests.processes import HERE, reset
 
 __all__ = ["FaultyLine"]
 

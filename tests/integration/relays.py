@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib  # not suppress by its name, which trial takes for its own setting
 import hashlib
 import socket
-import struct
 import subprocess
 import tempfile
 import threading
@@ -21,20 +20,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from tests.interop.gateways import HERE
-from tests.interop.running import GATEWAY, SECONDS, Running
+from tests.interop.running import GATEWAY, Running
+from tests.processes import HERE, SECONDS
 
 __all__ = [
     "GATEWAY",
-    "HERE",
     "LOCAL",
-    "SECONDS",
     "RunningRelay",
     "digest",
     "exactly",
     "origin",
     "relaying",
-    "reset",
     "toTheEnd",
 ]
 
@@ -122,9 +118,3 @@ def toTheEnd(connection: socket.socket) -> bytes:
     while piece := connection.recv(65536):
         data += piece
     return bytes(data)
-
-
-def reset(connection: socket.socket) -> None:
-    """Break off."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()

@@ -24,18 +24,7 @@ import time
 from collections.abc import Callable
 
 from tests.certificates import makeAuthority
-from tests.integration.faultfixture import (
-    FLOOD,
-    MIB,
-    MOST,
-    PATIENCE,
-    FaultTestCase,
-    Watched,
-    control,
-    eventually,
-    reset,
-)
-from tests.interop.gateways import HERE
+from tests.integration.faultfixture import FLOOD, MIB, MOST, PATIENCE, FaultTestCase, Watched, control
 from tests.interop.rawwebsocket import (
     BINARY,
     CLOSE,
@@ -48,6 +37,7 @@ from tests.interop.rawwebsocket import (
     encodeFrame,
     handshakeRequest,
 )
+from tests.processes import HERE, eventually, reset
 
 SLACK = 3.0
 """Seconds more than a deadline of the gateway that a busy machine may take."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import makeAuthority
-from tests.integration.relays import HERE, LOCAL, SECONDS, digest, exactly, origin, relaying, reset, toTheEnd
+from tests.integration.relays import LOCAL, digest, exactly, origin, relaying, toTheEnd
+from tests.processes import HERE, SECONDS, reset
 
 MIB = 1024 * 1024
 UP = os.urandom(MIB)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.relays import GATEWAY, HERE, LOCAL, SECONDS, digest, exactly, origin, relaying, reset, toTheEnd
-from tests.interop.gateways import freePort
+from tests.integration.relays import GATEWAY, LOCAL, digest, exactly, origin, relaying, toTheEnd
 from tests.interop.openssh import startSSHD
 from tests.interop.running import program
+from tests.processes import HERE, SECONDS, freePort, reset
 
 MIB = 1024 * 1024
 UP = os.urandom(MIB)

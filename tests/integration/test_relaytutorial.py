@@ -8,8 +8,8 @@ import shlex
 
 from gateway.service.relayoptions import RelayOptions
 from tests.documented import ROOT
-from tests.integration.relays import SECONDS
 from tests.integration.tutorials import TutorialTestCase
+from tests.processes import SECONDS
 
 
 class TutorialTests(TutorialTestCase):

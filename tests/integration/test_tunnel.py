@@ -20,8 +20,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.wire.proxyheader import Address, ProxyHeader, encodeV2
-from tests.integration.relays import HERE, SECONDS, digest, exactly, origin, reset, toTheEnd
-from tests.integration.tunnels import OWN, Place, RunningGateway, agent, freePort, serving
+from tests.integration.relays import digest, exactly, origin, toTheEnd
+from tests.integration.tunnels import OWN, Place, RunningGateway, agent, serving
+from tests.processes import HERE, SECONDS, freePort, reset
 
 MIB = 1024 * 1024
 UP = os.urandom(4 * MIB)

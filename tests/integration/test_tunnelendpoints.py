@@ -14,9 +14,10 @@ import urllib.request
 from pathlib import Path
 
 from tests.documented import ROOT, namedBlock
-from tests.interop.gateways import HERE, environment
-from tests.interop.running import SECONDS, Running, eventually, start
+from tests.interop.gateways import environment
+from tests.interop.running import Running, start
 from tests.interop.tunnels import GATEWAY, RunningGateway, TunnelTestCase
+from tests.processes import HERE, SECONDS, eventually
 
 NAME = "site.gw.test"
 SECRET = "another secret of the tests, which is long enough"

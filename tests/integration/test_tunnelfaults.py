@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib  # not suppress by its name, which trial takes for its own setting
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -20,12 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.integration.crowd import Crowd, Echo
 from tests.integration.faultyline import FaultyLine
-from tests.integration.relays import HERE, SECONDS, exactly, origin
-from tests.integration.tunnels import Place, RunningGateway, agent, freePort, serving
+from tests.integration.relays import exactly, origin
+from tests.integration.tunnels import Place, RunningGateway, agent, serving
+from tests.processes import HERE, SECONDS, DeadlineTestCase, eventually, freePort
 
 PING = 1.0
 """Seconds between pings: a dead peer is found within two of them."""
@@ -44,20 +42,6 @@ _MANY = """
 """
 
 
-class TookTooLong(Exception):
-    """A test's hard deadline has passed."""
-
-
-def eventually(holds: Callable[[], bool], seconds: float = SECONDS) -> bool:
-    """Whether something comes to hold in time."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def isServed(port: int) -> bool:
     """Whether a visitor of a port hears an echo."""
     with contextlib.suppress(OSError, EOFError), socket.create_connection((HERE, port), 1.0) as visitor:
@@ -72,22 +56,16 @@ def descriptors(process: RunningGateway) -> int:
     return len(os.listdir(f"/proc/{process.process.pid}/fd"))
 
 
-class TunnelFaultTestCase(SynchronousTestCase):
+class TunnelFaultTestCase(DeadlineTestCase):
     """
     A gateway, two agents that serve one echo each, and a line to the first that can be made to fail.
 
-    @cvar deadline: seconds after which a test is interrupted, wherever it is.
     @ivar frailPort: where visitors reach the agent behind the line.
     @ivar soundPort: where they reach the other one.
     """
 
-    deadline = 60
-
     def setUp(self) -> None:
-        previous = signal.signal(signal.SIGALRM, self._interrupt)
-        self.addCleanup(signal.signal, signal.SIGALRM, previous)
-        self.addCleanup(signal.alarm, 0)
-        signal.alarm(self.deadline)
+        super().setUp()
         self.patch(os, "environ", {**os.environ, "GATEWAY_LIMITS_PING_INTERVAL": str(PING)})
         self.stack = contextlib.ExitStack()
         self.addCleanup(self.stack.close)
@@ -106,9 +84,6 @@ class TunnelFaultTestCase(SynchronousTestCase):
         self.assertTrue(eventually(self.isEmpty))
         self.before = {name: descriptors(process) for name, process in self.processes().items()}
         self.addCleanup(self._inspect)
-
-    def _interrupt(self, number: int, frame: object) -> None:
-        raise TookTooLong(f"{self.deadline} seconds")
 
     def _inspect(self) -> None:
         """Nobody and nothing is left inside, both agents serve, and all end when asked, without a defect."""

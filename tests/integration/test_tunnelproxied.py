@@ -11,9 +11,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.integration.relays import exactly, origin
-from tests.interop.gateways import HERE
-from tests.interop.running import SECONDS
 from tests.interop.tunnels import HOST, RunningGateway, TunnelTestCase
+from tests.processes import HERE, SECONDS
 
 CREDENTIALS = "user:p%40ss", "user:p@ss"
 """In a URL, and as they are."""

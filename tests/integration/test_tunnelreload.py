@@ -11,9 +11,8 @@ import socket
 import ssl
 
 from tests.integration.relays import digest, exactly, origin, toTheEnd
-from tests.interop.gateways import HERE
-from tests.interop.running import SECONDS, eventually
 from tests.interop.tunnels import HOST, MIB, TunnelTestCase
+from tests.processes import HERE, SECONDS, eventually
 
 BULK = os.urandom(16 * MIB)
 """More than there is room for on the way, so that a visitor who does not read stays in the middle of it."""

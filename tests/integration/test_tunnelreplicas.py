@@ -11,9 +11,8 @@ import socket
 import time
 
 from tests.integration.relays import digest, exactly, origin, toTheEnd
-from tests.interop.gateways import HERE
-from tests.interop.running import SECONDS
 from tests.interop.tunnels import MIB, RunningAgent, TunnelTestCase
+from tests.processes import HERE, SECONDS
 
 BULK = os.urandom(16 * MIB)
 """More than there is room for on the way, so that a visitor who does not read stays in the middle of it."""

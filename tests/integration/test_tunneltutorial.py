@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from tests.documented import ROOT
-from tests.integration.relays import SECONDS
 from tests.integration.tutorials import TutorialTestCase
+from tests.processes import SECONDS
 
 PLACE = ".state/first"
 

@@ -28,7 +28,7 @@ from gateway.net.udpsocket import sendDatagrams
 from gateway.service.arrivals import endOf
 from gateway.wire.datagrams import MAX_DATAGRAM
 from gateway.wire.proxyheader import Address
-from tests.integration.relays import HERE, SECONDS
+from tests.processes import HERE, SECONDS
 
 OTHER = "127.0.0.5"
 """Another address of this machine."""

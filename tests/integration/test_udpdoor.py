@@ -21,9 +21,9 @@ from gateway.service.visitors import RouteLimits
 from gateway.wire.agentcontrol import Service
 from gateway.wire.datagrams import LENGTH, DatagramDecoder
 from gateway.wire.proxyheader import Address
-from tests.integration.relays import HERE
 from tests.integration.test_udp import Readers, client, datagramSocket, isSilent
 from tests.net.sides import Peer
+from tests.processes import HERE
 from tests.service.doorsfixture import Doors
 
 

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -27,18 +27,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.domain.tokens import hashToken
 from gateway.wire.datagrams import MAX_DATAGRAM
 from gateway.wire.proxyheader import Address, Tlv, parse
-from tests.integration.relays import GATEWAY, HERE, SECONDS
+from tests.integration.relays import GATEWAY
 from tests.integration.test_udp import OTHER, client, datagramSocket, isSilent
 from tests.peers import require
+from tests.processes import HERE, SECONDS, eventually, freePort
 
 SECRET = secrets.token_hex(32)
-
-
-def freePort(kind: int = socket.SOCK_DGRAM) -> int:
-    """A number that nobody uses at the moment."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])
 
 
 class Running:
@@ -59,7 +53,7 @@ class Running:
 
     def wait(self, name: str, count: int = 1) -> list[dict[str, Any]]:
         """The events of one name, when there are so many."""
-        eventually(lambda: len(self.events(name)) >= count or self.process.poll() is not None)
+        assert eventually(lambda: len(self.events(name)) >= count or self.process.poll() is not None)
         found = self.events(name)
         if len(found) < count:
             raise AssertionError(f"no {name}:\n{self._log.read_text(encoding='utf-8')}")
@@ -74,15 +68,6 @@ class Running:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            raise AssertionError("it took too long")
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -118,7 +103,7 @@ class TunnelTests(SynchronousTestCase):
 
     def gateway(self, *interfaces: str) -> Running:
         """A gateway that takes agents on loopback."""
-        self.carrier, management = freePort(socket.SOCK_STREAM), freePort(socket.SOCK_STREAM)
+        self.carrier, management = freePort(), freePort()
         config = self.directory / "gateway.toml"
         config.write_text(
             f"""
@@ -172,7 +157,7 @@ class TunnelTests(SynchronousTestCase):
     def test_echo(self) -> None:
         """Datagrams of every length go there and back whole, from whichever address was asked."""
         self.gateway("0.0.0.0")
-        port = freePort()
+        port = freePort(socket.SOCK_DGRAM)
         with echo() as origin:
             self.agent(echo=f"{port}={HERE}:{origin}")
             for address in (HERE, OTHER):
@@ -182,7 +167,7 @@ class TunnelTests(SynchronousTestCase):
     def test_ipv6(self) -> None:
         """Visitors and origins may be reached by IPv6; one port serves both families."""
         self.gateway("::")
-        port = freePort()
+        port = freePort(socket.SOCK_DGRAM)
         with echo("::1") as origin:
             self.agent(echo=f"{port}=[::1]:{origin}")
             for address in ("::1", HERE, OTHER):
@@ -192,7 +177,7 @@ class TunnelTests(SynchronousTestCase):
     def test_flood(self) -> None:
         """Several visitors who send much at once get much of it back, and nothing of each other's."""
         self.gateway()
-        port = freePort()
+        port = freePort(socket.SOCK_DGRAM)
         with echo() as origin:
             self.agent(echo=f"{port}={HERE}:{origin}")
             visitors = [client(HERE, port) for _ in range(8)]
@@ -216,14 +201,14 @@ class TunnelTests(SynchronousTestCase):
         The port is free when the agent is gone, and another may have it at once; visitors go on where they were.
         """
         gateway = self.gateway()
-        port = freePort()
+        port = freePort(socket.SOCK_DGRAM)
         with echo() as origin, client(HERE, port) as visitor:
             service = f"{port}={HERE}:{origin}"
             first = self.agent(echo=service)
             self.echoed(visitor, b"1")
             first.end(signal.SIGKILL)
             gateway.wait("visit.closed")
-            eventually(lambda: not isTaken(port))
+            assert eventually(lambda: not isTaken(port))
             second = self.agent(echo=service)
             self.echoed(visitor, b"2")
             # While it drains its visitors stay, and its port is the next one's already.
@@ -237,12 +222,12 @@ class TunnelTests(SynchronousTestCase):
             gateway.wait("visit.closed", 2)
             self.echoed(visitor, b"5")
             third.end(signal.SIGKILL)
-            eventually(lambda: not isTaken(port))
+            assert eventually(lambda: not isTaken(port))
 
     def test_nobodyListens(self) -> None:
         """An origin that is not there yet costs no line in a log for each datagram, and is found when it is there."""
         gateway = self.gateway()
-        port, origin = freePort(), freePort()
+        port, origin = freePort(socket.SOCK_DGRAM), freePort(socket.SOCK_DGRAM)
         agent = self.agent(echo=f"{port}={HERE}:{origin}")
         with client(HERE, port) as visitor:
             for _ in range(50):
@@ -259,7 +244,7 @@ class TunnelTests(SynchronousTestCase):
     def test_proxyHeader(self) -> None:
         """An origin that wants to know who comes is told in each datagram."""
         self.gateway("0.0.0.0")
-        port = freePort()
+        port = freePort(socket.SOCK_DGRAM)
         with datagramSocket() as origin, client(OTHER, port) as visitor:
             self.agent(log=f'{port}={HERE}:{origin.getsockname()[1]} proxy-protocol = "v2"')
             visitor.send(b"one")
@@ -282,7 +267,7 @@ class TunnelTests(SynchronousTestCase):
         require(dnsmasq is not None, "dnsmasq is missing: apt-get install dnsmasq-base")
         assert dig is not None and dnsmasq is not None
         self.gateway("0.0.0.0")
-        port, origin = freePort(), freePort()
+        port, origin = freePort(socket.SOCK_DGRAM), freePort(socket.SOCK_DGRAM)
         server = subprocess.Popen(
             [
                 *(dnsmasq, "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user="),

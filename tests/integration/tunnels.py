@@ -21,19 +21,13 @@ from typing import Any
 
 from gateway.domain.tokens import hashToken
 from tests.certificates import Authority, makeAuthority
-from tests.integration.relays import GATEWAY, HERE, SECONDS, RunningRelay
+from tests.integration.relays import GATEWAY, RunningRelay
+from tests.processes import HERE, SECONDS
 
-__all__ = ["OWN", "SECRET", "Place", "RunningGateway", "agent", "freePort", "serving"]
+__all__ = ["OWN", "SECRET", "Place", "RunningGateway", "agent", "serving"]
 
 OWN = "localhost"
 SECRET = "correct-horse-battery-staple"
-
-
-def freePort() -> int:
-    """A port that nobody has at the moment, for a gateway that has to come back to it."""
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.documented import ROOT, commands
-from tests.integration.relays import GATEWAY, SECONDS
-from tests.interop.gateways import freePort
+from tests.integration.relays import GATEWAY
+from tests.processes import SECONDS, freePort
 
 __all__ = ["TutorialTestCase"]
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-HERE = "127.0.0.1"
+from tests.processes import HERE, freePort
+
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -46,14 +47,6 @@ class Program:
 OURS = Program("txgateway", (str(Path(sysconfig.get_path("scripts"), "gateway")), "tabby"))
 ORIGINAL = Program("original", (str(_ROOT / ".peers/oracle/bin/tabby-connection-gateway"),))
 WEBSOCKIFY = Program("websockify", (str(_ROOT / ".peers/websockify/bin/websockify"),))
-
-
-def freePort() -> int:
-    """Return a TCP port of the loopback address that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:

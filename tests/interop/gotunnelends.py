@@ -24,10 +24,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import makeAuthority
-from tests.integration.relays import GATEWAY, HERE, SECONDS, toTheEnd
-from tests.interop.gateways import freePort
-from tests.interop.running import Running, eventually, start
+from tests.integration.relays import GATEWAY, toTheEnd
+from tests.interop.running import Running, start
 from tests.peers import require
+from tests.processes import HERE, SECONDS, eventually, freePort
 
 SECRET = "a-secret-of-more-than-thirty-two-characters"
 APP, SSH = "app.example.com", "ssh.example.com"

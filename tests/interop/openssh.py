@@ -15,8 +15,8 @@ from subprocess import run
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interop.gateways import HERE, freePort
 from tests.interop.running import Running, program, start
+from tests.processes import HERE, freePort
 
 __all__ = ["SSHD", "startSSHD"]
 

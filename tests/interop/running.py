@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sysconfig
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +24,11 @@ from typing import IO, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interop.gateways import HERE, environment
+from tests.interop.gateways import environment
 from tests.peers import require
+from tests.processes import HERE, SECONDS, eventually
 
-__all__ = ["GATEWAY", "PACKAGES", "SECONDS", "Running", "eventually", "program", "start"]
-
-SECONDS = 20.0
-"""For anything that must happen; it fails only when that does not."""
+__all__ = ["GATEWAY", "PACKAGES", "Running", "program", "start"]
 
 GATEWAY = str(Path(sysconfig.get_path("scripts"), "gateway"))
 """Our own program, as it is installed."""
@@ -66,16 +63,6 @@ def program(name: str) -> str:
     require(path is not None, f"{name} is missing: apt-get install {PACKAGES[name]}")
     assert path is not None
     return path
-
-
-def eventually(holds: Callable[[], bool], seconds: float = SECONDS) -> bool:
-    """Return whether something comes to hold in time: another process tells only when it is asked."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @dataclass(slots=True)

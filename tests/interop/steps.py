@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from tests.interop import rawwebsocket as ws
-from tests.interop.gateways import HERE
 from tests.interop.rawwebsocket import ConnectionLost, HandshakeRefused, NothingCame, RawWebSocket
 from tests.interop.transcripts import ABSENT, Stage, Step, Unexpected, controlMessage, describe
+from tests.processes import HERE
 
 # What the client does.
 

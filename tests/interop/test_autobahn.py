@@ -34,8 +34,8 @@ from gateway.net.websocketclient import WebSocketClientFactory
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.wire.http1 import RequestHead, Response
 from gateway.wire.upgraderequest import parseWebSocketURL
-from tests.interop.gateways import freePort
 from tests.peers import require
+from tests.processes import freePort
 
 reactor = cast(Any, _reactor)
 

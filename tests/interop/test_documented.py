@@ -30,8 +30,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import makeAuthority
 from tests.documented import blocks, commands, namedBlock
-from tests.interop.gateways import HERE, OURS, Gateway, Program, environment, freePort, startCommand, started
+from tests.interop.gateways import OURS, Gateway, Program, environment, startCommand, started
 from tests.interop.rawwebsocket import ConnectionLost, HandshakeRefused, RawWebSocket
+from tests.processes import HERE, freePort
 
 TOKEN = "0" * 64
 ENVIRONMENT = {"TABBY_AUTH_TOKEN": TOKEN}

@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 from random import Random
 
-from tests.integration.relays import GATEWAY, HERE, exactly, origin, toTheEnd
+from tests.integration.relays import GATEWAY, exactly, origin, toTheEnd
 from tests.interop.gotunnelends import APP, SSH, GoTunnelTestCase, Speaking, echo, serveHTTP
 from tests.interop.openssh import startSSHD
 from tests.interop.running import program
+from tests.processes import HERE
 
 MIB = 1024 * 1024
 _NOISE = Random(3).randbytes(4 * MIB)

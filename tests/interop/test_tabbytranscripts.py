@@ -20,10 +20,11 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import makeAuthority
-from tests.interop.gateways import HERE, ORIGINAL, OURS, Gateway, Program, environment, start
+from tests.interop.gateways import ORIGINAL, OURS, Gateway, Program, environment, start
 from tests.interop.tabbytranscripts import COMMAND_LINES, TRANSCRIPTS, CommandLine
 from tests.interop.transcripts import Setup, Transcript, play
 from tests.peers import require
+from tests.processes import HERE
 
 _HOW = "the original is missing: run scripts/peers"
 

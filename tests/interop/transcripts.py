@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.interop import rawwebsocket as ws
-from tests.interop.gateways import HERE, Gateway
+from tests.interop.gateways import Gateway
 from tests.interop.rawwebsocket import ConnectionLost, Frame, NothingCame, RawWebSocket
+from tests.processes import HERE
 
 
 class Unexpected(Exception):

@@ -16,20 +16,16 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import makeAuthority
-from tests.interop.gateways import HERE, freePort
-from tests.interop.running import GATEWAY, SECONDS, Running, program, start
+from tests.interop.running import GATEWAY, Running, program, start
+from tests.processes import HERE, SECONDS, DeadlineTestCase, freePort
 
 __all__ = [
     "AGENT",
@@ -115,29 +111,19 @@ class RunningAgent(Running):
         return self.events("agent.visit-closed")
 
 
-class TunnelTestCase(SynchronousTestCase):
+class TunnelTestCase(DeadlineTestCase):
     """
-    A test with a folder, processes, and a deadline after which it is interrupted wherever it is.
+    A test with a folder and processes.
 
-    @cvar deadline: seconds.
     @ivar folder: what is written goes here; everybody may read it.
     """
 
-    deadline = 60
-
     def setUp(self) -> None:
-        """Make the folder, and set the alarm."""
+        super().setUp()
         temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.addCleanup(temporary.cleanup)
         self.folder = Path(temporary.name)
         self.folder.chmod(0o755)
-        previous = signal.signal(signal.SIGALRM, self._interrupt)
-        self.addCleanup(signal.signal, signal.SIGALRM, previous)
-        self.addCleanup(signal.alarm, 0)
-        signal.alarm(self.deadline)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        raise AssertionError(f"not done in {self.deadline} seconds")
 
     def call(self, name: str, *arguments: str, status: int = 0, text: str = "") -> str:
         """

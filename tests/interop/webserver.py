@@ -12,7 +12,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interop.running import Running, eventually, program, start
+from tests.interop.running import Running, program, start
+from tests.processes import eventually
 
 __all__ = ["Nginx", "startNginx"]
 

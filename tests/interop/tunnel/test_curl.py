@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import os
 
-from tests.interop.gateways import HERE, freePort
 from tests.interop.running import program
 from tests.interop.tunnels import MIB, RunningGateway, TunnelTestCase, checksum, randomFile
 from tests.interop.webserver import startNginx
+from tests.processes import HERE, freePort
 
 BULK = 1024 * MIB
 SHOP, APP = "shop.gw.test", "app.gw.test"

@@ -9,9 +9,9 @@ import os
 import socket
 import threading
 
-from tests.interop.gateways import HERE, freePort
 from tests.interop.running import program, start
 from tests.interop.tunnels import TunnelTestCase
+from tests.processes import HERE, freePort
 
 LARGEST = 65_507
 """Bytes that fit into a datagram of IPv4."""

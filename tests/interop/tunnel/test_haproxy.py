@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import socket
 
-from tests.interop.gateways import HERE, freePort
-from tests.interop.running import Running, eventually, program, start
+from tests.interop.running import Running, program, start
 from tests.interop.tunnels import RunningGateway, TunnelTestCase
 from tests.interop.webserver import Nginx, startNginx
+from tests.processes import HERE, eventually, freePort
 
 SHOP, APP = "shop.gw.test", "app.gw.test"
 VISITOR = "127.0.0.9"

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.interop.gateways import HERE
 from tests.interop.openssh import startSSHD
 from tests.interop.running import program
 from tests.interop.tunnels import MIB, TunnelTestCase, checksum, randomFile
+from tests.processes import HERE
 
 BOX = "ssh.gw.test"
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 import re
 
-from tests.interop.gateways import HERE, freePort
 from tests.interop.running import program, start
 from tests.interop.tunnels import TunnelTestCase
+from tests.processes import HERE, freePort
 
 USER = "postgres"
 

@@ -9,11 +9,10 @@ import json
 import socket
 
 from tests.integration.faultfixture import control
-from tests.interop.gateways import HERE, freePort
 from tests.interop.openssh import startSSHD
 from tests.interop.rawwebsocket import BINARY, RawWebSocket
-from tests.interop.running import SECONDS
 from tests.interop.tunnels import AGENT, TunnelTestCase
+from tests.processes import HERE, SECONDS, freePort
 
 TOKEN = "a token of the tests"
 RULES = [f"allow *.{AGENT}.agent", f"allow {AGENT}.agent", "deny *.other.agent"]

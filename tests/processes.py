@@ -1,0 +1,73 @@
+"""
+For tests with other processes and real sockets, which take their time and do not always come to an end::
+
+    class GatewayTests(DeadlineTestCase):
+        def test_starts(self) -> None:
+            port = freePort()
+            ...
+            self.assertTrue(eventually(lambda: isServed(port)))
+"""
+
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from twisted.trial.unittest import SynchronousTestCase
+
+__all__ = ["HERE", "SECONDS", "DeadlineTestCase", "TookTooLong", "eventually", "freePort", "reset"]
+
+HERE = "127.0.0.1"
+
+SECONDS = 20.0
+"""For anything that must happen; it fails only when that does not."""
+
+
+def freePort(kind: int = socket.SOCK_STREAM) -> int:
+    """
+    @param kind: C{SOCK_STREAM} or C{SOCK_DGRAM}.
+    @return: a port of the loopback address that nobody has at the moment.
+    """
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((HERE, 0))
+        return int(probe.getsockname()[1])
+
+
+def reset(connection: socket.socket) -> None:
+    """Close a connection with an RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def eventually(holds: Callable[[], bool], seconds: float = SECONDS) -> bool:
+    """Whether something comes to hold in time: another process tells only when it is asked."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+class TookTooLong(Exception):
+    """A test's hard deadline has passed."""
+
+
+class DeadlineTestCase(SynchronousTestCase):
+    """
+    @cvar deadline: seconds after which a test is interrupted, wherever it is.
+    """
+
+    deadline = 60
+
+    def setUp(self) -> None:
+        """Set the alarm."""
+        previous = signal.signal(signal.SIGALRM, self._interrupt)
+        self.addCleanup(signal.signal, signal.SIGALRM, previous)
+        self.addCleanup(signal.alarm, 0)
+        signal.alarm(self.deadline)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        raise TookTooLong(f"{self.deadline} seconds")
