@@ -24,9 +24,9 @@ class CompletionOptions(CommandOptions):
     command = "gateway completion"
     synopsis = "bash|zsh"
     longdesc = """
-    Prints what the shell has to read to complete commands, options and files: source <(gateway completion bash). To have
-    it always, bash keeps it as ~/.local/share/bash-completion/completions/gateway, and zsh as the file _gateway in a
-    directory of its fpath."""
+    Prints what the shell has to read to complete commands, options and files: source <(gateway completion bash). To
+    have it always, bash keeps it as ~/.local/share/bash-completion/completions/gateway, and zsh as the file _gateway in
+    a directory of its fpath."""
 
     def parseArgs(self, *shells: str) -> None:
         """
