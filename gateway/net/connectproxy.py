@@ -23,11 +23,11 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.dial import DialFailed, DialFailure, Prepared
 from gateway.net.interfaces import IStreamTransport
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import ResponseHead, parseResponseHead
@@ -199,7 +199,7 @@ class ConnectProxyEndpoint:
             inner endpoint does.
         """
         tunnel = _Tunnel(self._clock, self._request, self._timeout, factory)
-        connecting = self._inner.connect(ClientFactory.forProtocol(lambda: tunnel))
+        connecting = self._inner.connect(Prepared(tunnel))
         return connecting.addCallbacks(lambda _: tunnel.done, _atProxy)
 
 

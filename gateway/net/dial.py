@@ -17,6 +17,7 @@ __all__ = [
     "HostEndpoint",
     "IPAddress",
     "IReactorDial",
+    "Prepared",
     "limitDial",
     "resolve",
     "tune",
@@ -184,6 +185,20 @@ def resolve(reactor: IReactorDial, host: str) -> Deferred[list[IPAddress]]:
     collector = _Collector(host)
     reactor.nameResolver.resolveHostName(collector, host)
     return collector.done
+
+
+class Prepared(ClientFactory):
+    """
+    Gives a connection the protocol that was made for it.
+    """
+
+    noisy = False
+
+    def __init__(self, protocol: IProtocol) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, address: IAddress | None) -> IProtocol:  # type: ignore[override]  # not a Protocol
+        return self._protocol
 
 
 class _Arrival(Protocol):

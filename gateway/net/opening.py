@@ -17,11 +17,11 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.internet.error import NoProtocol
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.dial import DialFailed, DialFailure, Prepared
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint, IStreamTransport
 from gateway.net.peek import become
 
@@ -133,5 +133,5 @@ class OpeningEndpoint:
 
     def _connect(self, factory: IProtocolFactory, early: IEarlyData | None) -> Deferred[IProtocol]:
         opening = _Opening(factory, self._preamble, self._readAnswer, early)
-        opened = self._inner.connect(ClientFactory.forProtocol(lambda: opening))
+        opened = self._inner.connect(Prepared(opening))
         return opened.addCallback(lambda _: opening.done)

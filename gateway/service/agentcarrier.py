@@ -18,7 +18,6 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed, NoProtocol
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
-from twisted.internet.protocol import ClientFactory
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -26,7 +25,7 @@ from zope.interface import implementer
 from gateway.domain.addresses import parseAddress
 from gateway.domain.targets import Target, parseTarget
 from gateway.net.connectproxy import ConnectProxyEndpoint, ProxyCredentials
-from gateway.net.dial import DialFailed, DialFailure, HostEndpoint, IReactorDial
+from gateway.net.dial import DialFailed, DialFailure, HostEndpoint, IReactorDial, Prepared
 from gateway.net.handshake import Handshake
 from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint, explainTLS
 from gateway.net.websocketendpoints import WebSocketClientEndpoint
@@ -212,7 +211,7 @@ class _Agreed:
         handshake = Handshake(
             decide, lambda e: done.errback(_noTLS(e)), clock=self._clock, timeout=None, made=done.callback
         )
-        return self._inner.connect(ClientFactory.forProtocol(lambda: handshake)).addCallback(lambda _: done)
+        return self._inner.connect(Prepared(handshake)).addCallback(lambda _: done)
 
 
 def _noTLS(error: Exception) -> Exception:

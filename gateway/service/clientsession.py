@@ -25,12 +25,12 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import ClientFactory, ServerFactory
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface
 
-from gateway.net.dial import DialFailed, limitDial
+from gateway.net.dial import DialFailed, Prepared, limitDial
 from gateway.net.mux import MuxSession, MuxSettings
 from gateway.net.muxdeadlines import monotonic
 from gateway.net.tlsclient import explainTLS
@@ -138,7 +138,7 @@ class ClientSession:
 
     def connect(self, endpoint: IStreamClientEndpoint) -> None:
         """Dial, and register."""
-        dial = self._dial = endpoint.connect(ClientFactory.forProtocol(lambda: self.mux))
+        dial = self._dial = endpoint.connect(Prepared(self.mux))
         limitDial(dial, DIAL_TIMEOUT, self._clock)
         dial.addCallbacks(self._dialled, self._notDialled)
         dial.addErrback(self._defect)
@@ -149,7 +149,7 @@ class ClientSession:
             return
         receive = ControlReader(client=True).receive
         self._control = control = ControlStream(receive, encode, self._gotMessage, self._failed, self.mux.close)
-        self.mux.open(ClientFactory.forProtocol(lambda: control))
+        self.mux.open(Prepared(control))
         self._send(self._register)
         self._timer = self._clock.callLater(REGISTER_TIMEOUT, self._late)
 

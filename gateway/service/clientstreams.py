@@ -34,8 +34,8 @@ class ClientStreams:
     """
     Those of all clients.
 
-    @param visitors: whose settings and memory these streams share. How many a client may open is in its grant; the limits
-        of routes are for those who come through a door.
+    @param visitors: whose settings and memory these streams share. How many a client may open is in its grant; the
+        limits of routes are for those who come through a door.
     @ivar vacancy: tells when none is left.
     """
 

@@ -25,11 +25,11 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import ClientFactory, ServerFactory
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.net.dial import DialFailed, limitDial
+from gateway.net.dial import DialFailed, Prepared, limitDial
 from gateway.net.mux import MuxSession, MuxSettings
 from gateway.service.clientsession import explainLoss
 from gateway.service.controlstream import ControlStream
@@ -231,7 +231,7 @@ class _Session(ServerFactory):
 
     def connect(self, endpoint: IStreamClientEndpoint) -> None:
         """Dial, and register."""
-        dial = self._dial = endpoint.connect(ClientFactory.forProtocol(lambda: self.mux))
+        dial = self._dial = endpoint.connect(Prepared(self.mux))
         limitDial(dial, DIAL_TIMEOUT, self._client.clock)
         dial.addCallbacks(self._dialled, self._notDialled)
         dial.addErrback(
@@ -243,7 +243,7 @@ class _Session(ServerFactory):
         if self._isLost:
             self._finish()
             return
-        self.mux.open(ClientFactory.forProtocol(lambda: self._control))
+        self.mux.open(Prepared(self._control))
         self._control.send(self._client.introduce())
         self._timer = self._client.clock.callLater(REGISTER_TIMEOUT, self._late)
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.dial import DialFailed, DialFailure, Prepared
 from gateway.net.interfaces import IStreamTransport
 from gateway.service.agentconfig import HealthSection
 from gateway.service.origins import IReactorOrigins, Origin, originEndpoint
@@ -110,7 +110,7 @@ class _Check:
         """Now, and an interval after each answer."""
         self._timer = None
         look = _Look(self._request)
-        connecting = self._endpoint.connect(ClientFactory.forProtocol(lambda: look))
+        connecting = self._endpoint.connect(Prepared(look))
         self._looking = looking = connecting.addCallback(lambda _: look.done)
         looking.addTimeout(self._settings.interval, self._reactor)
         looking.addCallbacks(lambda _: "", lambda failure: DialFailed.fromFailure(failure).details)
