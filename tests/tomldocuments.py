@@ -60,8 +60,8 @@ limits = { streams = 1000, new-per-second = 50.0 }
 
 SIGHUP reads the file and the environment again, and the files that are named there. What an agent may not do any more ends at once;
 everything else goes on. Taken at once are agents, certificates, `access` everywhere, `proxy-protocol-from` of `tls` and `http`, and of
-`limits` the two memories, `connect-timeout`, `idle-timeout`, and what begins with `route`. Other changes need a restart; the log
-names them.
+`limits` the two memories, `connect-timeout`, `idle-timeout`, `udp-idle-timeout`, and what begins with `route`. Other changes need a
+restart; the log names them.
 
 This page is generated: run `python -m tests.tomldocuments`.
 """

@@ -27,6 +27,7 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.peek import become
 from gateway.net.relay import Half, Outcome, Relay, RelaySettings
+from gateway.net.udp import DATAGRAM_DRAIN_IDLE
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.preamble import MAX_ANSWER, Answer, Preamble, StreamError, decodeAnswer, encodeAnswer, parsePreamble
 
@@ -184,7 +185,7 @@ class _Incoming(StreamBeginning):
     def __init__(self, streams: "IncomingStreams") -> None:
         super().__init__(streams.clock, streams.timeout)
         self._streams = streams
-        self._near: Half | None = None
+        self._relay: Relay | None = None
 
     def take(self, preamble: Preamble, rest: bytes) -> None:
         streams = self._streams
@@ -198,7 +199,10 @@ class _Incoming(StreamBeginning):
             return
         relay = Relay(streams.clock, self._ended, settings=settings, budget=streams.budget, nearFactory=_Answering)
         relay.meter = streams.meter(relay)
-        self._near = near = relay.near
+        self._relay = relay
+        if preamble.header.datagram:
+            streams.datagrams.add(relay)
+        near = relay.near
         become(self, near)
         near.makeConnection(self.transport)
         if rest:
@@ -214,12 +218,14 @@ class _Incoming(StreamBeginning):
             self.refuse(answerTo(error))
 
     def _ended(self, outcome: Outcome) -> None:
+        assert self._relay is not None
+        self._streams.datagrams.discard(self._relay)
         self._streams.ended(Taken(self.preamble, outcome, self.problem))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        if self._near is not None:
-            self._near.connectionLost(reason)
+        if self._relay is not None:
+            self._relay.near.connectionLost(reason)
         else:
             self._streams.ended(Taken(self.preamble, None, self.problem or "The stream ended before its preamble."))
 
@@ -233,6 +239,7 @@ class IncomingStreams(ServerFactory):
     @param ended: told of each stream, when it is over.
     @param meter: makes that of a stream's relay, or C{None} where the rate has no limit.
     @param timeout: seconds for the preamble.
+    @ivar datagrams: the relays of streams that carry them.
     """
 
     noisy = False
@@ -253,6 +260,12 @@ class IncomingStreams(ServerFactory):
         self.budget = budget
         self.meter = meter
         self.timeout = timeout
+        self.datagrams: set[Relay] = set()
+
+    def drain(self) -> None:
+        """Let streams of datagrams, whose ends nobody tells, end as soon as they are silent."""
+        for relay in self.datagrams:
+            relay.limitIdle(DATAGRAM_DRAIN_IDLE)
 
     def buildProtocol(self, address: IAddress | None) -> Protocol:
         return _Incoming(self)

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from twisted.internet.defer import Deferred, fail
@@ -215,6 +215,11 @@ class Half(Protocol):
         self.lost = True
         self.write = _discard
         self.relay.sideLost(self, clean=reason.check(ConnectionDone) is not None)
+
+    @property
+    def isJoined(self) -> bool:
+        """Whether what comes from this side goes to the other."""
+        return self._pending is None
 
     def joined(self, other: "Half") -> None:
         """
@@ -411,8 +416,7 @@ class Relay:
         if self.cause is not None:
             return  # what was replayed used up the budget
         self.far.joined(self.near)
-        if self.settings.idleTimeout is not None:
-            self._timer = self._clock.callLater(self.settings.idleTimeout / 4, self._checkIdle)
+        self._watchIdle()
         for half in (self.near, self.far):
             if half.readEnded:
                 self.readingEnded(half)
@@ -431,8 +435,25 @@ class Relay:
 
         return limited
 
+    def limitIdle(self, seconds: float) -> None:
+        """
+        End the relay, from now on, when it is idle for so long, if it does not end sooner.
+        """
+        if self.cause is not None:
+            return
+        self.settings = replace(self.settings, idleTimeout=min(seconds, self.settings.idleTimeout or seconds))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.far.isJoined:
+            self._quiet = 0
+            self._watchIdle()
+
+    def _watchIdle(self) -> None:
+        if self.settings.idleTimeout is not None:
+            self._timer = self._clock.callLater(self.settings.idleTimeout / 4, self._checkIdle)
+
     def _checkIdle(self) -> None:
-        assert self.settings.idleTimeout is not None
         moved = self.near.received + self.far.received
         self._quiet = self._quiet + 1 if moved == self._seen else 0
         self._seen = moved
@@ -440,7 +461,7 @@ class Relay:
         if self._quiet >= 4:
             self.end(Cause.IDLE)
         else:
-            self._timer = self._clock.callLater(self.settings.idleTimeout / 4, self._checkIdle)
+            self._watchIdle()
 
     # -- Ending
 

@@ -10,7 +10,16 @@ router would. Nothing is ever sent that did not come from the other side of the 
 one turn of the reactor go on in one piece, and are read to where they stay: each behind its length, in one buffer.
 """
 
-__all__ = ["DATAGRAM_IDLE", "DatagramCounts", "DatagramFlow", "IReactorDatagrams", "UDPEndpoint", "wasUnreached"]
+__all__ = [
+    "DATAGRAM_DRAIN_IDLE",
+    "DATAGRAM_FLOWS",
+    "DATAGRAM_IDLE",
+    "DatagramCounts",
+    "DatagramFlow",
+    "IReactorDatagrams",
+    "UDPEndpoint",
+    "wasUnreached",
+]
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -38,6 +47,12 @@ from gateway.wire.errors import RemoteProtocolError
 
 DATAGRAM_IDLE = 60.0
 """Seconds without a datagram after which nobody expects another."""
+
+DATAGRAM_DRAIN_IDLE = 2.0
+"""The same where everybody is to leave: nobody says of a flow that it is over."""
+
+DATAGRAM_FLOWS = 10_000
+"""Flows of one port at once."""
 
 _AT_ONCE = 1.0
 """Seconds in which a machine says that nobody listens there."""

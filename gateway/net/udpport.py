@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorFDSet
 from twisted.logger import Logger
 
-from gateway.net.udp import DatagramCounts, DatagramFlow
+from gateway.net.udp import DATAGRAM_FLOWS, DatagramCounts, DatagramFlow
 from gateway.net.udpsocket import BATCH, FULL, DatagramSocket, addressOf, openSocket, received, sendDatagrams
 from gateway.wire.datagrams import LENGTH, MAX_DATAGRAM
 
@@ -82,7 +82,7 @@ class DatagramPort:
         port: int,
         arrived: Callable[[DatagramFlow], IProtocol | None],
         *,
-        limit: int = 10_000,
+        limit: int = DATAGRAM_FLOWS,
         isIPv6Only: bool = False,
         counts: DatagramCounts | None = None,
         emptied: Callable[[], None] = lambda: None,

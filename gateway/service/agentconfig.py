@@ -40,6 +40,7 @@ from msgspec import Meta
 from gateway import __version__
 from gateway.domain.rules import parseRuleLine
 from gateway.domain.targets import ITargetPolicy, TargetPolicy
+from gateway.net.udp import DATAGRAM_IDLE
 from gateway.service.agentcarrier import GatewayLink, gatewayLink
 from gateway.service.configuration import ConfigurationError, Section
 from gateway.service.origins import Origin, ServiceKind, parseOrigin
@@ -164,6 +165,9 @@ class LimitsSection(Section, frozen=True):
 
     idleTimeout: Annotated[float, Meta(ge=0, le=1e9)] = 86400.0
     """seconds without a byte after which a visit ends; 0: never"""
+
+    udpIdleTimeout: Seconds = DATAGRAM_IDLE
+    """the same for a visit by UDP, of which nobody says that it is over; the gateway has such a time, too"""
 
     pingInterval: Annotated[float, Meta(ge=1, le=3600)] = 15.0
     """seconds between pings, as long as the gateway has said nothing else"""

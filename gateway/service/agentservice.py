@@ -65,16 +65,17 @@ class AgentService(MultiService):
         self._draining = Draining(reactor)
         self._unreached = RefusalLog(reactor)
         limits = plan.limits
-        self.origins = Origins(reactor, RelaySettings(idleTimeout=limits.idleTimeout or None))
+        settings = RelaySettings(idleTimeout=limits.idleTimeout or None)
+        self.origins = Origins(reactor, settings, datagramIdle=limits.udpIdleTimeout)
         self.health = HealthChecks(reactor, self._offer)
-        visitors = IncomingStreams(
+        self._visitors = IncomingStreams(
             reactor, self.origins.decide, self._visitEnded, budget=StallBudget(limits.memory * _MIB)
         )
         self.client = AgentClient(
             reactor,
             carrierEndpoint(reactor, plan.link),
             self._introduce,
-            visitors,
+            self._visitors,
             gateway=plan.link.to,
             windows=WindowBudget(limits.memory * _MIB),
             streams=limits.streams,
@@ -179,6 +180,7 @@ class AgentService(MultiService):
                 seconds=seconds,
             )
             over = self.client.drain(seconds)
+            self._visitors.drain()
             await self._draining.wait(seconds, over)
             self.client.close()
             await self._draining.wait(CLOSE_TIMEOUT, over)

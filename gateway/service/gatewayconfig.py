@@ -28,6 +28,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from gateway.net.udp import DATAGRAM_FLOWS, DATAGRAM_IDLE
 from gateway.service.configuration import Section
 
 Texts = tuple[str, ...]
@@ -259,6 +260,12 @@ class LimitsSection(Section, frozen=True):
 
     idleTimeout: Annotated[float, Meta(ge=0)] = 0.0
     """seconds without a byte after which a visit ends; 0: never"""
+
+    udpIdleTimeout: Seconds = DATAGRAM_IDLE
+    """the same for a visit by UDP, of which nobody says that it is over; agents have such a time, too"""
+
+    udpFlowsPerPort: Count = DATAGRAM_FLOWS
+    """visitors at once, told apart by address and port, of one UDP port on one interface"""
 
     pingInterval: Annotated[float, Meta(ge=1, le=3600)] = 15.0
     """seconds between pings; a dead agent is found within two"""

@@ -108,6 +108,7 @@ class GatewayService(MultiService):
             limits=_routeLimits(limits),
             budget=self._budget,
             metrics=self.metrics,
+            datagramIdle=limits.udpIdleTimeout,
         )
         self._portDoors = PortDoors(
             reactor,
@@ -117,6 +118,7 @@ class GatewayService(MultiService):
             access=settings.ports.access,
             proxies=settings.ports.proxies,
             timeout=limits.helloTimeout,
+            flows=limits.udpFlowsPerPort,
         )
         self.registry = Registry(settings.portRules, self._portDoors)
         self.destinations = Destinations(self.registry, reactor)
@@ -318,7 +320,7 @@ class GatewayService(MultiService):
         self._httpArrivals.proxies = settings.http.proxies
         self._portDoors.access = settings.ports.access
         limits = settings.config.limits
-        self.visitors.settings = _relaySettings(limits)
+        self.visitors.settings, self.visitors.datagramIdle = _relaySettings(limits), limits.udpIdleTimeout
         self.visitors.limit(_routeLimits(limits))
         self._budget.limit, self._windows.limit = limits.stallMemory * _MIB, limits.windowMemory * _MIB
         self._authority.replaceEntries(settings.agents)
@@ -349,7 +351,7 @@ class GatewayService(MultiService):
                 count=len(self.visitors.visits),
                 seconds=seconds,
             )
-            self.visitors.draining = True
+            self.visitors.drain()
             self.agents.drain(seconds)
             # Now, as many of its sessions lead to agents. It has a time of its own, and may take longer.
             tabby = succeed(None) if self._tabby is None else maybeDeferred(self._tabby.disownServiceParent)
@@ -423,6 +425,7 @@ _TAKEN = {
     "limits": {
         "connectTimeout",
         "idleTimeout",
+        "udpIdleTimeout",
         "routeConnections",
         "routeNewPerSecond",
         "routeBytesPerSecond",

@@ -163,15 +163,19 @@ class Origins:
     Decides where streams lead.
 
     @param settings: of the relays. Each service has a dial timeout of its own.
+    @param datagramIdle: seconds without a datagram after which a visit by UDP ends.
     @ivar services: the origins by the keys of their services; may be exchanged at any time.
     @ivar policy: which targets may be named; C{None}: none. May be exchanged, too.
     """
 
-    def __init__(self, reactor: IReactorOrigins, settings: RelaySettings) -> None:
+    def __init__(
+        self, reactor: IReactorOrigins, settings: RelaySettings, *, datagramIdle: float = DATAGRAM_IDLE
+    ) -> None:
         self.services: Mapping[str, Origin] = {}
         self.policy: ITargetPolicy | None = None
         self.settings = settings
         self._reactor = reactor
+        self._datagramIdle = datagramIdle
 
     def decide(self, preamble: Preamble) -> tuple[IStreamClientEndpoint, RelaySettings]:
         """
@@ -184,7 +188,7 @@ class Origins:
                 raise RemoteProtocolError(StreamError.UNKNOWN_SERVICE, "The agent has no service of that name.")
             settings = replace(self.settings, dialTimeout=origin.connectTimeout)
             if origin.kind == "udp":
-                settings = replace(settings, idleTimeout=DATAGRAM_IDLE)
+                settings = replace(settings, idleTimeout=self._datagramIdle)
             return originEndpoint(self._reactor, origin, preamble.header), settings
         if self.policy is None:
             raise DialFailed(DialFailure.DENIED, "This agent lets nobody name targets.")

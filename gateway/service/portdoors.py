@@ -23,7 +23,7 @@ from gateway.domain.access import EVERYBODY, AccessRules
 from gateway.domain.addresses import IPNetwork
 from gateway.domain.registry import IDoors, PortUnavailable
 from gateway.domain.routes import Place, Route
-from gateway.net.udp import DatagramCounts
+from gateway.net.udp import DATAGRAM_FLOWS, DatagramCounts
 from gateway.service.arrivals import Arrivals
 from gateway.service.attached import Visitor
 from gateway.service.udpdoor import UdpDoor
@@ -92,6 +92,7 @@ class PortDoors:
     @param interfaces: addresses of this machine to open each port on.
     @param isOurs: whether the gateway itself listens on a port, or goes by a name.
     @param timeout: seconds for a PROXY header.
+    @param flows: visitors at once of a UDP port, on each interface.
     @ivar datagrams: what happened to those of all UDP ports.
     @ivar access: who may come.
     @ivar proxies: who must send a PROXY header, at ports that are opened from now on.
@@ -109,6 +110,7 @@ class PortDoors:
         access: AccessRules = EVERYBODY,
         proxies: Sequence[IPNetwork] = (),
         timeout: float = 5.0,
+        flows: int = DATAGRAM_FLOWS,
     ) -> None:
         self.reactor = reactor
         self.visitors = visitors
@@ -117,6 +119,7 @@ class PortDoors:
         self.proxies = proxies
         self.timeout = timeout
         self.datagrams = DatagramCounts()
+        self._flows = flows
         self._isOurs = isOurs
         self._ports: dict[Place, _TcpPort | UdpDoor] = {}
 
@@ -140,6 +143,7 @@ class PortDoors:
             route,
             interfaces=self.interfaces,
             admit=lambda host: self.visitors.admit(host, self.access, "port", isDatagram=True),
+            flows=self._flows,
             counts=self.datagrams,
             emptied=lambda: self._closeUnused(route.place),
         )

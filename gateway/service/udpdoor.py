@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IProtocol, IReactorFDSet
 from gateway.domain.limits import Ticket
 from gateway.domain.registry import PortUnavailable
 from gateway.domain.routes import Route
-from gateway.net.udp import DATAGRAM_IDLE, DatagramCounts, DatagramFlow
+from gateway.net.udp import DatagramCounts, DatagramFlow
 from gateway.net.udpport import DatagramPort
 from gateway.service.arrivals import endOf
 from gateway.service.attached import Visitor
@@ -33,6 +33,7 @@ class UdpDoor:
     One place.
 
     @param admit: takes a visitor's address; C{None} turns it away.
+    @param flows: visitors at once, on each interface.
     @param emptied: told when the last visit is over.
     @ivar route: whom new visitors are for; C{None}: nobody, at the moment.
     """
@@ -45,6 +46,7 @@ class UdpDoor:
         *,
         interfaces: Sequence[str],
         admit: Callable[[str], Ticket | None],
+        flows: int,
         counts: DatagramCounts,
         emptied: Callable[[], None],
     ) -> None:
@@ -53,6 +55,7 @@ class UdpDoor:
         self._visitors = visitors
         self._interfaces = interfaces
         self._admit = admit
+        self._flows = flows
         self._counts = counts
         self._emptied = emptied
         self._ports: list[DatagramPort] = []
@@ -76,6 +79,7 @@ class UdpDoor:
                     interface,
                     number,
                     self._arrive,
+                    limit=self._flows,
                     isIPv6Only="0.0.0.0" in self._interfaces,  # noqa: S104  # only a look
                     counts=self._counts,
                     emptied=self._emptied,
@@ -97,7 +101,7 @@ class UdpDoor:
         ticket = self._admit(visitor.host)
         if ticket is None:
             return None
-        settings = replace(self._visitors.settings, idleTimeout=DATAGRAM_IDLE)
+        settings = replace(self._visitors.settings, idleTimeout=self._visitors.datagramIdle)
         visit = self._visitors.visit(self.route, visitor, ticket, settings=settings)
         if visit is None:
             ticket.release()

@@ -28,7 +28,7 @@ from gateway.domain.routes import Replica, Route
 from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
-from gateway.net.udp import wasUnreached
+from gateway.net.udp import DATAGRAM_DRAIN_IDLE, DATAGRAM_IDLE, wasUnreached
 from gateway.service.attached import IAgentSession, Visitor
 from gateway.service.destinations import RouteEndpoint
 from gateway.service.draining import Vacancy
@@ -145,7 +145,7 @@ class _Visit:
         self._visitors = visitors
         self._route = route
         self._usage = usage
-        self._visitor = visitor
+        self.visitor = visitor
         self._ticket = ticket
         self._refusal = refusal
         self._session: IAgentSession | None = None
@@ -163,7 +163,7 @@ class _Visit:
     def start(self) -> None:
         """The visitor's connection is there: dial."""
         clock = self._visitors.clock
-        endpoint = RouteEndpoint(self._route, self._visitor, clock, self._chosen)
+        endpoint = RouteEndpoint(self._route, self.visitor, clock, self._chosen)
         self.relay.connect(endpoint).addCallbacks(self._joined, self._failed)
 
     def _joined(self, none: None) -> None:
@@ -187,14 +187,14 @@ class _Visit:
         if error.kind is DialFailure.CANCELLED:
             return
         self._visitors.metrics.errors.add(error.kind)
-        if not self._visitor.isDatagram:
+        if not self.visitor.isDatagram:
             self._log.info(
                 "{place}: a visitor cannot be served: {problem}",
                 event="visit.failed",
                 place=str(self._route.place),
                 agent=self._route.agent,
-                visitor=self._visitor.host,
-                id=self._visitor.id.decode(),
+                visitor=self.visitor.host,
+                id=self.visitor.id.decode(),
                 problem=error.details,
             )
         self.near.refuse(None if self._refusal is None else self._refusal(error), self._visitors.clock)
@@ -209,8 +209,8 @@ class _Visit:
         visitors.metrics.closed.add(outcome.cause)
         visitors.metrics.bytes.add("up", outcome.up)
         visitors.metrics.bytes.add("down", outcome.down)
-        if self._visitor.isDatagram and wasUnreached(outcome):
-            visitors.refusals.refused(f"nobody is behind {self._route.place}", self._visitor.host)
+        if self.visitor.isDatagram and wasUnreached(outcome):
+            visitors.refusals.refused(f"nobody is behind {self._route.place}", self.visitor.host)
             return
         self._log.info(
             "{place}: visit of {visitor} over: {cause}, {up} bytes up, {down} down, {seconds} s",
@@ -218,8 +218,8 @@ class _Visit:
             place=str(self._route.place),
             agent=self._route.agent,
             replica="" if session is None else session.replica,
-            visitor=self._visitor.host,
-            id=self._visitor.id.decode(),
+            visitor=self.visitor.host,
+            id=self.visitor.id.decode(),
             cause=outcome.cause,
             up=outcome.up,
             down=outcome.down,
@@ -234,6 +234,7 @@ class Visitors:
     @param settings: of each relay.
     @param datagramAdmission: for visitors by UDP, whose addresses may be forged: whoever makes up thousands of them
         keeps nobody from coming by TCP.
+    @param datagramIdle: seconds without a datagram after which a visit by UDP ends.
     @ivar visits: that are going on.
     @ivar refusals: says who was turned away, or to no avail.
     """
@@ -248,9 +249,11 @@ class Visitors:
         limits: RouteLimits,
         budget: StallBudget,
         metrics: Metrics,
+        datagramIdle: float = DATAGRAM_IDLE,
     ) -> None:
         self.clock = clock
         self.settings = settings
+        self.datagramIdle = datagramIdle
         self.limits = limits
         self.budget = budget
         self.metrics = metrics
@@ -325,6 +328,13 @@ class Visitors:
         """A visit is over."""
         self.visits.discard(visit)
         self._vacancy.left()
+
+    def drain(self) -> None:
+        """Admit nobody any more. Visits by UDP, whose ends nobody tells, end as soon as they are silent."""
+        self.draining = True
+        for visit in self.visits:
+            if visit.visitor.isDatagram:
+                visit.relay.limitIdle(DATAGRAM_DRAIN_IDLE)
 
     def empty(self) -> Deferred[None]:
         """

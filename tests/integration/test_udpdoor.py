@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.access import AccessRules
 from gateway.domain.limits import Admission
-from gateway.net.udp import DATAGRAM_IDLE
+from gateway.net.udp import DATAGRAM_DRAIN_IDLE, DATAGRAM_FLOWS, DATAGRAM_IDLE
 from gateway.service.portdoors import PortDoors
 from gateway.service.visitors import RouteLimits
 from gateway.wire.agentcontrol import Service
@@ -40,12 +40,12 @@ class UdpDoorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.start()
 
-    def start(self, **options: Any) -> None:
+    def start(self, flows: int = DATAGRAM_FLOWS, **options: Any) -> None:
         """A gateway, and an agent with a UDP service."""
         self.reactor = cast(Any, Readers())  # all of a reactor that is needed
         self.doors = Doors(**options)
         visitors = self.doors.visitors
-        self.ports = PortDoors(self.reactor, visitors, interfaces=[HERE], isOurs=lambda place: False)
+        self.ports = PortDoors(self.reactor, visitors, interfaces=[HERE], isOurs=lambda place: False, flows=flows)
         self.doors.registry._doors = self.ports
         with datagramSocket() as probe:
             self.number: int = probe.getsockname()[1]
@@ -120,6 +120,36 @@ class UdpDoorTests(SynchronousTestCase):
         self.assertEqual([each["cause"] for each in events if each.get("event") == "visit.closed"], ["idle-timeout"])
         self.assertEqual((self.doors.admission.connections, len(self.doors.visitors.visits)), (0, 0))
         self.asked(visitor)
+
+    def test_ownTime(self) -> None:
+        """The time without datagrams can be another, from the next visit on."""
+        self.doors.visitors.datagramIdle = 8.0
+        self.asked(self.visitor())
+        self.doors.wait(DATAGRAM_IDLE / 4)
+        self.assertEqual(len(self.doors.visitors.visits), 0)
+
+    def test_flows(self) -> None:
+        """A port has so many visits at once."""
+        self.stop()
+        self.start(flows=1)
+        self.asked(self.visitor())
+        self.visitor().send(b"question")
+        self.until(lambda: self.ports.datagrams.refused == 1)
+
+    def test_draining(self) -> None:
+        """While the gateway stops nobody new comes, and a visit ends when it is silent, but no sooner."""
+        visitor = self.visitor()
+        origin = self.asked(visitor)
+        self.doors.visitors.drain()
+        self.doors.wait(DATAGRAM_DRAIN_IDLE * 0.7)
+        visitor.send(b"again")
+        self.until(lambda: origin.received.endswith(b"again"))
+        self.doors.wait(DATAGRAM_DRAIN_IDLE * 0.7)
+        self.assertEqual(len(self.doors.visitors.visits), 1)
+        self.doors.wait(DATAGRAM_DRAIN_IDLE)
+        self.successResultOf(self.doors.visitors.empty())
+        visitor.send(b"question")
+        self.until(lambda: self.ports.datagrams.refused == 1)
 
     def test_access(self) -> None:
         """Who may not come hears nothing, and opens no stream; the rules may change."""

@@ -132,8 +132,6 @@ class TunnelTests(SynchronousTestCase):
             f'to = "tcp://{HERE}:{self.carrier}"',
             f'name = "{name}"',
             f'secret-file = "{self.directory / "secret"}"',
-            "[limits]",
-            "drain = 2",
         ]
         (self.directory / "secret").write_text(SECRET, encoding="utf-8")
         for key, service in services.items():
@@ -223,6 +221,22 @@ class TunnelTests(SynchronousTestCase):
             self.echoed(visitor, b"5")
             third.end(signal.SIGKILL)
             assert eventually(lambda: not isTaken(port))
+
+    def test_silentVisits(self) -> None:
+        """A visit that nobody says the end of keeps neither side from stopping: it is over when it is silent."""
+        gateway = self.gateway()
+        port = freePort(socket.SOCK_DGRAM)
+        with echo() as origin, client(HERE, port) as visitor:
+            service = f"{port}={HERE}:{origin}"
+            agent = self.agent(echo=service)
+            self.echoed(visitor, b"1")
+            agent.end()
+            self.assertEqual([each["cause"] for each in agent.events("agent.visit-closed")], ["idle-timeout"])
+            gateway.wait("visit.closed")
+            self.agent(echo=service)
+            self.echoed(visitor, b"2")
+            gateway.end()
+            self.assertEqual(gateway.events("visit.closed")[1]["cause"], "idle-timeout")
 
     def test_nobodyListens(self) -> None:
         """An origin that is not there yet costs no line in a log for each datagram, and is found when it is there."""

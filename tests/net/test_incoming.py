@@ -13,7 +13,8 @@ from zope.interface import implementer
 
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.incoming import PREAMBLE_TIMEOUT, IncomingStreams, Taken, dialFailureOf, readAnswer
-from gateway.net.relay import RelaySettings
+from gateway.net.relay import Cause, RelaySettings
+from gateway.net.udp import DATAGRAM_DRAIN_IDLE
 from gateway.testing import FlowEndpoint, FlowLink, flowPair
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.preamble import Answer, Preamble, StreamError, decodeAnswer, encodeAnswer, encodePreamble
@@ -106,6 +107,20 @@ class IncomingTests(SynchronousTestCase):
         self.settle()
         self.assertEqual(self.peer.received, OK + b"world")
         self.assertEqual(self.asked, [self.preamble])
+
+    def test_drain(self) -> None:
+        """Of streams that go on, those of datagrams end when they are silent, and the rest does not."""
+        for isDatagram in (False, True):
+            self.stream()
+            self.say(encodePreamble(Preamble("web", ProxyHeader(datagram=isDatagram))))
+            self.accept()
+        self.streams.drain()
+        self.clock.pump([DATAGRAM_DRAIN_IDLE / 4] * 6)
+        self.settle()
+        (taken,) = self.taken
+        assert taken.preamble is not None and taken.outcome is not None
+        self.assertEqual((taken.preamble.header.datagram, taken.outcome.cause), (True, Cause.IDLE))
+        self.streams.drain()
 
     def test_split(self) -> None:
         """However the preamble comes."""

@@ -235,6 +235,34 @@ class RelayTests(SynchronousTestCase):
         self.link.pump()
         self.assertEqual([each.cause for each in self.outcomes], [Cause.IDLE])
 
+    def test_limitIdle(self) -> None:
+        """A time without datagrams can be made shorter, but not longer, and counts anew from then on."""
+        self.join()
+        self.relay.limitIdle(2 * DATAGRAM_IDLE)
+        self.clock.pump([DATAGRAM_IDLE / 4] * 3)
+        self.relay.limitIdle(4.0)
+        self.clock.pump([1.0] * 3)
+        self.visitor.says(b"still here")
+        self.link.pump()
+        self.clock.pump([1.0] * 4)
+        self.assertEqual(self.visitor.closed, 0)
+        self.clock.pump([1.0] * 2)
+        self.assertEqual(self.visitor.closed, 1)
+        self.link.pump()
+        self.assertEqual([each.cause for each in self.outcomes], [Cause.IDLE])
+        self.relay.limitIdle(1.0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_limitIdleWhileDialling(self) -> None:
+        """The time begins when both sides are there."""
+        self.relay.limitIdle(4.0)
+        self.clock.advance(10.0)
+        self.join()
+        self.clock.pump([1.0] * 3)
+        self.assertEqual(self.visitor.closed, 0)
+        self.clock.pump([1.0] * 2)
+        self.assertEqual(self.visitor.closed, 1)
+
     def test_stalledStream(self) -> None:
         """When the stream takes no more datagrams are dropped, and memory does not grow."""
         self.join()

@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.domain.targets import Target, TargetPolicy, parseRule
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.relay import RelaySettings
-from gateway.net.udp import DATAGRAM_IDLE
 from gateway.service.origins import Origin, Origins, originEndpoint, parseOrigin
 from gateway.service.target import TargetRefused
 from gateway.testing import FlowTransport
@@ -115,7 +114,8 @@ class DecideTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = DialReactor()
-        self.origins = Origins(self.reactor, RelaySettings(idleTimeout=100.0))  # type: ignore[arg-type]  # no descriptors
+        settings = RelaySettings(idleTimeout=100.0)
+        self.origins = Origins(self.reactor, settings, datagramIdle=30.0)  # type: ignore[arg-type]  # no descriptors
         self.origins.services = {"web": WEB, "dns": Origin("udp", Target("127.0.0.1", 53), connectTimeout=3.0)}
 
     def targetFailure(self, host: str, port: int) -> DialFailed:
@@ -133,9 +133,9 @@ class DecideTests(SynchronousTestCase):
         self.assertEqual(self.reactor.tcpClients[0][:2], ("127.0.0.1", 8080))
 
     def test_datagrams(self) -> None:
-        """A flow of datagrams is over when nothing came for a minute."""
+        """A flow of datagrams is over when nothing came for a while, which is not that of connections."""
         _, settings = self.origins.decide(Preamble("dns", HEADER))
-        self.assertEqual((settings.dialTimeout, settings.idleTimeout), (3.0, DATAGRAM_IDLE))
+        self.assertEqual((settings.dialTimeout, settings.idleTimeout), (3.0, 30.0))
 
     def test_unknown(self) -> None:
         """Another key leads nowhere."""

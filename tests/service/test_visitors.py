@@ -95,7 +95,7 @@ class AdmissionTests(VisitorsTestCase):
 
     def test_draining(self) -> None:
         """Nobody is admitted while the gateway stops."""
-        self.visitors.draining = True
+        self.visitors.drain()
         self.assertIsNone(self.visitors.admit("192.0.2.1", EVERYBODY, "port"))
 
 
