@@ -101,6 +101,8 @@ class AgentService(MultiService):
         self.origins.policy = plan.policy
         self.health.watch({key: (plan.origins[key], settings) for key, settings in plan.health.items()})
         self._offer()
+        if not (plan.register.services or plan.register.targets):
+            self._log.warn("neither a service nor a target is offered to anybody", event="agent.nothing-offered")
 
     def _visitEnded(self, taken: Taken) -> None:
         preamble, outcome = taken.preamble, taken.outcome

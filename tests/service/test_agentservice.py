@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -221,6 +221,18 @@ class ServiceTests(SynchronousTestCase):
         origin.transport.write(b"still here")
         self.tunnel.pump()
         self.assertEqual(visitor.received, b"still here")
+
+    def test_nothingOffered(self) -> None:
+        """An agent that leads nowhere says so, at the start and when its file is read again."""
+        self.start(FILE.partition("[[service]]")[0])
+        self.assertEqual(self.logged("agent.nothing-offered")["log_level"], LogLevel.warn)
+        self.events.clear()
+        self.hangUp()
+        self.logged("agent.nothing-offered")
+        self.events.clear()
+        self.write(FILE)
+        self.hangUp()
+        self.assertEqual([each["event"] for each in self.events if "event" in each], ["agent.reloaded"])
 
     def test_reloadLimits(self) -> None:
         """Limits are not taken before a restart, which the log says, but the time to drain is."""
