@@ -99,7 +99,7 @@ class GoTunnelSession:
         self._peer = peer
         self._since = door.seconds()
         self._up = self._down = 0
-        self._draining = False
+        self._draining = self._isOver = False
         self._lastPong: float | None = None
         self._pingTimer: IDelayedCall | None = None
         self._pongTimer: IDelayedCall | None = None
@@ -219,15 +219,24 @@ class GoTunnelSession:
         )
 
     def end(self, code: str, details: str) -> None:
-        self._logEnd(code, details)
-        self._send(Ack(ok=False, error=details))
-        self._mux.close()
+        if self._leave(code, details):
+            self._send(Ack(ok=False, error=details))
+            self._mux.close()
 
     def cutOff(self, code: str, details: str) -> None:
-        """The agent is not there any more: what it held is free at once."""
+        """The agent is not there any more."""
+        if self._leave(code, details):
+            self._door.sessionOver(self)
+            self._mux.abortConnection()
+
+    def _leave(self, code: str, details: str) -> bool:
+        """What it held is free at once, and nobody comes to it any more. Return whether it was here until now."""
+        if self._isOver:
+            return False  # the carrier is on its way out
+        self._isOver = self._draining = True
+        self._door.registry.detach(self)
         self._logEnd(code, details)
-        self._door.sessionOver(self)
-        self._mux.abortConnection()
+        return True
 
     def drain(self, seconds: float, reason: str) -> None:
         """Take no new streams. Agents of go-tunnel's cannot be told."""

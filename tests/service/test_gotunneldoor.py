@@ -438,6 +438,18 @@ class StreamTests(GoTunnelTests):
         self.tunnel.wait(6)
         self.assertEqual(len(self.agent.ended), 1)
 
+    def test_endedSessionsHoldNothing(self) -> None:
+        """What a session held is free when it is ended, and not when its carrier is gone; it ends once."""
+        session = self.session()
+        self.assertTrue(session.facts().places)
+        session.end(SessionError.REVOKED, "No more of this.")
+        session.end(SessionError.REVOKED, "Nor of that.")
+        self.assertEqual(session.facts().places, [])
+        visitor = session.endpointFor(next(iter(session.services.values())), Visitor(None, None)).connect(made(Peer()))
+        self.assertIs(self.failureResultOf(visitor, DialFailed).value.kind, DialFailure.UNAVAILABLE)
+        self.tunnel.pump()
+        self.assertEqual([each.get("error") for each in self.agent.heard[-2:]], [None, "No more of this."])
+
 
 class ComingAndGoingTests(GoTunnelTests):
     """Agents that come, answer, fall silent, break rules and leave, as chance has it."""
