@@ -30,6 +30,8 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
+from gateway.domain.limits import TokenBucket
+
 # What Twisted's older log adds to its events; the text says all of it.
 _FACTS_LEFT_OUT = {"failure", "format", "isError", "message", "system", "time", "why"}
 
@@ -68,11 +70,42 @@ def _asJSON(event: LogEvent) -> str | None:
     return msgspec.json.encode(record).decode() + "\n"
 
 
+_BY_STRANGERS = frozenset(
+    {
+        "agent.refused",
+        "client.failed",
+        "door.proxy-refused",
+        "door.refused",
+        "management.failed",
+        "management.refused",
+        "tabby.failed",
+        "tabby.refused",
+        "tabby.turned-away",
+        "tabby.upgrade-lost",
+        "visit.failed",
+        "websocket.refused",
+    }
+)
+"""Events that anybody can cause as often as they like."""
+
+
+class _Quota:
+    """How many lines of one event there may be, and how many were left out since the last."""
+
+    PER_SECOND = 20.0
+    BURST = 200.0
+
+    def __init__(self, now: float) -> None:
+        self.bucket = TokenBucket(self.PER_SECOND, self.BURST, now)
+        self.leftOut = 0
+
+
 @implementer(ILogObserver)
 class _Lines:
     """
     Writes events as lines, but for those that are only for debugging.
 
+    What strangers can cause is written up to a rate, and then counted: a log that fills the disk is their work, too.
     When the process is out of descriptors, Twisted closes the connections that come, and says so of each. Here that
     is one event in ten seconds.
     """
@@ -84,8 +117,25 @@ class _Lines:
         self._form = form
         self._log = Logger(observer=self)
         self._toldShortage = -inf
+        self._quotas: dict[str, _Quota] = {}
+
+    def _isTooMuch(self, name: str, now: float) -> bool:
+        quota = self._quotas.get(name)
+        if quota is None:
+            quota = self._quotas[name] = _Quota(now)
+        if not quota.bucket.tryTake(1.0, now):
+            quota.leftOut += 1
+            return True
+        if quota.leftOut:
+            count, quota.leftOut = quota.leftOut, 0
+            self._log.warn(
+                "{count} lines like the next one were left out", event="gateway.left-out", count=count, of=name
+            )
+        return False
 
     def __call__(self, event: LogEvent) -> None:
+        if (name := event.get("event")) in _BY_STRANGERS and self._isTooMuch(name, event["log_time"]):
+            return
         if "EMFILE" in str(event.get("log_format")):
             if event["log_time"] >= self._toldShortage + self.INTERVAL:
                 self._toldShortage = event["log_time"]

@@ -34,6 +34,37 @@ class ObserverTestCase(SynchronousTestCase):
         return text.split("\n")[:-1]
 
 
+class FloodTests(ObserverTestCase):
+    """What strangers can cause does not fill the disk."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.observer = jsonObserver(self.stream)
+        self.now = 1e9
+
+    def say(self, name: str, count: int) -> list[dict[str, Any]]:
+        """So many events in one instant. What was written of them."""
+        before = len(self.lines)
+        for _ in range(count):
+            self.observer({"log_format": "x", "log_level": LogLevel.info, "log_time": self.now, "event": name})
+        return [json.loads(line) for line in self.lines[before:]]
+
+    def test_floodsAreCounted(self) -> None:
+        """So many lines of an event are written at once and so many a second; the others are counted with the next."""
+        self.assertEqual(len(self.say("door.refused", 200)), 200)
+        self.assertEqual(self.say("door.refused", 7), [])
+        self.now += 0.0625
+        said = self.say("door.refused", 2)
+        self.assertEqual([each["event"] for each in said], ["gateway.left-out", "door.refused"])
+        self.assertEqual((said[0]["count"], said[0]["of"]), (7, "door.refused"))
+
+    def test_othersAreWritten(self) -> None:
+        """A flood of one event keeps no other from being written, nor what only those who are known can cause."""
+        self.say("door.refused", 300)
+        self.assertEqual(len(self.say("agent.refused", 1)), 1)
+        self.assertEqual(len(self.say("visit.closed", 300)), 300)
+
+
 class JSONTests(ObserverTestCase):
     """L{jsonObserver}."""
 
