@@ -43,7 +43,6 @@ from enum import StrEnum
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
@@ -54,12 +53,12 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     ITransport,
 )
-from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.budget import IStalls, StallBudget
-from gateway.net.dial import DialFailed, DialFailure, limitDial
+from gateway.net.dial import DialFailed, DialFailure, Prepared, limitDial
 from gateway.net.direct import Buffer, IDirectTransport, directWriter, readDirectly
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint, IStreamTransport, IWebSocketChannel
 from gateway.net.progress import Progress
@@ -118,18 +117,6 @@ class Outcome:
 def canHalfClose(transport: ITransport) -> bool:
     """Whether one direction of a transport can end without the other: true of TCP, UNIX sockets and streams."""
     return IHalfCloseableDescriptor.providedBy(transport) and not ISSLTransport.providedBy(transport)
-
-
-class _FarFactory(ClientFactory):
-    """Gives an endpoint the half that is waiting for its transport."""
-
-    noisy = False
-
-    def __init__(self, half: "Half") -> None:
-        self._half = half
-
-    def buildProtocol(self, address: IAddress | None) -> "Half":
-        return self._half
 
 
 @implementer(IEarlyData)
@@ -382,7 +369,7 @@ class Relay:
         """
         if self.cause is not None:
             return fail(_cancelled())
-        factory = _FarFactory(self.far)
+        factory = Prepared(self.far)
         if IEarlyEndpoint.providedBy(endpoint):
             dial = endpoint.connectEarly(factory, self.near.early)
         else:
