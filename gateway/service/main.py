@@ -4,8 +4,8 @@ The C{gateway} command: every service and tool under one name::
     gateway tabby --no-auth --port 9000         # the same as: twistd -n tabby-gateway --no-auth --port 9000
     gateway tabby-token new alice --file tokens.toml
 
-A service runs under twistd, in the foreground. What is wrong with the command line is one line on standard
-error and exit status 2.
+A service runs as under twistd, in the foreground, and when it was stopped by a signal its exit status is 0. What is
+wrong with the command line is one line on standard error and exit status 2.
 """
 
 __all__ = ["COMMANDS", "Command", "main"]
@@ -74,15 +74,17 @@ def _runService(service: str, arguments: Sequence[str]) -> int:
         from gateway.net.epoll import install
 
         install()
-    # Everything else is twistd's: signals, logging, the order of starting and stopping.
+    # Nearly everything else is twistd's: signals, logging, the order of starting and stopping.
     from twisted.application import app
     from twisted.scripts import twistd
+
+    from gateway.service.foreground import ForegroundRunner
 
     status = 0
 
     def runApp(config: usage.Options) -> None:
         nonlocal status
-        twistd.runApp(config)
+        ForegroundRunner(config).run()
         status = getattr(config.subOptions, "exitStatus", 0)
 
     sys.argv = ["gateway", "--nodaemon", "--pidfile=", service, *arguments]

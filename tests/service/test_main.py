@@ -6,10 +6,10 @@ from pathlib import Path
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.plugin import getPlugins
-from twisted.scripts import twistd
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway import __version__
+from gateway.service.foreground import ForegroundRunner
 from gateway.service.main import COMMANDS, main
 from gateway.service.tabby_tap import Options, makeService
 
@@ -89,13 +89,13 @@ class MainTests(SynchronousTestCase):
     def test_runsTwistd(self) -> None:
         """gateway tabby is twistd -n tabby-gateway with the same options and without a pid file."""
         ran = []
-        self.patch(twistd, "runApp", lambda config: ran.append(sys.argv[1:]))
+        self.patch(ForegroundRunner, "run", lambda runner: ran.append(sys.argv[1:]))
         self.assertEqual(self.status("tabby", "--no-auth", "--port", "0"), 0)
         self.assertEqual(ran, [["--nodaemon", "--pidfile=", "tabby-gateway", "--no-auth", "--port", "0"]])
 
     def test_exitStatus(self) -> None:
         """A service whose options have an exit status by the end gives it to the command."""
-        self.patch(twistd, "runApp", lambda config: setattr(config.subOptions, "exitStatus", 1))
+        self.patch(ForegroundRunner, "run", lambda runner: setattr(runner.config.subOptions, "exitStatus", 1))
         self.assertEqual(self.status("relay", "--listen", "tcp:1", "--to", "tcp:2"), 1)
 
     def test_wordsOfThePersonOnly(self) -> None:
