@@ -15,19 +15,19 @@ from msgspec import NODEFAULT, to_builtins
 from msgspec.structs import fields
 from twisted.python.usage import Options
 
-from gateway.service.agentoptions import AgentOptions
+from gateway.service.agent.options import AgentOptions
 from gateway.service.checkconfig import CheckOptions
 from gateway.service.completion import CompletionOptions
-from gateway.service.gatewayoptions import GatewayOptions
-from gateway.service.gotunnelagentoptions import GoTunnelAgentOptions
-from gateway.service.gotunnelconfig import GoTunnelAgentFile, TunnelSection
-from gateway.service.gotunnelserveroptions import GoTunnelServerOptions
+from gateway.service.gotunnel.agentoptions import GoTunnelAgentOptions
+from gateway.service.gotunnel.config import GoTunnelAgentFile, TunnelSection
+from gateway.service.gotunnel.serveroptions import GoTunnelServerOptions
 from gateway.service.options import CommandOptions
 from gateway.service.quickstart import QuickStartOptions
-from gateway.service.relayoptions import RelayOptions
+from gateway.service.relay.options import RelayOptions
 from gateway.service.secretcommand import SecretOptions
-from gateway.service.tabbyoptions import TabbyOptions
-from gateway.service.tabbytoken import TokenOptions
+from gateway.service.server.options import GatewayOptions
+from gateway.service.tabby.options import TabbyOptions
+from gateway.service.tabby.tokencommand import TokenOptions
 from tests.tomldocuments import keyTexts
 
 __all__ = ["DOCUMENTS", "GATEWAY_COMMANDS", "Document", "TokenCommand", "optionNames", "tokenCommands"]

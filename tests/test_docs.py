@@ -19,13 +19,13 @@ from gateway.domain.limits import AdmissionRefusal
 from gateway.domain.targets import TargetPolicy, parseRuleLine, parseTarget
 from gateway.domain.tokensfile import parseTokensFile
 from gateway.net.relay import Cause
-from gateway.service.agentconfig import AgentConfig
+from gateway.service.agent.config import AgentConfig
 from gateway.service.configuration import Section, readConfiguration
-from gateway.service.gatewayconfig import GatewayConfig
 from gateway.service.main import COMMANDS
-from gateway.service.tabbyoptions import TabbyOptions
-from gateway.service.tabbysession import SessionCause
-from gateway.service.visitors import Refusal
+from gateway.service.server.config import GatewayConfig
+from gateway.service.server.visitors import Refusal
+from gateway.service.tabby.options import TabbyOptions
+from gateway.service.tabby.session import SessionCause
 from gateway.wire.tabby import Code
 from tests.documented import ROOT, Command, blocks, commands, namedBlock, pages, tables
 from tests.documents import DOCUMENTS, GATEWAY_COMMANDS, optionNames, tokenCommands

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from gateway.service.agentconfig import AgentConfig
+from gateway.service.agent.config import AgentConfig
 from gateway.service.configuration import Section, environmentNames
-from gateway.service.gatewayconfig import GatewayConfig
+from gateway.service.server.config import GatewayConfig
 
 __all__ = ["TOML_DOCUMENTS", "TomlDocument"]
 

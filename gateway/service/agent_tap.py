@@ -10,9 +10,9 @@ from typing import cast
 
 from twisted.application.service import IService
 
-from gateway.service.agentconfig import checkCredential
-from gateway.service.agentoptions import AgentOptions as Options
-from gateway.service.agentservice import AgentService, IReactor
+from gateway.service.agent.config import checkCredential
+from gateway.service.agent.options import AgentOptions as Options
+from gateway.service.agent.service import AgentService, IReactor
 from gateway.service.configuration import ConfigurationError
 
 

@@ -63,8 +63,8 @@ def _isAgents(path: str, environ: Mapping[str, str]) -> bool:
 
 
 def _gateway(path: str, environ: Mapping[str, str]) -> Iterator[str]:
-    from gateway.service.gatewayservice import checkFiles
-    from gateway.service.gatewaysettings import readGatewaySettings
+    from gateway.service.server.service import checkFiles
+    from gateway.service.server.settings import readGatewaySettings
 
     settings = readGatewaySettings(path, environ)
     checkFiles(settings)
@@ -91,7 +91,7 @@ def _agentLine(entry: AgentEntry) -> str:
 
 
 def _agent(path: str, environ: Mapping[str, str]) -> Iterator[str]:
-    from gateway.service.agentconfig import AgentConfig, agentPlan, checkCredential
+    from gateway.service.agent.config import AgentConfig, agentPlan, checkCredential
 
     config = readConfiguration(path, AgentConfig, environ=environ)
     checkCredential(agentPlan(config, environ).credential, environ)

@@ -12,9 +12,9 @@ from typing import cast
 from twisted.application.service import IService
 
 from gateway.service.configuration import ConfigurationError
-from gateway.service.gatewayoptions import GatewayOptions as Options
-from gateway.service.gatewayservice import GatewayService, IReactor
-from gateway.service.gatewaysettings import readGatewaySettings
+from gateway.service.server.options import GatewayOptions as Options
+from gateway.service.server.service import GatewayService, IReactor
+from gateway.service.server.settings import readGatewaySettings
 
 
 def makeService(options: Options) -> IService:

@@ -9,10 +9,10 @@ from typing import cast
 
 from twisted.application.service import IService
 
-from gateway.service.agentservice import IReactor
+from gateway.service.agent.service import IReactor
 from gateway.service.configuration import ConfigurationError
-from gateway.service.gotunnelagent import GoTunnelAgent
-from gateway.service.gotunnelagentoptions import GoTunnelAgentOptions as Options
+from gateway.service.gotunnel.agent import GoTunnelAgent
+from gateway.service.gotunnel.agentoptions import GoTunnelAgentOptions as Options
 
 
 def makeService(options: Options) -> IService:

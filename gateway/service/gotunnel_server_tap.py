@@ -10,9 +10,9 @@ from typing import cast
 from twisted.application.service import IService
 
 from gateway.service.configuration import ConfigurationError
-from gateway.service.gatewayservice import IReactor
-from gateway.service.gotunnelserver import GoTunnelServer
-from gateway.service.gotunnelserveroptions import GoTunnelServerOptions as Options
+from gateway.service.gotunnel.server import GoTunnelServer
+from gateway.service.gotunnel.serveroptions import GoTunnelServerOptions as Options
+from gateway.service.server.service import IReactor
 
 
 def makeService(options: Options) -> IService:

@@ -46,25 +46,27 @@ COMMANDS = {
     ),
     "agent": Command(
         "Run an agent, which attaches to a gateway and leads to what is near it",
-        "agentoptions.AgentOptions",
+        "agent.options.AgentOptions",
         "gateway-agent",
     ),
-    "serve": Command("Run a gateway that agents attach to", "gatewayoptions.GatewayOptions", "gateway"),
+    "serve": Command("Run a gateway that agents attach to", "server.options.GatewayOptions", "gateway"),
     "check-config": Command("Say what is wrong with a configuration, or what it means", "checkconfig.CheckOptions"),
     "secret": Command(
         "Make a secret for an agent, and the hash that the gateway knows it by", "secretcommand.SecretOptions"
     ),
     "gotunnel-server": Command(
-        "Run a gateway for agents of go-tunnel", "gotunnelserveroptions.GoTunnelServerOptions", "gotunnel-server"
+        "Run a gateway for agents of go-tunnel", "gotunnel.serveroptions.GoTunnelServerOptions", "gotunnel-server"
     ),
     "gotunnel-agent": Command(
         "Run an agent for a server of go-tunnel, or for ours",
-        "gotunnelagentoptions.GoTunnelAgentOptions",
+        "gotunnel.agentoptions.GoTunnelAgentOptions",
         "gotunnel-agent",
     ),
-    "relay": Command("Relay from any endpoint to any other", "relayoptions.RelayOptions", "relay"),
-    "tabby": Command("Run a connection gateway for Tabby Web", "tabbyoptions.TabbyOptions", "tabby-gateway"),
-    "tabby-token": Command("Make, list and revoke the named tokens of a Tabby gateway", "tabbytoken.TokenOptions"),
+    "relay": Command("Relay from any endpoint to any other", "relay.options.RelayOptions", "relay"),
+    "tabby": Command("Run a connection gateway for Tabby Web", "tabby.options.TabbyOptions", "tabby-gateway"),
+    "tabby-token": Command(
+        "Make, list and revoke the named tokens of a Tabby gateway", "tabby.tokencommand.TokenOptions"
+    ),
     "completion": Command("Print what makes a shell complete all this", "completion.CompletionOptions"),
 }
 

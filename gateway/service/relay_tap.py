@@ -11,8 +11,8 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from gateway.net.stdio import takeStandardStreams
-from gateway.service.relayoptions import RelayOptions as Options
-from gateway.service.relayservice import IReactor, RelayService
+from gateway.service.relay.options import RelayOptions as Options
+from gateway.service.relay.service import IReactor, RelayService
 
 
 def makeService(options: Options) -> IService:

@@ -10,8 +10,8 @@ from typing import cast
 from twisted.application.service import IService
 from twisted.python import usage
 
-from gateway.service.tabbyoptions import TabbyOptions as Options
-from gateway.service.tabbyservice import IReactor, TabbyService
+from gateway.service.tabby.options import TabbyOptions as Options
+from gateway.service.tabby.service import IReactor, TabbyService
 
 
 def makeService(options: Options) -> IService:

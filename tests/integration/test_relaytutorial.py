@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 
-from gateway.service.relayoptions import RelayOptions
+from gateway.service.relay.options import RelayOptions
 from tests.documented import ROOT
 from tests.integration.tutorials import TutorialTestCase
 from tests.processes import SECONDS

@@ -25,7 +25,7 @@ from gateway.net.relay import Relay
 from gateway.net.udp import DatagramCounts, DatagramFlow, UDPEndpoint
 from gateway.net.udpport import DatagramPort
 from gateway.net.udpsocket import sendDatagrams
-from gateway.service.arrivals import endOf
+from gateway.service.server.arrivals import endOf
 from gateway.wire.datagrams import MAX_DATAGRAM
 from gateway.wire.proxyheader import Address
 from tests.processes import HERE, SECONDS

@@ -16,15 +16,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.domain.access import AccessRules
 from gateway.domain.limits import Admission
 from gateway.net.udp import DATAGRAM_DRAIN_IDLE, DATAGRAM_FLOWS, DATAGRAM_IDLE
-from gateway.service.portdoors import PortDoors
-from gateway.service.visitors import RouteLimits
+from gateway.service.server.portdoors import PortDoors
+from gateway.service.server.visitors import RouteLimits
 from gateway.wire.agentcontrol import Service
 from gateway.wire.datagrams import LENGTH, DatagramDecoder
 from gateway.wire.proxyheader import Address
 from tests.integration.test_udp import Readers, client, datagramSocket, isSilent
 from tests.net.sides import Peer
 from tests.processes import HERE
-from tests.service.doorsfixture import Doors
+from tests.service.server.doorsfixture import Doors
 
 
 def framed(datagram: bytes) -> bytes:
@@ -34,7 +34,7 @@ def framed(datagram: bytes) -> bytes:
 
 class UdpDoorTests(SynchronousTestCase):
     """
-    L{UdpDoor<gateway.service.udpdoor.UdpDoor>}, as L{PortDoors} uses it.
+    L{UdpDoor<gateway.service.server.udpdoor.UdpDoor>}, as L{PortDoors} uses it.
     """
 
     def setUp(self) -> None:

@@ -3,7 +3,7 @@
 import resource
 
 from gateway.service.descriptors import raiseDescriptorLimit
-from tests.service.tabbyfixture import GatewayTestCase
+from tests.service.tabby.tabbyfixture import GatewayTestCase
 
 
 class DescriptorTests(GatewayTestCase):

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.service.draining import Draining, IReactorDraining, Vacancy
-from tests.service.test_tabbyservice import Reactor
+from tests.service.tabby.test_service import Reactor
 
 
 class VacancyTests(SynchronousTestCase):

@@ -23,7 +23,7 @@ from gateway.testing import FlowTransport
 from tests.certificates import makeAuthority
 from tests.documented import tables
 from tests.net.sides import Peer
-from tests.service.test_tabbyservice import Reactor
+from tests.service.tabby.test_service import Reactor
 
 ADDRESS = IPv4Address("TCP", "192.0.2.1", 80)
 PIN = "sha256//7HIpactkIAq2Y49orFOOQKurWxmmSFZhBCoQYcRhJ3Y="

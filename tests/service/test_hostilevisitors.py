@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.service.doorsfixture import ENDED, OWN, PASSED, WEB, Doors, clientHello
+from tests.service.server.doorsfixture import ENDED, OWN, PASSED, WEB, Doors, clientHello
 
 GET = b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n"
 BEGINNINGS = [

@@ -26,7 +26,7 @@ from gateway.service.listening import (
     serverEndpoint,
 )
 from tests.certificates import Credential, makeAuthority
-from tests.service.tabbyfixture import TOKEN, GatewayTestCase, TabbyFixture, TLSClient, Visitor
+from tests.service.tabby.tabbyfixture import TOKEN, GatewayTestCase, TabbyFixture, TLSClient, Visitor
 
 
 class TLSTests(GatewayTestCase):

@@ -13,7 +13,7 @@ from twisted.python.log import LogPublisher as LegacyPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.service.logs import RefusalLog, chooseObserver, jsonObserver, textObserver
-from tests.service.tabbyfixture import GatewayTestCase
+from tests.service.tabby.tabbyfixture import GatewayTestCase
 
 
 class ObserverTestCase(SynchronousTestCase):
@@ -24,7 +24,7 @@ class ObserverTestCase(SynchronousTestCase):
 
     def loggerTo(self, observer: ILogObserver) -> Logger:
         """A logger of the Tabby door."""
-        return Logger("gateway.service.tabby", observer=LogPublisher(observer))
+        return Logger("gateway.service.tabby.visit", observer=LogPublisher(observer))
 
     @property
     def lines(self) -> list[str]:

@@ -11,7 +11,7 @@ from gateway.service.listening import DoorFactory
 from gateway.service.management import ManagementDoor
 from gateway.service.metrics import Metrics
 from gateway.testing import flowPair
-from tests.service.tabbyfixture import GatewayTestCase, Visitor
+from tests.service.tabby.tabbyfixture import GatewayTestCase, Visitor
 from tests.websocketclient import Answer
 
 ONE_SHOT = "VQKZJXWVKQZJWXVKQJZWXVKQ"

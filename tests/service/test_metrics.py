@@ -4,7 +4,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.service.metrics import Metrics
-from tests.service.tabbyfixture import TOKEN, TabbyFixture
+from tests.service.tabby.tabbyfixture import TOKEN, TabbyFixture
 
 
 class MetricsTests(SynchronousTestCase):

@@ -7,10 +7,10 @@ from cryptography import x509
 
 from gateway.domain.tokens import hashToken
 from gateway.net.tlsclient import publicKeyPin
-from gateway.service.agentconfig import AgentConfig, agentPlan
+from gateway.service.agent.config import AgentConfig, agentPlan
 from gateway.service.configuration import readConfiguration
-from gateway.service.gatewayservice import checkFiles
-from gateway.service.gatewaysettings import readGatewaySettings
+from gateway.service.server.service import checkFiles
+from gateway.service.server.settings import readGatewaySettings
 from tests.service.test_checkconfig import CommandTestCase
 
 

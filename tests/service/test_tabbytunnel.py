@@ -13,12 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.domain.identity import Identity
 from gateway.domain.targets import Target, parseRuleLine
 from gateway.net.dial import DialFailed, DialFailure
-from gateway.service.destinations import Destinations
-from gateway.service.tabbyoptions import TabbyOptions
-from gateway.service.tabbyservice import IReactor, TabbyService
+from gateway.service.server.destinations import Destinations
+from gateway.service.tabby.options import TabbyOptions
+from gateway.service.tabby.service import IReactor, TabbyService
 from gateway.service.target import TargetEndpoint
 from tests.net.sides import Peer
-from tests.service.doorsfixture import SSH, WEB, Doors
+from tests.service.server.doorsfixture import SSH, WEB, Doors
 
 
 class TabbyTunnelTests(SynchronousTestCase):

@@ -28,10 +28,10 @@ from gateway.domain.tokens import hashToken
 from gateway.net.incoming import IncomingStreams, Taken
 from gateway.net.mux import MuxSettings
 from gateway.net.relay import RelaySettings
-from gateway.service.agentclient import AgentClient
-from gateway.service.agentdoor import AgentDoor, AgentDoorSettings
-from gateway.service.attached import Visitor
-from gateway.service.destinations import RouteEndpoint
+from gateway.service.agent.client import AgentClient
+from gateway.service.server.agentdoor import AgentDoor, AgentDoorSettings
+from gateway.service.server.attached import Visitor
+from gateway.service.server.destinations import RouteEndpoint
 from gateway.testing import FlowEndpoint, FlowLink
 from gateway.wire.agentcontrol import Register, SecretCredential, Service
 from gateway.wire.preamble import Preamble

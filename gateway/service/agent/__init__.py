@@ -1,0 +1,3 @@
+"""
+The agent: what attaches to a gateway, and leads its visitors to origins or to protocols of this process.
+"""

@@ -1,0 +1,356 @@
+"""
+An agent's attachment to its gateway, which outlives every session: it is made again whenever it is lost::
+
+    client = AgentClient(reactor, carrierEndpoint(reactor, link), introduce, visitors)
+    client.offer(services)
+    client.start()
+    await client.drain(30.0)
+
+After a failure there is a pause, which doubles with each one up to half a minute, slowly at first, and has chance in
+it, so that agents that lost their gateway together do not all come back together. A session that has lasted makes the
+pause none again.
+Where trying again does not help by what the gateway says, an agent tries all the same, at its longest pause: somebody
+may have mended the other end.
+"""
+
+__all__ = ["AgentClient", "Phase"]
+
+import re
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from random import random
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from gateway.net.mux import MuxSettings
+from gateway.net.muxdeadlines import monotonic
+from gateway.service.agent.backoff import Backoff
+from gateway.service.agent.session import ClientSession, ISessionOwner, SessionEnd
+from gateway.service.configuration import ConfigurationError
+from gateway.wire.agentcontrol import Ack, Drain, Register, Service, ServiceStatus, SessionError
+from gateway.wire.window import WindowBudget
+
+STABLE = 10.0
+"""Seconds that a session has to last for the pauses to begin anew."""
+
+UPDATE_INTERVAL = 1.0
+"""Seconds between two updates, at least."""
+
+HOPELESS = frozenset(
+    {
+        SessionError.INVALID_MESSAGE,
+        SessionError.UNKNOWN_MESSAGE,
+        SessionError.UNEXPECTED_MESSAGE,
+        SessionError.UNSUPPORTED_VERSION,
+        SessionError.UNAUTHORIZED,
+        SessionError.TOO_MANY_SESSIONS,
+        SessionError.REPLACED,
+        SessionError.REVOKED,
+    }
+)
+"""Codes after which an agent is in no hurry."""
+
+_HINTS: Mapping[str, str] = {
+    SessionError.REPLACED: (
+        "Another process with the same name and replica is running: give one of them a replica of its own."
+    ),
+    SessionError.UNAUTHORIZED: "Look at the name and at the credential.",
+}
+
+
+class Phase(StrEnum):
+    """Where an L{AgentClient} is in its life."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    ATTACHED = "attached"
+    WAITING = "waiting"
+    LEAVING = "leaving"
+
+
+TRANSITIONS: dict[Phase, frozenset[Phase]] = {
+    Phase.IDLE: frozenset({Phase.CONNECTING, Phase.LEAVING}),
+    # acknowledged; failed; stopped. And once more, when it is told to go elsewhere.
+    Phase.CONNECTING: frozenset({Phase.ATTACHED, Phase.WAITING, Phase.LEAVING, Phase.CONNECTING}),
+    # the gateway drains, or there is another one; lost; stopped
+    Phase.ATTACHED: frozenset({Phase.CONNECTING, Phase.WAITING, Phase.LEAVING}),
+    # the pause is over; stopped
+    Phase.WAITING: frozenset({Phase.CONNECTING, Phase.LEAVING}),
+    # the last session is gone
+    Phase.LEAVING: frozenset({Phase.LEAVING, Phase.IDLE}),
+}
+
+
+@implementer(ISessionOwner)
+class AgentClient:
+    """
+    Keeps one session, and beside it those that are on their way out.
+
+    @param carrier: each connection is one attempt.
+    @param introduce: makes the first message but for what is offered; raises L{ConfigurationError} when the credential
+        cannot be read.
+    @param visitors: makes the protocols of streams that the gateway opens.
+    @param ping: seconds between pings until the gateway has said how many.
+    @param drain: seconds that visitors have to end in a session that is left for another.
+    @ivar phase: a L{Phase}.
+    @ivar statuses: what became of each service that is offered, by its key, as the gateway said last.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        carrier: IStreamClientEndpoint,
+        introduce: Callable[[], Register],
+        visitors: IProtocolFactory,
+        *,
+        gateway: str = "the gateway",
+        windows: WindowBudget | None = None,
+        streams: int = 4096,
+        ping: float = 15.0,
+        drain: float = 30.0,
+        random: Callable[[], float] = random,
+    ) -> None:
+        self.phase = Phase.IDLE
+        self.statuses: dict[str, ServiceStatus] = {}
+        self._clock = clock
+        self._seconds = monotonic(clock)
+        self._carrier = carrier
+        self._introduce = introduce
+        self._visitors = visitors
+        self._gateway = gateway
+        self._windows = windows or WindowBudget()
+        self._streams = streams
+        self._ping = ping
+        self._drain = drain
+        self._backoff = Backoff(random)
+        self._services: tuple[Service, ...] = ()
+        self._targets = False
+        self._isNew = False  # the gateway was not told of it
+        self._ports: dict[tuple[str, str], int] = {}  # that the gateway chose, by the services' kinds and keys
+        self._session: ClientSession | None = None
+        self._leaving: set[ClientSession] = set()
+        self._pause: IDelayedCall | None = None
+        self._update: IDelayedCall | None = None
+        self._nextUpdate = 0.0
+        self._gone: list[Deferred[None]] = []
+
+    def _become(self, phase: Phase) -> None:
+        assert phase in TRANSITIONS[self.phase], (self.phase, phase)
+        self.phase = phase
+
+    @property
+    def streams(self) -> int:
+        """Visitors' streams that are open."""
+        sessions = self._leaving | ({self._session} if self._session else set())
+        return sum(max(0, each.mux.streamCount - 1) for each in sessions)
+
+    # -- Attempts
+
+    def start(self) -> None:
+        """Attach, and stay attached."""
+        self._connect()
+
+    def _connect(self) -> None:
+        self._pause = None
+        self._become(Phase.CONNECTING)
+        try:
+            introduction = self._introduce()
+        except ConfigurationError as e:
+            self._failed(SessionEnd(f"{e}."), lasted=None)
+            return
+        register = msgspec.structs.replace(introduction, services=self._wanted(), targets=self._targets)
+        self._isNew = False
+        settings = MuxSettings(
+            streams=self._streams,
+            pingInterval=self._ping,
+            drainTimeout=86400.0,  # the session has a shorter one
+        )
+        self._session = session = ClientSession(
+            self._clock, self, register, self._visitors, settings=settings, windows=self._windows
+        )
+        session.connect(self._carrier)
+
+    def _failed(self, end: SessionEnd, lasted: float | None) -> None:
+        """Try again after a pause."""
+        if lasted is not None and lasted >= STABLE:
+            self._backoff.reset()
+        pause = self._backoff.longest() if end.code in HOPELESS else self._backoff.next(self._seconds())
+        self._become(Phase.WAITING)
+        self._pause = self._clock.callLater(pause, self._connect)
+        problem = " ".join(filter(None, (end.problem, _HINTS.get(end.code))))
+        if lasted is None:
+            self._log.warn(
+                "no session with {gateway}, trying again in {pause:.1f} seconds: {problem}",
+                event="agent.not-connected",
+                gateway=self._gateway,
+                code=end.code,
+                problem=problem,
+                pause=pause,
+            )
+        else:
+            self._log.warn(
+                "lost {gateway}, trying again in {pause:.1f} seconds: {problem}",
+                event="agent.disconnected",
+                gateway=self._gateway,
+                code=end.code,
+                problem=problem,
+                pause=pause,
+                seconds=lasted,
+            )
+
+    def _stopClocks(self) -> None:
+        for timer in (self._pause, self._update):
+            if timer is not None:
+                timer.cancel()
+        self._pause = self._update = None
+
+    # -- ISessionOwner
+
+    def gotAck(self, session: ClientSession, ack: Ack) -> None:
+        if session is not self._session:
+            return
+        if self.phase is Phase.CONNECTING:
+            self._become(Phase.ATTACHED)
+            self.statuses = {}
+            self._log.info(
+                "connected to {gateway}", event="agent.connected", gateway=self._gateway, session=ack.session
+            )
+        before, self.statuses = self.statuses, {status.key: status for status in ack.services}
+        for status in ack.services:
+            if before.get(status.key) != status:
+                self._gotStatus(status)
+        self._say()
+
+    def _gotStatus(self, status: ServiceStatus) -> None:
+        kind = next((each.kind for each in self._services if each.key == status.key and not each.port), "")
+        if status.code:
+            if self._ports.pop((kind, status.key), None) is not None:
+                self._isNew = True  # ask for any other
+            self._log.warn(
+                "{service} is not served: {details}",
+                event="agent.not-serving",
+                service=status.key,
+                code=status.code,
+                details=status.details,
+            )
+            return
+        chosen = re.fullmatch(rf"{kind}://.*:([1-9][0-9]{{0,4}})", status.address)
+        if kind in ("tcp", "udp") and chosen is not None and int(chosen[1]) < 65536:
+            self._ports[kind, status.key] = int(chosen[1])
+        self._log.info(
+            "{service} is served at {address}", event="agent.serving", service=status.key, address=status.address
+        )
+
+    def gotDrain(self, session: ClientSession, drain: Drain) -> None:
+        if session is self._session and self.phase is Phase.ATTACHED:
+            self._log.info(
+                "the gateway goes away within {seconds:g} seconds: {reason}",
+                event="agent.gateway-draining",
+                seconds=drain.seconds,
+                reason=drain.reason,
+            )
+            if self._seconds() - (session.attachedAt or 0.0) >= STABLE:
+                self._backoff.reset()
+            self._leaving.add(session)
+            self._session = None
+            self._stopClocks()
+            self._connect()
+
+    def sessionOver(self, session: ClientSession, end: SessionEnd) -> None:
+        if session is self._session:
+            self._session = None
+            self.statuses = {}
+            self._stopClocks()
+            if self.phase is not Phase.LEAVING:
+                since = session.attachedAt
+                self._failed(end, None if since is None else self._seconds() - since)
+        self._leaving.discard(session)
+        if self.phase is Phase.LEAVING and not self._leaving:
+            self._become(Phase.IDLE)
+            gone, self._gone = self._gone, []
+            for waiting in gone:
+                waiting.callback(None)
+
+    # -- What is offered
+
+    def offer(self, services: tuple[Service, ...], *, targets: bool = False) -> None:
+        """Serve these from now on. The gateway is told at once, or as soon as an update is due."""
+        if (services, targets) == (self._services, self._targets):
+            return
+        self._services, self._targets, self._isNew = services, targets, True
+        free = {(each.kind, each.key) for each in services if not each.port}
+        self._ports = {owner: port for owner, port in self._ports.items() if owner in free}
+        self._say()
+
+    def _wanted(self) -> tuple[Service, ...]:
+        """What to say: a port that the gateway chose before is asked for again."""
+        taken = {(each.kind, each.port) for each in self._services}
+        wanted = []
+        for service in self._services:
+            port = self._ports.get((service.kind, service.key), 0)
+            if not service.port and port and (service.kind, port) not in taken:
+                taken.add((service.kind, port))
+                service = msgspec.structs.replace(service, port=port)
+            wanted.append(service)
+        return tuple(wanted)
+
+    def _say(self) -> None:
+        if self._session is None or self.phase is not Phase.ATTACHED or self._update is not None or not self._isNew:
+            return
+        wait = self._nextUpdate - self._seconds()
+        if wait > 0:
+            self._update = self._clock.callLater(wait, self._sayNow)
+            return
+        self._nextUpdate = self._seconds() + UPDATE_INTERVAL
+        self._isNew = False
+        self._session.update(self._wanted(), targets=self._targets)
+
+    def _sayNow(self) -> None:
+        self._update = None
+        self._say()
+
+    # -- Going elsewhere, and ending
+
+    def move(self, carrier: IStreamClientEndpoint, introduce: Callable[[], Register], gateway: str) -> None:
+        """Use another gateway, or another name, from now on. Visitors that came through the old session may finish."""
+        self._carrier, self._introduce, self._gateway = carrier, introduce, gateway
+        if self.phase in (Phase.IDLE, Phase.LEAVING):
+            return
+        self._backoff.reset()
+        self._stopClocks()
+        session, self._session = self._session, None
+        if session is not None:
+            self._leaving.add(session)
+            session.drain(self._drain, "The agent goes to another gateway.")
+        self._connect()
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """
+        Take no more visitors, and end when those that there are have left, or when time is up.
+
+        @return: fires when there is no session any more.
+        """
+        self._become(Phase.LEAVING)
+        self._stopClocks()
+        if self._session is not None:
+            self._leaving.add(self._session)
+            self._session = None
+        for session in tuple(self._leaving):
+            session.drain(seconds, "The agent is stopping.")
+        if not self._leaving:
+            self.phase = Phase.IDLE
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._gone.append(waiting)
+        return waiting
+
+    def close(self) -> None:
+        """After L{drain}: there is no more time."""
+        for session in tuple(self._leaving):
+            session.close()

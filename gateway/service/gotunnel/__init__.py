@@ -1,0 +1,3 @@
+"""
+go-tunnel's users: its server and its agent, by our means.
+"""

@@ -1,0 +1,243 @@
+"""
+One agent of go-tunnel's, from its registration to its end; the server's side.
+
+To the doors it is what an agent of our own is. What go-tunnel has no words for is left out: nobody is told who the
+visitor is, an agent does not say whether it reached its origin, and it serves no targets::
+
+    session = GoTunnelSession(door, mux, send, routes, settings, grant, issuer="mytunnel", peer="192.0.2.7")
+    relay.connect(session.endpointFor(service, visitor))
+"""
+
+__all__ = ["GoTunnelSession", "GoTunnelSettings"]
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from gateway.domain.grant import Grant
+from gateway.domain.targets import Target
+from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
+from gateway.net.mux import MuxEndpoint, MuxSession
+from gateway.net.opening import OpeningEndpoint
+from gateway.service.server.agentdoor import AgentDoor
+from gateway.service.server.attached import IAgentSession, SessionFacts, Visitor
+from gateway.wire.agentcontrol import Service
+from gateway.wire.gotunnel import Ack, Message, Mode, Ping, Route, encodePreamble
+
+CARRIER = "tls, go-tunnel"
+"""What the session runs on, for people."""
+
+PING_TIMEOUT = "ping-timeout"
+"""The code of a session whose agent does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoTunnelSettings:
+    """
+    Times, in seconds.
+
+    @ivar pingInterval: between pings.
+    @ivar pongTimeout: for the answer to one.
+    @ivar probeTimeout: for the answer of an agent whose names another one wants.
+    """
+
+    pingInterval: float = 15.0
+    pongTimeout: float = 20.0
+    probeTimeout: float = 1.5
+
+
+def _service(index: int, route: Route) -> Service:
+    key = f"route-{index}"
+    if route.mode is Mode.TCP:
+        return Service(key=key, kind="tls", hostnames=(route.name,), tls="terminate")
+    return Service(key=key, kind="http", hostnames=(route.name,))
+
+
+@implementer(IAgentSession)
+class GoTunnelSession:
+    """
+    An agent that is attached, or about to be.
+
+    @param send: writes a message on the control stream.
+    @param issuer: of the agent's token, for people.
+    @param peer: the agent's address.
+    @ivar agent: a name of its own for each session, as go-tunnel's agents have none.
+    @ivar services: what it serves, by the routes' spelling.
+    """
+
+    _log = Logger()
+    takesTargets = False
+
+    def __init__(
+        self,
+        door: AgentDoor,
+        mux: MuxSession,
+        send: Callable[[Message], None],
+        routes: Sequence[Route],
+        settings: GoTunnelSettings,
+        grant: Grant,
+        *,
+        issuer: str,
+        peer: str,
+    ) -> None:
+        self.agent = f"gotunnel-{os.urandom(4).hex()}"
+        self.replica = ""
+        self.grant = grant
+        self.rates = None
+        self.services = {route.key: _service(index, route) for index, route in enumerate(routes)}
+        self._keys = {service.key: key for key, service in self.services.items()}
+        self._door = door
+        self._mux = mux
+        self._send = send
+        self._settings = settings
+        self._issuer = issuer
+        self._peer = peer
+        self._since = door.seconds()
+        self._up = self._down = 0
+        self._draining = self._isOver = False
+        self._lastPong: float | None = None
+        self._pingTimer: IDelayedCall | None = None
+        self._pongTimer: IDelayedCall | None = None
+        self._probeTimer: IDelayedCall | None = None
+        self._asking: list[Deferred[bool]] = []
+
+    # -- IAttachment
+
+    @property
+    def load(self) -> int:
+        """Visitors' streams that are open: all but the control stream."""
+        return max(0, self._mux.streamCount - 1)
+
+    # -- Whether the agent is there
+
+    def start(self) -> None:
+        """The agent is attached: see to it that it stays so."""
+        self._pingTimer = self._door.clock.callLater(self._settings.pingInterval, self._pingSoon)
+
+    def _ping(self) -> None:
+        self._send(Ping(ts=int(self._door.wallClock() * 1000)))
+
+    def _pingSoon(self) -> None:
+        clock, settings = self._door.clock, self._settings
+        self._pingTimer = clock.callLater(settings.pingInterval, self._pingSoon)
+        if self._pongTimer is None:
+            self._pongTimer = clock.callLater(settings.pongTimeout, self._silent)
+        self._ping()
+
+    def gotPong(self) -> None:
+        """The agent answers."""
+        self._lastPong = self._door.seconds()
+        if self._pongTimer is not None:
+            self._pongTimer.cancel()
+            self._pongTimer = None
+        self._answer(True)
+
+    def _silent(self) -> None:
+        self._pongTimer = None
+        self.cutOff(PING_TIMEOUT, f"The agent did not answer a ping within {self._settings.pongTimeout:g} seconds.")
+
+    def isAlive(self) -> Deferred[bool]:
+        """
+        Ask the agent.
+
+        @return: fires soon.
+        """
+        answer: Deferred[bool] = Deferred()
+        self._asking.append(answer)
+        if self._probeTimer is None:
+            self._probeTimer = self._door.clock.callLater(self._settings.probeTimeout, self._noAnswer)
+            self._ping()
+        return answer
+
+    def _noAnswer(self) -> None:
+        self._probeTimer = None
+        self._answer(False)
+
+    def _answer(self, isAlive: bool) -> None:
+        if self._probeTimer is not None:
+            self._probeTimer.cancel()
+            self._probeTimer = None
+        asking, self._asking = self._asking, []
+        for answer in asking:
+            answer.callback(isAlive)
+
+    def stopClock(self) -> None:
+        """The session is over."""
+        for timer in (self._pingTimer, self._pongTimer):
+            if timer is not None:
+                timer.cancel()
+        self._pingTimer = self._pongTimer = None
+        self._answer(False)
+
+    # -- IAgentSession: streams
+
+    def endpointFor(self, service: Service, visitor: Visitor) -> IStreamClientEndpoint:
+        if self._draining:
+            return FailingEndpoint(DialFailed(DialFailure.UNAVAILABLE, "The gateway is shutting down."))
+        return OpeningEndpoint(MuxEndpoint(self._mux), encodePreamble(self._keys[service.key]), None)
+
+    def targetEndpoint(self, target: Target, visitor: Visitor) -> IStreamClientEndpoint:
+        details = "An agent of go-tunnel's serves its own routes alone."
+        return FailingEndpoint(DialFailed(DialFailure.DENIED, details))
+
+    def moved(self, up: int, down: int) -> None:
+        self._up += up
+        self._down += down
+
+    def facts(self) -> SessionFacts:
+        now = self._door.seconds()
+        return SessionFacts(
+            agent=self.agent,
+            replica=self.replica,
+            software=self._issuer,
+            peer=self._peer,
+            carrier=CARRIER,
+            seconds=now - self._since,
+            lastPing=None if self._lastPong is None else now - self._lastPong,
+            rtt=self._mux.rtt,
+            streams=self.load,
+            up=self._up,
+            down=self._down,
+            places=self._door.registry.placesOf(self),
+        )
+
+    # -- IAgentSession: life
+
+    def _logEnd(self, code: str, details: str) -> None:
+        self._log.info(
+            "ended the session of agent {agent}: {details}",
+            event="agent.ended",
+            agent=self.agent,
+            replica=self.replica,
+            code=str(code),
+            details=details,
+        )
+
+    def end(self, code: str, details: str) -> None:
+        if self._leave(code, details):
+            self._send(Ack(ok=False, error=details))
+            self._mux.close()
+
+    def cutOff(self, code: str, details: str) -> None:
+        """The agent is not there any more."""
+        if self._leave(code, details):
+            self._door.sessionOver(self)
+            self._mux.abortConnection()
+
+    def _leave(self, code: str, details: str) -> bool:
+        """What it held is free at once, and nobody comes to it any more. Return whether it was here until now."""
+        if self._isOver:
+            return False  # the carrier is on its way out
+        self._isOver = self._draining = True
+        self._door.registry.detach(self)
+        self._logEnd(code, details)
+        return True
+
+    def drain(self, seconds: float, reason: str) -> None:
+        """Take no new streams. Agents of go-tunnel's cannot be told."""
+        self._draining = True

@@ -1,0 +1,3 @@
+"""
+The generic relay: from any endpoint to any other.
+"""

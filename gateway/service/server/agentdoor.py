@@ -1,0 +1,342 @@
+"""
+Where agents arrive: a carrier comes, a session is set up on it, and the first stream says who it is.
+
+What the carrier is (TLS, a WebSocket, a plain connection on this machine) is the listener's business. It asks for a
+protocol and puts that on the connection::
+
+    door = AgentDoor(reactor, registry, authority, settings=AgentDoorSettings(), ...)
+    protocol = door.arrive("192.0.2.7", "tls", certificate=None)     # None: too many, drop the connection
+"""
+
+__all__ = ["AgentDoor", "AgentDoorSettings"]
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+)
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.domain.agents import AgentAuthority, AgentIdentity, Rejection
+from gateway.domain.limits import Admission, Bans, Ticket
+from gateway.domain.registry import Registry
+from gateway.domain.routes import Place
+from gateway.net.mux import MuxSession, MuxSettings
+from gateway.net.muxdeadlines import monotonic
+from gateway.service.controlstream import ControlStream
+from gateway.service.draining import Vacancy
+from gateway.service.logs import RefusalLog
+from gateway.service.server.agentsession import AgentSession
+from gateway.service.server.attached import IAgentSession
+from gateway.wire.agentcontrol import (
+    ControlReader,
+    Message,
+    Refused,
+    Register,
+    Service,
+    SessionError,
+    encode,
+)
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.window import WindowBudget
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDoorSettings:
+    """
+    What the door is told.
+
+    @ivar registerTimeout: seconds from the carrier's first moment to a good C{register}.
+    @ivar pingInterval: seconds between pings; an agent from which nothing came in the interval after one is gone, so a
+        dead one is found within two.
+    @ivar mux: limits of each session.
+    @ivar publicHost: the name under which visitors reach this gateway; empty: not known.
+    @ivar tlsPort: on which they reach names, for the addresses that agents are told; 0: there is none.
+    @ivar httpPort: the same without TLS.
+    """
+
+    registerTimeout: float = 10.0
+    pingInterval: float = 15.0
+    mux: MuxSettings = field(default_factory=lambda: MuxSettings(pingInterval=15.0))
+    publicHost: str = ""
+    tlsPort: int = 443
+    httpPort: int = 80
+
+
+class AgentDoor:
+    """
+    Takes agents, and keeps them all.
+
+    @param clientStreams: makes the protocol of a stream that an agent opens beside its control stream.
+    @ivar sessions: those of agents that have registered, whatever the dialect.
+    @ivar seconds: the time of pings: what C{lastPong} of a session is measured in.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        registry: Registry,
+        authority: AgentAuthority,
+        *,
+        settings: AgentDoorSettings,
+        admission: Admission,
+        bans: Bans,
+        windows: WindowBudget,
+        clientStreams: Callable[[AgentSession], IProtocolFactory] | None = None,
+        wallClock: Callable[[], float] = time.time,
+    ) -> None:
+        self.clock = clock
+        self.seconds = monotonic(clock)
+        self.registry = registry
+        self.authority = authority
+        self.settings = settings
+        self.bans = bans
+        self.windows = windows
+        self.clientStreams = clientStreams
+        self.wallClock = wallClock
+        self.sessions: set[IAgentSession] = set()
+        self.draining = False
+        self._admission = admission
+        self._refusals = RefusalLog(clock)
+        self._vacancy = Vacancy(self.sessions)
+
+    def arrive(
+        self, host: str, carrier: str, *, certificate: str | None = None, ticket: Ticket | None = None
+    ) -> IProtocol | None:
+        """
+        A carrier has come from an address.
+
+        @param certificate: the fingerprint of the client certificate that it proved.
+        @param ticket: of L{admit}, if it was asked already.
+        @return: the protocol to put on it; C{None} to drop it.
+        """
+        ticket = ticket or self.admit(host)
+        return None if ticket is None else AgentArrival(self, host, carrier, certificate, ticket).mux
+
+    def admit(self, host: str) -> Ticket | None:
+        """Count a carrier from an address, if there is room for it."""
+        if self.draining:
+            return None
+        answer = self._admission.admit(host, self.clock.seconds())
+        if isinstance(answer, Ticket):
+            return answer
+        self._refusals.refused(answer.value, host)
+        return None
+
+    def publicAddress(self, service: Service, place: Place) -> str:
+        """Where visitors reach a service."""
+        if place.kind != "host":
+            return f"{place.kind}://{self.settings.publicHost or '*'}:{place.name}"
+        scheme, number, usual = "https", self.settings.tlsPort, 443
+        if service.kind == "tls" and service.tls == "terminate":
+            scheme = "tls"
+        elif service.kind == "http" and not number:
+            scheme, number, usual = "http", self.settings.httpPort, 80
+        if not number:
+            return ""  # no door leads there
+        return f"{scheme}://{place.name}" + ("" if number == usual else f":{number}")
+
+    def attach(self, session: IAgentSession) -> IAgentSession | None:
+        """
+        A session has proved whose it is.
+
+        @return: the one of the same replica that it takes over from: end it when the agent was told what it has, as
+            visitors who were about to be served there come here then.
+        """
+        self.sessions.add(session)
+        return cast(IAgentSession | None, self.registry.attach(session))
+
+    def sessionOver(self, session: IAgentSession) -> None:
+        """A session is gone: its names and ports are free."""
+        self.registry.detach(session)
+        self.sessions.discard(session)
+        self._vacancy.left()
+
+    def authorityChanged(self) -> None:
+        """End the sessions of agents that are not known any more, and hold the others to what they may have now."""
+        now = self.wallClock()
+        for session in tuple(self.sessions):
+            if isinstance(session, AgentSession):
+                current = self.authority.renewed(session.identity, now)
+                if current is None:
+                    session.end(SessionError.REVOKED, "The agent's credential is not good any more.")
+                elif current != session.identity:
+                    session.renew(current)
+
+    def drain(self, seconds: float) -> None:
+        """Take no more agents, and tell those that are here that the gateway stops in so many seconds."""
+        self.draining = True
+        for session in tuple(self.sessions):
+            session.drain(seconds, "The gateway is shutting down.")
+
+    async def close(self) -> None:
+        """End all sessions. Those whose agents do not take it are cut off after the session's C{goodbyeTimeout}."""
+        self.draining = True
+        for session in tuple(self.sessions):
+            session.end(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
+        await self._vacancy.awaited()
+        self._refusals.stop()
+
+
+class AgentArrival(ServerFactory):
+    """
+    One carrier, and the factory of its streams: the first is the control stream.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(self, door: AgentDoor, host: str, carrier: str, certificate: str | None, ticket: Ticket) -> None:
+        self.door = door
+        self._host = host
+        self._carrier = carrier
+        self._certificate = certificate
+        self._ticket = ticket
+        self._control: ControlStream[Message] | None = None
+        self._session: AgentSession | None = None
+        self._clients: IProtocolFactory | None = None
+        self.mux = MuxSession(
+            door.clock,
+            client=False,
+            factory=self,
+            budget=door.windows,
+            settings=door.settings.mux,
+            name=host,
+            ended=self._ended,
+        )
+        self._deadline: IDelayedCall | None = door.clock.callLater(door.settings.registerTimeout, self._late)
+
+    def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
+        if self._control is None:
+            receive = ControlReader(client=False).receive
+            self._control = ControlStream(
+                receive, encode, self._gotMessage, self._failed, self.mux.close, self.door.clock
+            )
+            return self._control
+        if self._session is None:
+            return None
+        if self._clients is None and self.door.clientStreams is not None:
+            self._clients = self.door.clientStreams(self._session)
+        return None if self._clients is None else self._clients.buildProtocol(address)  # type: ignore[arg-type]
+
+    def _stopClock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _late(self) -> None:
+        self._deadline = None
+        self.refuse(SessionError.REGISTER_TIMEOUT, "No agent registered in time.")
+
+    def _ended(self, reason: Failure) -> None:
+        self._stopClock()
+        self._ticket.release()
+        if self._session is None:
+            return
+        self._session.stopClock()
+        self.door.sessionOver(self._session)
+        self._log.info(
+            "agent {agent} is gone: {reason}",
+            event="agent.detached",
+            agent=self._session.agent,
+            replica=self._session.replica,
+            session=self._session.name,
+            reason="closed" if reason.check(ConnectionDone) else reason.getErrorMessage(),
+            **_figures(self._session),
+        )
+
+    # -- What the control stream says
+
+    def _gotMessage(self, message: Message) -> None:
+        """The first message registers, the rest is the session's."""
+        if self._session is not None:
+            self._session.gotMessage(message)
+        else:
+            assert isinstance(message, Register), message  # ControlReader lets nothing else through
+            self._register(message)
+
+    def _register(self, register: Register) -> None:
+        door = self.door
+        if door.draining:
+            self.refuse(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
+            return
+        if door.bans.remaining(self._host, door.clock.seconds()):
+            self.refuse(SessionError.UNAUTHORIZED, "Too many wrong credentials came from this address: wait a while.")
+            return
+        who = door.authority.authenticate(register.agent, register.credential, self._certificate, door.wallClock())
+        if isinstance(who, Rejection):
+            banned = door.bans.failed(self._host, door.clock.seconds())
+            self.refuse(SessionError.UNAUTHORIZED, who.details, problem=who.problem, banned=banned)
+            return
+        if not self._hasRoom(who, register.replica):
+            details = f"The agent {who.name} has {who.grant.sessions} sessions already."
+            self.refuse(SessionError.TOO_MANY_SESSIONS, details)
+            return
+        self._stopClock()
+        self._ticket.authenticated()
+        door.bans.succeeded(self._host)
+        session = AgentSession(door, self.mux, self.send, register, who, peer=self._host, carrier=self._carrier)
+        self._session = session
+        self._log.info(
+            "agent {agent} attached from {peer}",
+            event="agent.attached",
+            agent=who.name,
+            replica=register.replica,
+            session=session.name,
+            peer=self._host,
+            carrier=self._carrier,
+            software=register.software,
+        )
+        ghost = door.attach(session)
+        session.offer(register.services, register.request)
+        self.mux.flush()  # no stream may come before the answer
+        if ghost is not None:
+            ghost.end(SessionError.REPLACED, "A newer session of the same agent has taken over.")
+
+    def _hasRoom(self, who: AgentIdentity, replica: str) -> bool:
+        others = [each for each in self.door.registry.replicas(who.name) if each.replica != replica]
+        return who.grant.sessions is None or len(others) < who.grant.sessions
+
+    def refuse(self, code: str, details: str, **facts: object) -> None:
+        """There will be no session: say why, and close the carrier."""
+        self._stopClock()
+        self._log.info(
+            "no agent attached: {details}, from {peer}",
+            event="agent.refused",
+            code=str(code),
+            details=details,
+            peer=self._host,
+            carrier=self._carrier,
+            **facts,
+        )
+        self.send(Refused(code=code, details=details))
+        self.mux.close()
+
+    def _failed(self, error: RemoteProtocolError) -> None:
+        """What came on the control stream is not the protocol."""
+        if self._session is not None:
+            self._session.end(error.code, error.details)
+        else:
+            self.refuse(error.code, error.details)
+
+    def send(self, message: Message) -> None:
+        """Say something on the control stream, if there is one."""
+        if self._control is not None:
+            self._control.send(message)
+
+
+def _figures(session: AgentSession) -> dict[str, object]:
+    facts = session.facts()
+    return {"seconds": facts.seconds, "up": facts.up, "down": facts.down}

@@ -1,0 +1,449 @@
+"""
+The gateway as one service: settings to doors, ports, signals::
+
+    settings = readGatewaySettings("gateway.toml", os.environ)
+    GatewayService(reactor, settings, reread).setServiceParent(application)
+
+Length: everything that one process has, put together in one place.
+"""
+
+__all__ = ["GatewayService", "checkFiles"]
+
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from math import ceil
+from typing import Any
+
+from msgspec import structs
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+from twisted.python import usage
+
+from gateway.domain.agents import AgentAuthority
+from gateway.domain.limits import Admission, Bans
+from gateway.domain.registry import Registry
+from gateway.domain.routes import Place
+from gateway.net.budget import StallBudget
+from gateway.net.mux import MuxSettings
+from gateway.net.relay import RelaySettings
+from gateway.net.tls import CertificateError
+from gateway.net.websocket import WebSocketServerFactory
+from gateway.service.configuration import ConfigurationError
+from gateway.service.descriptors import raiseDescriptorLimit
+from gateway.service.draining import Draining
+from gateway.service.gotunnel.door import GoTunnelDialect
+from gateway.service.gotunnel.session import GoTunnelSettings
+from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
+from gateway.service.metrics import Metrics
+from gateway.service.server.agentdoor import AgentDoor, AgentDoorSettings
+from gateway.service.server.agentport import AgentPort
+from gateway.service.server.arrivals import Arrivals
+from gateway.service.server.certificates import Certificates
+from gateway.service.server.clientstreams import ClientStreams
+from gateway.service.server.config import GatewayConfig, LimitsSection
+from gateway.service.server.dashboard import Dashboard
+from gateway.service.server.destinations import Destinations
+from gateway.service.server.hostdoor import HostDoor
+from gateway.service.server.portdoors import IReactorPorts, PortDoors
+from gateway.service.server.settings import GatewaySettings, Listen
+from gateway.service.server.site import Site
+from gateway.service.server.tlsdoor import TlsDoor, TlsDoorSettings
+from gateway.service.server.visitors import RouteLimits, Visitors
+from gateway.service.tabby.options import TabbyOptions
+from gateway.service.tabby.service import IReactor as IReactorTabby
+from gateway.service.tabby.service import TabbyService
+from gateway.wire.window import WindowBudget
+
+CLOSE_TIMEOUT = 7.0
+"""Seconds for agents and visitors to take the last that is said to them."""
+
+PONG_DELAY = 5.0
+"""Seconds after the next ping for an answer to the one before: with 15, the time of go-tunnel's own server."""
+
+_MIB = 1024 * 1024
+
+
+class IReactor(IReactorPorts, IReactorTabby):
+    """What the service needs of a reactor."""
+
+
+class GatewayService(MultiService):
+    """
+    A gateway with all its doors.
+
+    @param reread: reads the settings again, for SIGHUP; raises L{ConfigurationError}.
+    @ivar goTunnel: takes agents of go-tunnel's; C{None} where they are not taken.
+    @raise ConfigurationError: a file or endpoint that the settings name cannot be used.
+    @ivar agents: who is here.
+    @ivar destinations: the names that lead to agents, for other doors of this process.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactor, settings: GatewaySettings, reread: Callable[[], GatewaySettings]) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._settings = settings
+        self._reread = reread
+        self._draining = Draining(reactor)
+        self._listeners: list[ListenerService] = []
+        self._publicListeners: list[ListenerService] = []
+        self.metrics = Metrics()
+        config, limits = settings.config, settings.config.limits
+        self._certificates = _readCertificates(settings, reactor)
+        self._authority = AgentAuthority(settings.agents)
+        self._budget = StallBudget(limits.stallMemory * _MIB)
+        self._windows = WindowBudget(limits.windowMemory * _MIB)
+        self.visitors = Visitors(
+            reactor,
+            admission=_visitorAdmission(limits, reactor.seconds()),
+            datagramAdmission=_visitorAdmission(limits, reactor.seconds()),
+            settings=_relaySettings(limits),
+            limits=_routeLimits(limits),
+            budget=self._budget,
+            metrics=self.metrics,
+            datagramIdle=limits.udpIdleTimeout,
+        )
+        self._portDoors = PortDoors(
+            reactor,
+            self.visitors,
+            interfaces=config.ports.interfaces,
+            isOurs=self._isOurs,
+            access=settings.ports.access,
+            proxies=settings.ports.proxies,
+            timeout=limits.helloTimeout,
+            flows=limits.udpFlowsPerPort,
+        )
+        self.registry = Registry(settings.portRules, self._portDoors)
+        self.destinations = Destinations(self.registry, reactor)
+        self._clients = ClientStreams(self.visitors, self.destinations)
+        bans = Bans(limits.banAfter or sys.maxsize, duration=limits.banSeconds)
+        self.agents = AgentDoor(
+            reactor,
+            self.registry,
+            self._authority,
+            settings=AgentDoorSettings(
+                registerTimeout=limits.registerTimeout,
+                pingInterval=limits.pingInterval,
+                mux=_muxSettings(config),
+                publicHost=settings.publicHost,
+                tlsPort=_port(settings.tlsListen, 443),
+                httpPort=_port(settings.httpListen, 80),
+            ),
+            admission=Admission(
+                reactor.seconds(),
+                unauthenticated=limits.unregistered,
+                unauthenticatedPerAddress=limits.unregisteredPerAddress,
+                perAddress=None,
+                newPerSecondPerAddress=limits.newPerSecondPerAddress or None,
+                bans=bans,
+            ),
+            bans=bans,
+            windows=self._windows,
+            clientStreams=self._clients.factoryFor,
+        )
+        self._openDoors()
+        self._tabby = self._tabbyService()
+        self._measure()
+
+    # -- Ports
+
+    def _openDoors(self) -> None:
+        settings, limits, reactor = self._settings, self._settings.config.limits, self._reactor
+        site = Site(reactor, self.agents, path=settings.config.agents.websocketPath, timeout=limits.headTimeout)
+        self._hosts = HostDoor(
+            reactor,
+            self.registry,
+            self.visitors,
+            site,
+            publicHost=settings.publicHost,
+            headTimeout=limits.headTimeout,
+            access=settings.http.access,
+        )
+        self._tls = TlsDoor(
+            reactor,
+            self.registry,
+            self.visitors,
+            self._certificates,
+            self.agents,
+            site,
+            self._hosts,
+            settings=TlsDoorSettings(settings.publicHost, limits.helloTimeout, limits.handshakeTimeout),
+            access=settings.tls.access,
+        )
+        theirs, interval = settings.goTunnel, limits.pingInterval
+        self.goTunnel: GoTunnelDialect | None = None
+        if theirs is not None:
+            times = GoTunnelSettings(pingInterval=interval, pongTimeout=interval + PONG_DELAY)
+            self.goTunnel = GoTunnelDialect(self.agents, theirs.tokens, theirs.grant, times)
+        self.agentPort = AgentPort(
+            reactor,
+            self.agents,
+            self._certificates,
+            publicHost=settings.publicHost,
+            timeout=limits.handshakeTimeout,
+            otherDialect=None if self.goTunnel is None else self.goTunnel.arrive,
+        )
+        self._dashboard = Dashboard(
+            self.agents,
+            self.metrics,
+            clock=reactor,
+            passwordHash=settings.config.management.passwordHash,
+            hosts=settings.config.management.hosts,
+        )
+
+        def arrivals(arrive: Any, proxies: Sequence[Any] = ()) -> Arrivals:
+            return Arrivals(arrive, clock=reactor, proxies=proxies, timeout=limits.helloTimeout)
+
+        self._tlsArrivals = arrivals(self._tls.arrive, settings.tls.proxies)
+        self._httpArrivals = arrivals(self._hosts.arrive, settings.http.proxies)
+        public = self._publicListeners
+        self._listen("tls.listen", settings.tlsListen, self._tlsArrivals, public)
+        self._listen("http.listen", settings.httpListen, self._httpArrivals, public)
+        self._listen("agents.listen", settings.agentsListen, arrivals(self.agentPort.arrive), public)
+        plain = arrivals(lambda source: self.agents.arrive(source.host, "plain"))
+        self._listen("agents.plain-listen", settings.plainListen, plain, public)
+        management = DoorFactory(self._dashboard.arrive, WebSocketServerFactory(clock=reactor), clock=reactor)
+        self._listen("management.listen", settings.managementListen, management, [])
+
+    def _tabbyService(self) -> TabbyService | None:
+        words = self._settings.config.tabby.options
+        if not words:
+            return None
+        options = TabbyOptions()
+        try:
+            options.parseOptions(list(words))
+            tabby = TabbyService(self._reactor, options, self.destinations, self._listeners, self._draining)
+        except usage.UsageError as e:
+            raise ConfigurationError(f"tabby.options: {e}") from None
+        tabby.setServiceParent(self)
+        return tabby
+
+    def _listen(self, key: str, places: Iterable[Listen], factory: ServerFactory, group: list[ListenerService]) -> None:
+        for place in places:
+            try:
+                if place.host is None:
+                    endpoint = describedEndpoint(self._reactor, place.text)
+                else:
+                    endpoint = serverEndpoint(self._reactor, place.host, place.port)
+            except ValueError as e:
+                raise ConfigurationError(f"{key}: {e}") from None
+            listener = ListenerService(endpoint, factory, key.partition(".")[0], place.text)
+            listener.setServiceParent(self)
+            self._listeners.append(listener)
+            group.append(listener)
+
+    def _isOurs(self, place: Place) -> bool:
+        if place.kind == "host":
+            return place.name == self._settings.publicHost
+        listeners = [*self._listeners, *(self._tabby.listeners if self._tabby is not None else ())]
+        return place.kind == "tcp" and any(
+            getattr(listener.port.getHost(), "port", None) == place.name
+            for listener in listeners
+            if listener.port is not None
+        )
+
+    # -- Figures
+
+    def _measure(self) -> None:
+        metrics, agents = self.metrics, self.agents
+        metrics.gauge("agents", "Sessions of agents.", lambda: len(agents.sessions))
+        metrics.gauge("routes", "Names and ports that are served.", lambda: len(self.registry.routes))
+        metrics.gauge("visits", "Visitors with a route.", lambda: len(self.visitors.visits))
+        metrics.gauge("stalled_bytes", "Bytes held for stalled readers, at most.", lambda: self._budget.used)
+        metrics.gauge("window_bytes", "Bytes by which windows of streams have grown.", lambda: self._windows.used)
+
+        def datagrams() -> Iterator[tuple[Sequence[str], float]]:
+            for what, count in asdict(self._portDoors.datagrams).items():
+                yield (what,), count
+
+        metrics.totals("datagrams", "Datagrams at UDP ports, by what became of them.", "what", values=datagrams)
+
+        def facts(value: str) -> Iterator[tuple[Sequence[str], float]]:
+            for session in agents.sessions:
+                each = session.facts()
+                found = getattr(each, value)
+                if found is not None:
+                    yield (each.agent, each.replica), found
+
+        metrics.gauges("agent_streams", "Visitors' streams open.", "agent", "replica", values=lambda: facts("streams"))
+        metrics.gauges(
+            "agent_last_ping_seconds", "Since its last pong.", "agent", "replica", values=lambda: facts("lastPing")
+        )
+
+    # -- Life
+
+    def privilegedStartService(self) -> None:
+        # A visitor takes one; an agent one; the rest is for listeners, log files and name lookups.
+        raiseDescriptorLimit(self._settings.config.limits.undecided + 1024)
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        self._previous = signal.signal(signal.SIGHUP, self._hungUp)
+        super().startService()
+        signal.signal(signal.SIGHUP, self._hungUp)  # again: that of a Tabby gateway is for it alone
+        self._log.info(
+            "the gateway is up, for {agents} agents", event="gateway.started", agents=len(self._settings.agents)
+        )
+        if self.goTunnel is not None and self.goTunnel.tokens.isGuessable:
+            self._log.warn(
+                "the secret of go-tunnel's agents is short enough to be guessed: take 32 characters or more",
+                event="gotunnel.short-secret",
+            )
+
+    def _hungUp(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self.reload)
+
+    def reload(self) -> None:
+        """
+        Take the agents, certificates, rules and limits of the configuration as it is now. When it cannot be used
+        everything stays as it was. Sessions and visits that are still allowed go on.
+        """
+        try:
+            settings = self._reread()
+            self._certificates.replace(settings.certificates)
+        except (ConfigurationError, CertificateError) as e:
+            self._log.error("not reloaded: {problem}", event="gateway.reload-failed", problem=str(e))
+            return
+        before, self._settings = self._settings, settings
+        if self._tabby is not None:
+            self._tabby.reload()
+        self._tls.access = settings.tls.access
+        self._tlsArrivals.proxies = settings.tls.proxies
+        self._hosts.access = settings.http.access
+        self._httpArrivals.proxies = settings.http.proxies
+        self._portDoors.access = settings.ports.access
+        limits = settings.config.limits
+        self.visitors.settings, self.visitors.datagramIdle = _relaySettings(limits), limits.udpIdleTimeout
+        self.visitors.limit(_routeLimits(limits))
+        self._budget.limit, self._windows.limit = limits.stallMemory * _MIB, limits.windowMemory * _MIB
+        self._authority.replaceEntries(settings.agents)
+        if self.goTunnel is not None and settings.goTunnel is not None:
+            self.goTunnel.tokens, self.goTunnel.grant = settings.goTunnel.tokens, settings.goTunnel.grant
+        self.agents.authorityChanged()
+        self._log.info(
+            "reloaded: {agents} agents, {certificates} certificates",
+            event="gateway.reloaded",
+            agents=len(settings.agents),
+            certificates=len(settings.certificates),
+        )
+        if keys := ", ".join(_needRestart(before.config, settings.config)):
+            self._log.warn("a change needs a restart: {keys}", event="gateway.needs-restart", keys=keys)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop accepting, let visits end, then stop the rest."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        seconds = self._settings.config.gateway.drainSeconds
+        with self._draining.hurriedBySignals():
+            stopped: list[Deferred[Any]] = [listener.stopListening() for listener in self._publicListeners]
+            stopped.append(self._portDoors.stop())
+            self._log.info(
+                "stopping: {count} visitors have {seconds} s",
+                event="gateway.stopping",
+                count=len(self.visitors.visits),
+                seconds=seconds,
+            )
+            self.visitors.drain()
+            self.agents.drain(seconds)
+            # Now, as many of its sessions lead to agents. It has a time of its own, and may take longer.
+            tabby = succeed(None) if self._tabby is None else maybeDeferred(self._tabby.disownServiceParent)
+            left = [self.visitors.empty(), self._clients.vacancy.awaited(), tabby]
+            await self._draining.wait(seconds, gatherResults(left))
+            self.visitors.end()
+            await self._draining.wait(CLOSE_TIMEOUT, ensureDeferred(self.agents.close()))
+            await self._draining.wait(CLOSE_TIMEOUT, gatherResults(stopped, consumeErrors=True))
+            await tabby
+            await super().stopService()
+            signal.signal(signal.SIGHUP, self._previous or signal.SIG_DFL)  # None: not installed from Python
+        self._log.info("stopped", event="gateway.stopped")
+
+
+def _readCertificates(settings: GatewaySettings, clock: IReactorTime) -> Certificates:
+    authority = settings.config.agents.clientCa or None
+    try:
+        return Certificates(settings.certificates, clock=clock, clientAuthority=authority)
+    except CertificateError as e:
+        raise ConfigurationError(f"certificate: {e}") from None
+
+
+def checkFiles(settings: GatewaySettings) -> None:
+    """
+    Whether the files that the settings name can be used, without a gateway that uses them.
+
+    @raise ConfigurationError: they cannot.
+    """
+    _readCertificates(settings, Clock())
+
+
+def _visitorAdmission(limits: LimitsSection, now: float) -> Admission:
+    return Admission(
+        now,
+        unauthenticated=limits.undecided,
+        unauthenticatedPerAddress=limits.undecidedPerAddress,
+        perAddress=limits.perAddress or None,
+        newPerSecond=limits.newPerSecond or None,
+        newPerSecondPerAddress=limits.newPerSecondPerAddress or None,
+    )
+
+
+def _port(places: Sequence[Listen], usual: int) -> int:
+    """The port that agents are told; an endpoint string does not show it."""
+    return (places[0].port or usual) if places else 0
+
+
+def _muxSettings(config: GatewayConfig) -> MuxSettings:
+    usual, interval = MuxSettings(), config.limits.pingInterval
+    return MuxSettings(
+        pings=max(usual.pings, ceil(usual.pingTimeout / interval)),
+        pingInterval=interval,
+        drainTimeout=config.gateway.drainSeconds + usual.drainTimeout,
+    )
+
+
+def _relaySettings(limits: LimitsSection) -> RelaySettings:
+    return RelaySettings(dialTimeout=limits.connectTimeout, idleTimeout=limits.idleTimeout or None)
+
+
+def _routeLimits(limits: LimitsSection) -> RouteLimits:
+    return RouteLimits(
+        limits.routeConnections or None, limits.routeNewPerSecond or None, limits.routeBytesPerSecond or None
+    )
+
+
+_TAKEN = {
+    "tls": {"proxyProtocolFrom", "access"},
+    "http": {"proxyProtocolFrom", "access"},
+    "ports": {"access"},
+    "limits": {
+        "connectTimeout",
+        "idleTimeout",
+        "udpIdleTimeout",
+        "routeConnections",
+        "routeNewPerSecond",
+        "routeBytesPerSecond",
+        "stallMemory",
+        "windowMemory",
+    },
+    "agent": None,
+    "gotunnel": {"hostnames"},
+    "certificate": None,
+}
+"""What is taken while the gateway runs: keys by section; C{None}: all of it."""
+
+
+def _needRestart(before: GatewayConfig, after: GatewayConfig) -> Iterator[str]:
+    for section in structs.fields(GatewayConfig):
+        if (taken := _TAKEN.get(section.name, set())) is None:
+            continue
+        one, other = getattr(before, section.name), getattr(after, section.name)
+        for key in structs.fields(one):
+            if key.name not in taken and getattr(one, key.name) != getattr(other, key.name):
+                yield f"{section.encode_name}.{key.encode_name}"

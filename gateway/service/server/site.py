@@ -1,0 +1,89 @@
+"""
+What is at the gateway's own name: agents that come by WebSocket, a health check, and a page for who lost their way::
+
+    site = Site(reactor, agents, path="/agent")
+    protocol = site.arrive(visitor, ticket)
+"""
+
+__all__ = ["SUBPROTOCOL", "Site"]
+
+from twisted.internet.interfaces import IProtocol, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.domain.limits import Ticket
+from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocketReceiver
+from gateway.net.websocket import Denied, WebSocketServerFactory
+from gateway.net.websocketendpoints import ChannelStream
+from gateway.net.websocketlimits import WebSocketSettings
+from gateway.service.pages import errorPage
+from gateway.service.server.agentdoor import AgentDoor
+from gateway.service.server.attached import Visitor
+from gateway.service.server.turnedaway import turnedAway
+from gateway.wire.http1 import RequestHead, Response
+from gateway.wire.upgrade import chooseSubprotocol
+
+SUBPROTOCOL = "gateway.v1"
+
+
+class Site:
+    """
+    @param agents: who takes agents.
+    @param path: where they open a WebSocket.
+    @param timeout: seconds for the head of a request.
+    """
+
+    def __init__(self, clock: IReactorTime, agents: AgentDoor, *, path: str = "/agent", timeout: float = 10.0) -> None:
+        self.agents = agents
+        self.path = path
+        # The session in it pings already.
+        self._websockets = WebSocketServerFactory(
+            clock=clock, settings=WebSocketSettings(handshakeTimeout=timeout, pingInterval=0)
+        )
+
+    def arrive(self, visitor: Visitor, ticket: Ticket, *, takesAgents: bool = True) -> IProtocol:
+        """
+        @param takesAgents: C{False} without TLS.
+        """
+        return self._websockets.protocolFor(_SiteVisit(self, visitor, ticket, takesAgents))
+
+
+@implementer(IWebSocketGate)
+class _SiteVisit(ChannelStream):
+    """One connection."""
+
+    def __init__(self, site: Site, visitor: Visitor, ticket: Ticket, takesAgents: bool) -> None:
+        self._site = site
+        self._visitor = visitor
+        self._ticket = ticket
+        self._takesAgents = takesAgents
+
+    def accept(self, head: RequestHead, channel: IWebSocketChannel) -> IWebSocketReceiver:
+        """Agents may; pages, which browsers send an Origin for, may not."""
+        if head.path != self._site.path:
+            raise Denied(self.plain(head))
+        if not self._takesAgents:
+            raise Denied(errorPage(403, "Agents come by TLS: use wss instead of ws."))
+        if head.get("origin") is not None:
+            raise Denied(errorPage(403, "This is for agents, not for pages."))
+        channel.subprotocol = chooseSubprotocol(head, (SUBPROTOCOL,))
+        self._protocol = self._site.agents.arrive(self._visitor.host, "websocket")
+        if self._protocol is None:
+            raise Denied(errorPage(503, "No more agents are taken now."))
+        self._ticket.release()  # an agent is no visitor
+        return self
+
+    def plain(self, head: RequestHead) -> Response:
+        if head.method not in ("GET", "HEAD"):
+            return errorPage(405, "There is nothing to send to here.", (("Allow", "GET, HEAD"),))
+        if head.path == "/healthz":
+            return Response(503, b"draining\n") if self._site.agents.draining else Response(200, b"ok\n")
+        if head.path == self._site.path:
+            return errorPage(426, "This is for agents, which speak WebSocket.", (("Upgrade", "websocket"),))
+        if head.path == "/":
+            return Response(200, b"This is a gateway, and it is up.\n")
+        return errorPage(404, "There is no such page here.")
+
+    def failed(self, reason: Failure) -> None:
+        assert isinstance(reason.value, Exception)
+        turnedAway("gateway", self._visitor.host, reason.value)

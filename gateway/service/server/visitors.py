@@ -1,0 +1,349 @@
+"""
+Visitors: everybody who came through a door and is joined, or about to be, to a service of an agent's.
+
+What a door has to find out is which route is wanted. The rest is the same for all doors, and here::
+
+    ticket = visitors.admit(host, rules, "tls")          # None: drop the connection
+    protocol = visitors.visit(route, visitor, ticket)    # None: the route has too many visitors
+    protocol.makeConnection(transport)                   # dials
+"""
+
+__all__ = ["Refusal", "RouteLimits", "Visitors"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import cast
+from weakref import WeakKeyDictionary
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.domain.access import AccessRules
+from gateway.domain.limits import Admission, Ticket, TokenBucket
+from gateway.domain.routes import Replica, Route
+from gateway.net.budget import StallBudget
+from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
+from gateway.net.udp import DATAGRAM_DRAIN_IDLE, DATAGRAM_IDLE, wasUnreached
+from gateway.service.draining import Vacancy
+from gateway.service.logs import RefusalLog
+from gateway.service.metrics import Metrics
+from gateway.service.server.attached import IAgentSession, Visitor
+from gateway.service.server.destinations import RouteEndpoint
+from gateway.service.server.farewell import Farewell
+
+
+class Refusal(StrEnum):
+    """Why a visitor is not admitted, besides what L{AdmissionRefusal<gateway.domain.limits.AdmissionRefusal>} has."""
+
+    NOT_ALLOWED = "not-allowed"
+    TOO_MANY_FOR_ROUTE = "too-many-for-route"
+
+
+SHUTDOWN = "shutting-down"
+"""The cause of a visit that ended with the gateway."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLimits:
+    """
+    What each route may take. C{None} is no limit.
+
+    @ivar connections: visitors at once.
+    @ivar newPerSecond: new visitors per second, and at once (but at least one).
+    @ivar bytesPerSecond: payload in each direction, all visitors together.
+    """
+
+    connections: int | None = None
+    newPerSecond: float | None = None
+    bytesPerSecond: int | None = None
+
+
+class _Usage:
+    """What one route takes at present."""
+
+    def __init__(self, limits: RouteLimits, now: float) -> None:
+        self.connections = 0
+        self.limit(limits, now)
+
+    def limit(self, limits: RouteLimits, now: float) -> None:
+        """Use other limits from now on."""
+        new, rate = limits.newPerSecond, limits.bytesPerSecond
+        self.new = None if new is None else TokenBucket(new, max(1.0, new), now)
+        self.bytes = None if rate is None else (TokenBucket(rate, rate, now), TokenBucket(rate, rate, now))
+
+
+_ENDED = (Cause.NEAR_CLOSED, Cause.FAR_CLOSED)
+
+
+class _Near(Half):
+    """
+    The visitor's side of a visit, which dials once it is there.
+    """
+
+    visit: "_Visit"
+    _farewell: Farewell | None = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.visit.start()
+
+    def readConnectionLost(self) -> None:
+        super().readConnectionLost()
+        if self._farewell is not None:
+            self._farewell.readConnectionLost()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._farewell is not None:
+            self._farewell.connectionLost(reason)
+        super().connectionLost(reason)
+
+    def finish(self, cause: str) -> None:
+        # A stream that was cut short may not look whole.
+        if cause in _ENDED:
+            super().finish(cause)
+        else:
+            self.cutOff()
+
+    def refuse(self, answer: bytes | None, clock: IReactorTime) -> None:
+        """There is nobody to join the visitor to."""
+        if self.transport is None or self.lost:
+            return
+        if answer is None:
+            self.cutOff()
+        else:
+            self._farewell = Farewell(answer, clock)
+            self._farewell.makeConnection(self.transport)
+            if self.readEnded:
+                self._farewell.readConnectionLost()
+
+
+class _Visit:
+    """
+    One visitor and the service that they came for.
+
+    @param refusal: what to say, in the door's own protocol, when there is nobody to join the visitor to; C{None} resets
+        the connection.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        visitors: "Visitors",
+        route: Route,
+        usage: _Usage,
+        visitor: Visitor,
+        ticket: Ticket,
+        refusal: Callable[[DialFailed], bytes] | None,
+        settings: RelaySettings,
+    ) -> None:
+        self._visitors = visitors
+        self._route = route
+        self._usage = usage
+        self.visitor = visitor
+        self._ticket = ticket
+        self._refusal = refusal
+        self._session: IAgentSession | None = None
+        usage.connections += 1
+        self.relay = Relay(
+            visitors.clock,
+            self._ended,
+            settings=settings,
+            budget=visitors.budget,
+            nearFactory=_Near,
+        )
+        self.near = cast(_Near, self.relay.near)
+        self.near.visit = self
+
+    def start(self) -> None:
+        """The visitor's connection is there: dial."""
+        clock = self._visitors.clock
+        endpoint = RouteEndpoint(self._route, self.visitor, clock, self._chosen)
+        self.relay.connect(endpoint).addCallbacks(self._joined, self._failed)
+
+    def _joined(self, none: None) -> None:
+        self._visitors.metrics.opened.inc()
+
+    def _chosen(self, replica: Replica) -> None:
+        self._session = session = cast(IAgentSession, replica.attachment)
+        self.relay.meter = None if session.rates is None and self._usage.bytes is None else self._metered
+
+    def _metered(self, half: Half, size: int) -> float:
+        assert self._session is not None
+        now, isDown = self._visitors.clock.seconds(), half is self.relay.far
+        buckets = [each[isDown] for each in (self._usage.bytes, self._session.rates) if each is not None]
+        return max((bucket.take(size, now) for bucket in buckets), default=0.0)
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        if not isinstance(error, DialFailed):
+            self._log.failure("a visit failed", failure, event="gateway.defect")
+            error = DialFailed(DialFailure.OTHER, "The gateway has a defect.")
+        if error.kind is DialFailure.CANCELLED:
+            return
+        self._visitors.metrics.errors.add(error.kind)
+        if not self.visitor.isDatagram:
+            self._log.info(
+                "{place}: a visitor cannot be served: {problem}",
+                event="visit.failed",
+                place=str(self._route.place),
+                agent=self._route.agent,
+                visitor=self.visitor.host,
+                id=self.visitor.id.decode(),
+                problem=error.details,
+            )
+        self.near.refuse(None if self._refusal is None else self._refusal(error), self._visitors.clock)
+
+    def _ended(self, outcome: Outcome) -> None:
+        visitors, session = self._visitors, self._session
+        self._usage.connections -= 1
+        self._ticket.release()
+        visitors.over(self)
+        if session is not None and outcome.cause != Cause.DIAL_FAILED:
+            session.moved(outcome.up, outcome.down)
+        visitors.metrics.closed.add(outcome.cause)
+        visitors.metrics.bytes.add("up", outcome.up)
+        visitors.metrics.bytes.add("down", outcome.down)
+        if self.visitor.isDatagram and wasUnreached(outcome):
+            visitors.refusals.refused(f"nobody is behind {self._route.place}", self.visitor.host)
+            return
+        self._log.info(
+            "{place}: visit of {visitor} over: {cause}, {up} bytes up, {down} down, {seconds} s",
+            event="visit.closed",
+            place=str(self._route.place),
+            agent=self._route.agent,
+            replica="" if session is None else session.replica,
+            visitor=self.visitor.host,
+            id=self.visitor.id.decode(),
+            cause=outcome.cause,
+            up=outcome.up,
+            down=outcome.down,
+            seconds=round(outcome.seconds, 3),
+        )
+
+
+class Visitors:
+    """
+    All of them, and what they share.
+
+    @param settings: of each relay.
+    @param datagramAdmission: for visitors by UDP, whose addresses may be forged: whoever makes up thousands of them
+        keeps nobody from coming by TCP.
+    @param datagramIdle: seconds without a datagram after which a visit by UDP ends.
+    @ivar visits: that are going on.
+    @ivar refusals: says who was turned away, or to no avail.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        admission: Admission,
+        datagramAdmission: Admission | None = None,
+        settings: RelaySettings,
+        limits: RouteLimits,
+        budget: StallBudget,
+        metrics: Metrics,
+        datagramIdle: float = DATAGRAM_IDLE,
+    ) -> None:
+        self.clock = clock
+        self.settings = settings
+        self.datagramIdle = datagramIdle
+        self.limits = limits
+        self.budget = budget
+        self.metrics = metrics
+        self.visits: set[_Visit] = set()
+        self.draining = False
+        self._admission = admission
+        self._datagramAdmission = datagramAdmission or admission
+        self.refusals = RefusalLog(clock)
+        self._usage: WeakKeyDictionary[Route, _Usage] = WeakKeyDictionary()
+        self._vacancy = Vacancy(self.visits)
+
+    def admit(self, host: str, rules: AccessRules, door: str, *, isDatagram: bool = False) -> Ticket | None:
+        """
+        @param host: the visitor's address.
+        @param rules: of the door.
+        @param door: its name, for the metrics.
+        @return: C{None} to drop the connection.
+        """
+        if not rules.allows(host):
+            self._refuse(Refusal.NOT_ALLOWED, host)
+            return None
+        if self.draining:
+            return None
+        admission = self._datagramAdmission if isDatagram else self._admission
+        answer = admission.admit(host, self.clock.seconds())
+        if isinstance(answer, Ticket):
+            self.metrics.connections.add(door)
+            return answer
+        self._refuse(answer.value, host)
+        return None
+
+    def limit(self, limits: RouteLimits) -> None:
+        """Hold routes to other limits from now on; visits that go on at a rate of their own keep it."""
+        self.limits = limits
+        for usage in self._usage.values():
+            usage.limit(limits, self.clock.seconds())
+
+    def _refuse(self, reason: str, host: str) -> None:
+        self.metrics.refused.add(reason)
+        self.refusals.refused(reason, host)
+
+    def visit(
+        self,
+        route: Route,
+        visitor: Visitor,
+        ticket: Ticket,
+        *,
+        refusal: Callable[[DialFailed], bytes] | None = None,
+        settings: RelaySettings | None = None,
+    ) -> IProtocol | None:
+        """
+        @param ticket: released when the visit is over.
+        @param refusal: what to say when nobody can be reached; C{None}: the connection is reset.
+        @param settings: of the relay; C{None}: those of all.
+        @return: put it on the visitor's connection, at once; C{None} when the route has too many visitors already, and
+            then the ticket is still the caller's.
+        """
+        limits, now = self.limits, self.clock.seconds()
+        usage = self._usage.get(route)
+        if usage is None:
+            usage = self._usage[route] = _Usage(limits, now)
+        isFull = limits.connections is not None and usage.connections >= limits.connections
+        if isFull or (usage.new is not None and not usage.new.tryTake(1.0, now)):
+            self._refuse(Refusal.TOO_MANY_FOR_ROUTE, visitor.host)
+            return None
+        ticket.authenticated()
+        visit = _Visit(self, route, usage, visitor, ticket, refusal, settings or self.settings)
+        self.visits.add(visit)
+        return visit.near
+
+    def over(self, visit: _Visit) -> None:
+        """A visit is over."""
+        self.visits.discard(visit)
+        self._vacancy.left()
+
+    def drain(self) -> None:
+        """Admit nobody any more. Visits by UDP, whose ends nobody tells, end as soon as they are silent."""
+        self.draining = True
+        for visit in self.visits:
+            if visit.visitor.isDatagram:
+                visit.relay.limitIdle(DATAGRAM_DRAIN_IDLE)
+
+    def empty(self) -> Deferred[None]:
+        """
+        @return: fires when there is no visit, which may be now.
+        """
+        return self._vacancy.awaited()
+
+    def end(self) -> None:
+        """Send everybody away, as the gateway stops."""
+        for visit in tuple(self.visits):
+            visit.relay.end(SHUTDOWN)
+        self.refusals.stop()

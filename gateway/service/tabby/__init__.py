@@ -1,0 +1,3 @@
+"""
+The Tabby gateway: Tabby Web's door, and what it needs.
+"""
