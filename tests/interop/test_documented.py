@@ -180,7 +180,7 @@ class FrontProxyTests(SynchronousTestCase):
     def test_nginx(self) -> None:
         """nginx with the page's server block carries a session and says who the client is."""
         nginx = programPath("nginx")
-        (block,) = [block.text for block in blocks() if block.language == "nginx"]
+        (block,) = [each.text for each in blocks() if each.language == "nginx" and each.page.endswith("tabby-web.md")]
         directory = Path(self.mktemp()).absolute()
         certificate, key = makeAuthority("Docs").issue(HERE).write(str(directory))
         port = freePort()
