@@ -1,5 +1,5 @@
 """
-The two ends of a yamux session that measure it, with our library on the default reactor.
+The two ends of a yamux session that measure it, with our library on the reactor that C{gateway} runs on.
 
 Each end is a process. C{tests/interop/go/bench.go} is the same with hashicorp's library: it has the same flags and
 loads. The applications are what anybody would write on Twisted::
@@ -34,6 +34,7 @@ from twisted.internet.protocol import Factory, Protocol, ServerFactory, connecti
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.net.epoll import install
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.mux import MuxSession, MuxSettings
 
@@ -436,6 +437,7 @@ class IReactor(IReactorCore, IReactorTCP, IReactorTime):
 
 def main() -> None:
     """Be one end until standard input ends."""
+    install()
     from twisted.internet import reactor as installed
 
     reactor = cast(IReactor, installed)
