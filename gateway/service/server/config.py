@@ -213,6 +213,9 @@ class LimitsSection(Section, frozen=True):
     newPerSecondPerAddress: Annotated[float, Meta(ge=0)] = 200.0
     """new connections per second of one address; 0: no limit"""
 
+    bytesPerSecondPerAddress: Annotated[int, Meta(ge=0)] = 0
+    """payload in each direction, all visits from one address together; 0: no limit"""
+
     newPerSecond: Annotated[float, Meta(ge=0)] = 2000.0
     """new connections per second of all; 0: no limit"""
 

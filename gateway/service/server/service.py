@@ -414,7 +414,10 @@ def _relaySettings(limits: LimitsSection) -> RelaySettings:
 
 def _routeLimits(limits: LimitsSection) -> RouteLimits:
     return RouteLimits(
-        limits.routeConnections or None, limits.routeNewPerSecond or None, limits.routeBytesPerSecond or None
+        limits.routeConnections or None,
+        limits.routeNewPerSecond or None,
+        limits.routeBytesPerSecond or None,
+        limits.bytesPerSecondPerAddress or None,
     )
 
 
@@ -429,6 +432,7 @@ _TAKEN = {
         "routeConnections",
         "routeNewPerSecond",
         "routeBytesPerSecond",
+        "bytesPerSecondPerAddress",
         "stallMemory",
         "windowMemory",
     },

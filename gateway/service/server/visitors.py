@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IReactorTime
@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.domain.access import AccessRules
-from gateway.domain.limits import Admission, Ticket, TokenBucket
+from gateway.domain.limits import Admission, Ticket, TokenBucket, addressKey
 from gateway.domain.routes import Replica, Route
 from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed, DialFailure
@@ -51,16 +51,25 @@ SHUTDOWN = "shutting-down"
 @dataclass(frozen=True, slots=True)
 class RouteLimits:
     """
-    What each route may take. C{None} is no limit.
+    What each route may take, and each visitor's address on all of them. C{None} is no limit.
 
     @ivar connections: visitors at once.
     @ivar newPerSecond: new visitors per second, and at once (but at least one).
     @ivar bytesPerSecond: payload in each direction, all visitors together.
+    @ivar bytesPerSecondPerAddress: the same, of all visits from one address.
     """
 
     connections: int | None = None
     newPerSecond: float | None = None
     bytesPerSecond: int | None = None
+    bytesPerSecondPerAddress: int | None = None
+
+
+class _Rate:
+    """Bytes per second, of several visits together: up, and down."""
+
+    def __init__(self, rate: int, now: float) -> None:
+        self.buckets = TokenBucket(rate, rate, now), TokenBucket(rate, rate, now)
 
 
 class _Usage:
@@ -149,6 +158,7 @@ class _Visit:
         self._ticket = ticket
         self._refusal = refusal
         self._session: IAgentSession | None = None
+        self._addressRate = visitors.rateOf(visitor.host)
         usage.connections += 1
         self.relay = Relay(
             visitors.clock,
@@ -171,12 +181,14 @@ class _Visit:
 
     def _chosen(self, replica: Replica) -> None:
         self._session = session = cast(IAgentSession, replica.attachment)
-        self.relay.meter = None if session.rates is None and self._usage.bytes is None else self._metered
+        rates = (session.rates, self._usage.bytes, self._addressRate)
+        self.relay.meter = None if all(each is None for each in rates) else self._metered
 
     def _metered(self, half: Half, size: int) -> float:
         assert self._session is not None
         now, isDown = self._visitors.clock.seconds(), half is self.relay.far
-        buckets = [each[isDown] for each in (self._usage.bytes, self._session.rates) if each is not None]
+        ofAddress = None if self._addressRate is None else self._addressRate.buckets
+        buckets = [each[isDown] for each in (self._usage.bytes, self._session.rates, ofAddress) if each is not None]
         return max((bucket.take(size, now) for bucket in buckets), default=0.0)
 
     def _failed(self, failure: Failure) -> None:
@@ -263,6 +275,7 @@ class Visitors:
         self._datagramAdmission = datagramAdmission or admission
         self.refusals = RefusalLog(clock)
         self._usage: WeakKeyDictionary[Route, _Usage] = WeakKeyDictionary()
+        self._rates: WeakValueDictionary[str, _Rate] = WeakValueDictionary()  # by address, while somebody is here
         self._vacancy = Vacancy(self.visits)
 
     def admit(self, host: str, rules: AccessRules, door: str, *, isDatagram: bool = False) -> Ticket | None:
@@ -284,6 +297,16 @@ class Visitors:
             return answer
         self._refuse(answer.value, host)
         return None
+
+    def rateOf(self, host: str) -> _Rate | None:
+        """What limits the bytes of all visits from an address."""
+        limit, key = self.limits.bytesPerSecondPerAddress, addressKey(host)
+        if limit is None:
+            return None
+        rate = self._rates.get(key)
+        if rate is None:
+            rate = self._rates[key] = _Rate(limit, self.clock.seconds())
+        return rate
 
     def limit(self, limits: RouteLimits) -> None:
         """Hold routes to other limits from now on; visits that go on at a rate of their own keep it."""

@@ -281,6 +281,11 @@ class LimitTests(VisitorsTestCase):
         self.start(routeLimits=RouteLimits(bytesPerSecond=50_000))
         self.rate(50_000)
 
+    def test_bytesOfAddress(self) -> None:
+        """All visits from one address together have a rate, of which nothing is left behind."""
+        self.start(routeLimits=RouteLimits(bytesPerSecondPerAddress=50_000))
+        self.rate(50_000)
+
     def test_bytesOfAgent(self) -> None:
         """All streams of an agent together have a rate."""
         self.start(grant=Grant(EVERYTHING.hostnames, EVERYTHING.ports, bytesPerSecond=50_000))
