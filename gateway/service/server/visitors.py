@@ -66,7 +66,7 @@ class RouteLimits:
 
 
 class _Rate:
-    """Bytes per second, of several visits together: up, and down."""
+    """Bytes per second, of several visits together: up, and down. A class, as a tuple cannot be forgotten by itself."""
 
     def __init__(self, rate: int, now: float) -> None:
         self.buckets = TokenBucket(rate, rate, now), TokenBucket(rate, rate, now)
@@ -309,8 +309,9 @@ class Visitors:
         return rate
 
     def limit(self, limits: RouteLimits) -> None:
-        """Hold routes to other limits from now on; visits that go on at a rate of their own keep it."""
+        """Hold routes and addresses to other limits from now on; visits that go on keep the rates that they have."""
         self.limits = limits
+        self._rates.clear()
         for usage in self._usage.values():
             usage.limit(limits, self.clock.seconds())
 

@@ -282,9 +282,14 @@ class LimitTests(VisitorsTestCase):
         self.rate(50_000)
 
     def test_bytesOfAddress(self) -> None:
-        """All visits from one address together have a rate, of which nothing is left behind."""
+        """All visits from one address together have a rate, and those that come after a reload the new one."""
         self.start(routeLimits=RouteLimits(bytesPerSecondPerAddress=50_000))
+        before = self.visitors.rateOf("203.0.113.7")
+        self.assertIs(self.visitors.rateOf("203.0.113.7"), before)
+        self.assertIsNot(self.visitors.rateOf("203.0.113.8"), before)
         self.rate(50_000)
+        self.visitors.limit(RouteLimits(bytesPerSecondPerAddress=60_000))
+        self.assertIsNot(self.visitors.rateOf("203.0.113.7"), before)
 
     def test_bytesOfAgent(self) -> None:
         """All streams of an agent together have a rate."""
