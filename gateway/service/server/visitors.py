@@ -8,7 +8,7 @@ What a door has to find out is which route is wanted. The rest is the same for a
     protocol.makeConnection(transport)                   # dials
 """
 
-__all__ = ["Refusal", "RouteLimits", "Visitors"]
+__all__ = ["IVisit", "Meter", "Refusal", "RouteLimits", "Usage", "Visitors"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import Attribute, Interface, implementer
 
 from gateway.domain.access import AccessRules
 from gateway.domain.limits import Admission, Ticket, TokenBucket, addressKey
@@ -47,11 +48,27 @@ class Refusal(StrEnum):
 SHUTDOWN = "shutting-down"
 """The cause of a visit that ended with the gateway."""
 
+Meter = Callable[[bool, int], float]
+"""Told whether a piece goes down to the visitor, and its size, it returns the seconds to wait after it."""
+
+
+class IVisit(Interface):
+    """Somebody who is here, from when it is known what they want."""
+
+    visitor = Attribute("The L{Visitor}.")
+
+    def drain() -> None:
+        """The gateway is about to stop: end as soon as that is no loss."""
+
+    def end(cause: str) -> None:
+        """End now."""
+
 
 @dataclass(frozen=True, slots=True)
 class RouteLimits:
     """
-    What each route may take, and each visitor's address on all of them. C{None} is no limit.
+    What each route may take, and each visitor's address on all of them. C{None} is no limit. Of HTTP it is requests
+    that are counted, as a connection may carry some to one route and some to another.
 
     @ivar connections: visitors at once.
     @ivar newPerSecond: new visitors per second, and at once (but at least one).
@@ -72,8 +89,12 @@ class _Rate:
         self.buckets = TokenBucket(rate, rate, now), TokenBucket(rate, rate, now)
 
 
-class _Usage:
-    """What one route takes at present."""
+class Usage:
+    """
+    What one route takes at present.
+
+    @ivar connections: visitors, or requests, at present.
+    """
 
     def __init__(self, limits: RouteLimits, now: float) -> None:
         self.connections = 0
@@ -82,8 +103,21 @@ class _Usage:
     def limit(self, limits: RouteLimits, now: float) -> None:
         """Use other limits from now on."""
         new, rate = limits.newPerSecond, limits.bytesPerSecond
-        self.new = None if new is None else TokenBucket(new, max(1.0, new), now)
+        self._most = limits.connections
+        self._new = None if new is None else TokenBucket(new, max(1.0, new), now)
         self.bytes = None if rate is None else (TokenBucket(rate, rate, now), TokenBucket(rate, rate, now))
+
+    def enter(self, now: float) -> bool:
+        """Whether there is room for one more, who is counted then."""
+        isFull = self._most is not None and self.connections >= self._most
+        if isFull or (self._new is not None and not self._new.tryTake(1.0, now)):
+            return False
+        self.connections += 1
+        return True
+
+    def leave(self) -> None:
+        """One who was counted is gone."""
+        self.connections -= 1
 
 
 _ENDED = (Cause.NEAR_CLOSED, Cause.FAR_CLOSED)
@@ -131,6 +165,7 @@ class _Near(Half):
                 self._farewell.readConnectionLost()
 
 
+@implementer(IVisit)
 class _Visit:
     """
     One visitor and the service that they came for.
@@ -145,7 +180,7 @@ class _Visit:
         self,
         visitors: "Visitors",
         route: Route,
-        usage: _Usage,
+        usage: Usage,
         visitor: Visitor,
         ticket: Ticket,
         refusal: Callable[[DialFailed], bytes] | None,
@@ -158,8 +193,7 @@ class _Visit:
         self._ticket = ticket
         self._refusal = refusal
         self._session: IAgentSession | None = None
-        self._addressRate = visitors.rateOf(visitor.host)
-        usage.connections += 1
+        self._meter: Meter | None = None
         self.relay = Relay(
             visitors.clock,
             self._ended,
@@ -181,15 +215,19 @@ class _Visit:
 
     def _chosen(self, replica: Replica) -> None:
         self._session = session = cast(IAgentSession, replica.attachment)
-        rates = (session.rates, self._usage.bytes, self._addressRate)
-        self.relay.meter = None if all(each is None for each in rates) else self._metered
+        self._meter = self._visitors.meter(self._usage, session, self.visitor.host)
+        self.relay.meter = None if self._meter is None else self._metered
 
     def _metered(self, half: Half, size: int) -> float:
-        assert self._session is not None
-        now, isDown = self._visitors.clock.seconds(), half is self.relay.far
-        ofAddress = None if self._addressRate is None else self._addressRate.buckets
-        buckets = [each[isDown] for each in (self._usage.bytes, self._session.rates, ofAddress) if each is not None]
-        return max((bucket.take(size, now) for bucket in buckets), default=0.0)
+        assert self._meter is not None
+        return self._meter(half is self.relay.far, size)
+
+    def drain(self) -> None:
+        if self.visitor.isDatagram:  # nobody tells the end of those
+            self.relay.limitIdle(DATAGRAM_DRAIN_IDLE)
+
+    def end(self, cause: str) -> None:
+        self.relay.end(cause)
 
     def _failed(self, failure: Failure) -> None:
         error = failure.value
@@ -213,7 +251,7 @@ class _Visit:
 
     def _ended(self, outcome: Outcome) -> None:
         visitors, session = self._visitors, self._session
-        self._usage.connections -= 1
+        self._usage.leave()
         self._ticket.release()
         visitors.over(self)
         if session is not None and outcome.cause != Cause.DIAL_FAILED:
@@ -269,12 +307,12 @@ class Visitors:
         self.limits = limits
         self.budget = budget
         self.metrics = metrics
-        self.visits: set[_Visit] = set()
+        self.visits: set[IVisit] = set()
         self.draining = False
         self._admission = admission
         self._datagramAdmission = datagramAdmission or admission
         self.refusals = RefusalLog(clock)
-        self._usage: WeakKeyDictionary[Route, _Usage] = WeakKeyDictionary()
+        self._usage: WeakKeyDictionary[Route, Usage] = WeakKeyDictionary()
         self._rates: WeakValueDictionary[str, _Rate] = WeakValueDictionary()  # by address, while somebody is here
         self._vacancy = Vacancy(self.visits)
 
@@ -297,6 +335,36 @@ class Visitors:
             return answer
         self._refuse(answer.value, host)
         return None
+
+    def enter(self, route: Route, host: str) -> Usage | None:
+        """
+        @param host: the visitor's address.
+        @return: where they are counted from now on, until they leave; C{None} when the route has too many already.
+        """
+        now = self.clock.seconds()
+        usage = self._usage.get(route)
+        if usage is None:
+            usage = self._usage[route] = Usage(self.limits, now)
+        if usage.enter(now):
+            return usage
+        self._refuse(Refusal.TOO_MANY_FOR_ROUTE, host)
+        return None
+
+    def meter(self, usage: Usage, session: IAgentSession, host: str) -> Meter | None:
+        """
+        @param session: of the agent that serves the visitor.
+        @return: what holds a visit to the rates of its route, its agent and its address; C{None}: there are none.
+        """
+        ofAddress = self.rateOf(host)
+        if ofAddress is None and usage.bytes is None and session.rates is None:
+            return None
+
+        def meter(isDown: bool, size: int) -> float:
+            now = self.clock.seconds()
+            rates = (usage.bytes, session.rates, None if ofAddress is None else ofAddress.buckets)
+            return max((each[isDown].take(size, now) for each in rates if each is not None), default=0.0)
+
+        return meter
 
     def rateOf(self, host: str) -> _Rate | None:
         """What limits the bytes of all visits from an address."""
@@ -335,30 +403,24 @@ class Visitors:
         @return: put it on the visitor's connection, at once; C{None} when the route has too many visitors already, and
             then the ticket is still the caller's.
         """
-        limits, now = self.limits, self.clock.seconds()
-        usage = self._usage.get(route)
+        usage = self.enter(route, visitor.host)
         if usage is None:
-            usage = self._usage[route] = _Usage(limits, now)
-        isFull = limits.connections is not None and usage.connections >= limits.connections
-        if isFull or (usage.new is not None and not usage.new.tryTake(1.0, now)):
-            self._refuse(Refusal.TOO_MANY_FOR_ROUTE, visitor.host)
             return None
         ticket.authenticated()
         visit = _Visit(self, route, usage, visitor, ticket, refusal, settings or self.settings)
         self.visits.add(visit)
         return visit.near
 
-    def over(self, visit: _Visit) -> None:
+    def over(self, visit: IVisit) -> None:
         """A visit is over."""
         self.visits.discard(visit)
         self._vacancy.left()
 
     def drain(self) -> None:
-        """Admit nobody any more. Visits by UDP, whose ends nobody tells, end as soon as they are silent."""
+        """Admit nobody any more, and let those who are here end."""
         self.draining = True
-        for visit in self.visits:
-            if visit.visitor.isDatagram:
-                visit.relay.limitIdle(DATAGRAM_DRAIN_IDLE)
+        for visit in tuple(self.visits):
+            visit.drain()
 
     def empty(self) -> Deferred[None]:
         """
@@ -369,5 +431,5 @@ class Visitors:
     def end(self) -> None:
         """Send everybody away, as the gateway stops."""
         for visit in tuple(self.visits):
-            visit.relay.end(SHUTDOWN)
+            visit.end(SHUTDOWN)
         self.refusals.stop()
