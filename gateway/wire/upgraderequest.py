@@ -50,6 +50,7 @@ class WebSocketRequest:
     @ivar target: path and query, e.g. C{/agent?x=1}.
     @ivar headers: others, such as Authorization. They and the target may hold secrets, so neither is shown.
     @ivar subprotocols: on offer, the dearest first. With any, a server must choose one of them.
+    @ivar mayDecline: it may also choose none, as one that knows none of them does.
     @raise ValueError: when something cannot be sent, with a sentence that does not repeat it.
     """
 
@@ -57,6 +58,7 @@ class WebSocketRequest:
     target: str = field(default="/", repr=False)
     headers: Sequence[tuple[str, str]] = field(default=(), repr=False)
     subprotocols: Sequence[str] = ()
+    mayDecline: bool = False
 
     def __post_init__(self) -> None:
         if not _VISIBLE.fullmatch(self.host):
@@ -190,7 +192,7 @@ def checkAcceptance(request: WebSocketRequest, key: str, head: ResponseHead) -> 
     Check an answer whose status is 101 (RFC 6455, section 4.1).
 
     @param key: that the request was sent with.
-    @return: the subprotocol that the server has chosen; C{None} when none was on offer.
+    @return: the subprotocol that the server has chosen; C{None} when none was on offer, or when it may choose none.
     @raise RemoteProtocolError: C{bad-upgrade}.
     """
     if head.version != "1.1" or "websocket" not in head.tokens("upgrade") or "upgrade" not in head.tokens("connection"):
@@ -206,6 +208,8 @@ def checkAcceptance(request: WebSocketRequest, key: str, head: ResponseHead) -> 
     offered = " or ".join(request.subprotocols)
     chosen = head.all("sec-websocket-protocol")
     if not chosen:
+        if request.mayDecline:
+            return None
         raise RemoteProtocolError("bad-upgrade", f"The server does not speak the subprotocol {offered}.")
     if len(chosen) > 1 or chosen[0] not in request.subprotocols:
         raise RemoteProtocolError("bad-upgrade", f"The answer has another subprotocol than {offered}.")

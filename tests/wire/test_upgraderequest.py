@@ -184,6 +184,13 @@ class AcceptanceTests(SynchronousTestCase):
             answer = head(("sec-websocket-protocol", chosen))
             self.assertEqual(checkAcceptance(self.offering, KEY, answer), chosen)
 
+    def test_declined(self) -> None:
+        """A server may choose none of the offers where the request says so; never another than those."""
+        request = WebSocketRequest("gw.example", subprotocols=("gateway.v1",), mayDecline=True)
+        self.assertIsNone(checkAcceptance(request, KEY, head()))
+        self.assertEqual(checkAcceptance(request, KEY, head(("sec-websocket-protocol", "gateway.v1"))), "gateway.v1")
+        self.assertRaises(RemoteProtocolError, checkAcceptance, request, KEY, head(("sec-websocket-protocol", "third")))
+
     def test_bad(self) -> None:
         """Whatever is missing, wrong, twice or more than was on offer is refused with a sentence."""
         protocol = "sec-websocket-protocol"
