@@ -9,21 +9,36 @@ httptools), so that what we accept is what Node accepts, no more::
     assert head is not None and head.path == "/healthz" and head.get("host") == "gw"
 """
 
-__all__ = ["RequestHead", "Response", "ResponseHead", "parseRequestHead", "parseResponseHead"]
+__all__ = [
+    "RequestHead",
+    "Response",
+    "ResponseHead",
+    "encodeFields",
+    "encodeRequestHead",
+    "encodeResponseHead",
+    "parseRequestHead",
+    "parseResponseHead",
+]
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
-from typing import TypeVar
 
 import httptools
 
-from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
 
 _END = b"\r\n\r\n"
 _BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n")
 """Of a method, of "HTTP", or of an empty line before either. TLS begins with none, and may never send an L{_END}."""
-_VERSIONS = ("1.0", "1.1")
+_VERSIONS = {"HTTP/1.0": "1.0", "HTTP/1.1": "1.1"}
+_OTHER_VERSION = re.compile(r"[A-Z-]+ \S+ HTTP/[0-9]\.[0-9]", re.ASCII)
+_STATUS = re.compile(r"[1-9][0-9]{2}", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
+_SPELLINGS = {"etag": "ETag", "id": "ID", "ip": "IP", "te": "TE", "ua": "UA", "websocket": "WebSocket", "www": "WWW"}
+"""Parts of names that do not begin with the one capital that they have. It matters to nobody who reads by the rules."""
 
 
 class _Headers:
@@ -100,90 +115,159 @@ class ResponseHead(_Headers):
     headers: Sequence[tuple[str, str]]
 
 
-class _Collector:
-    """What httptools calls back."""
+class _Fields:
+    """What httptools calls back, and only that which a look at the first line does not tell."""
+
+    __slots__ = ("complete", "fields")
 
     def __init__(self) -> None:
-        self.text = b""
-        self.headers: list[tuple[str, str]] = []
+        self.fields: list[tuple[str, str]] = []
         self.complete = False
 
-    def on_url(self, url: bytes) -> None:
-        self.text += url
-
-    def on_status(self, reason: bytes) -> None:
-        self.text += reason
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")))
+        self.fields.append((_folded(name), value.decode("latin-1").strip(" \t")))
 
     def on_headers_complete(self) -> None:
         self.complete = True
 
 
-_Parser = TypeVar("_Parser", httptools.HttpRequestParser, httptools.HttpResponseParser)
+@lru_cache(maxsize=1024)
+def _folded(name: bytes) -> str:
+    return name.decode("latin-1").lower()
 
 
-def _parseHead(
-    parserClass: Callable[[_Collector], _Parser], kind: str, data: bytes, limit: int
-) -> tuple[_Parser, str, _Collector] | None:
+def _notOne(kind: str) -> RemoteProtocolError:
+    return RemoteProtocolError(f"bad-{kind}", f"This is not an HTTP/1 {kind}.")
+
+
+def _find(kind: str, data: bytes, limit: int, maxFields: int) -> tuple[str, bytes] | None:
     """
     @param kind: C{request} or C{response}.
-    @return: the parser after the head, the version, and what was collected; C{None} when more bytes are needed.
+    @return: the first line, and the whole head; C{None} when more bytes are needed.
     """
     end = data.find(_END, 0, limit)
     if end < 0:
         if data and data[0] not in _BEGINNINGS:
-            raise RemoteProtocolError(f"bad-{kind}", f"This is not an HTTP/1 {kind}.")
+            raise _notOne(kind)
         if len(data) >= limit:
+            if kind == "request" and data.find(b"\r\n", 2, limit) < 0:
+                raise RemoteProtocolError("uri-too-long", f"The request's first line is longer than {limit} bytes.")
             raise RemoteProtocolError("head-too-large", f"The {kind}'s head is longer than {limit} bytes.")
         return None
-    collector = _Collector()
-    parser = parserClass(collector)
+    # One empty line before is overlooked (RFC 9112, section 2.2); llhttp overlooks any number, and of bare LF too.
+    start = 2 if data.startswith(b"\r\n") else 0
+    line = data[start : data.find(b"\r\n", start)]
+    if not line or line[0] in b"\r\n":
+        raise _notOne(kind)
+    if data.count(b"\r\n", start, end) > maxFields:
+        raise RemoteProtocolError("head-too-large", f"The {kind}'s head has more than {maxFields} fields.")
+    return line.decode("latin-1"), data[start : end + len(_END)]
+
+
+def _read(
+    parserClass: Callable[[_Fields], httptools.HttpRequestParser | httptools.HttpResponseParser], kind: str, head: bytes
+) -> list[tuple[str, str]]:
+    collected = _Fields()
     try:
-        parser.feed_data(data[: end + len(_END)])
+        parserClass(collected).feed_data(head)
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
-        # Of a complete head it only says that it does not know what comes after a 101 without Upgrade.
-        if not collector.complete:
-            raise RemoteProtocolError(f"bad-{kind}", f"This is not an HTTP/1 {kind}.") from None
-    version = parser.get_http_version()
-    if version not in _VERSIONS:  # empty lines alone count as version 0.0
-        raise RemoteProtocolError(f"bad-{kind}", f"This is not an HTTP/1 {kind}.")
-    return parser, version, collector
+        # Of a complete head it only says that it does not know what comes after a 101 without Upgrade, or how long the
+        # body of this request is: that is for http1body to say.
+        if not collected.complete:
+            raise _notOne(kind) from None
+    if not collected.complete:
+        raise _notOne(kind)
+    return collected.fields
 
 
-def parseRequestHead(data: bytes, limit: int = 16 * 1024) -> RequestHead | None:
+def parseRequestHead(data: bytes, limit: int = 16 * 1024, maxFields: int = 100) -> RequestHead | None:
     """
-    Read a request's head from the beginning of what a client sent.
+    Read a request's head from the beginning of what a client sent. What else a server must look at before it believes
+    it is in L{gateway.wire.http1body}.
 
-    @param data: from the first byte on; may hold more than the head.
+    @param data: from the first byte on; may hold more than the head, which ends with the first empty line.
     @param limit: the longest head, in bytes.
+    @param maxFields: how many fields it may have.
     @return: the head, or C{None} when more bytes are needed.
-    @raise RemoteProtocolError: C{bad-request} or C{head-too-large}.
+    @raise RemoteProtocolError: C{bad-request}, C{version}, C{uri-too-long} or C{head-too-large}.
     """
-    if (read := _parseHead(httptools.HttpRequestParser, "request", data, limit)) is None:
+    if (found := _find("request", data, limit, maxFields)) is None:
         return None
-    parser, version, collector = read
-    return RequestHead(
-        parser.get_method().decode("latin-1"), collector.text.decode("latin-1"), version, collector.headers
-    )
+    line, head = found
+    # llhttp lets more than one space through, and RTSP.
+    method, _, rest = line.partition(" ")
+    target, _, protocol = rest.partition(" ")
+    if (version := _VERSIONS.get(protocol)) is None:
+        if _OTHER_VERSION.fullmatch(line):
+            raise RemoteProtocolError("version", "This version of HTTP is not spoken here.")
+        raise _notOne("request")
+    return RequestHead(method, target, version, _read(httptools.HttpRequestParser, "request", head))
 
 
-def parseResponseHead(data: bytes, limit: int = 16 * 1024) -> ResponseHead | None:
+def parseResponseHead(data: bytes, limit: int = 16 * 1024, maxFields: int = 100) -> ResponseHead | None:
     """
     Read a response's head from the beginning of what a server sent.
 
-    @param data: from the first byte on; may hold more than the head.
+    @param data: from the first byte on; may hold more than the head, which ends with the first empty line.
     @param limit: the longest head, in bytes.
+    @param maxFields: how many fields it may have.
     @return: the head, or C{None} when more bytes are needed.
     @raise RemoteProtocolError: C{bad-response} or C{head-too-large}.
     """
-    if (read := _parseHead(httptools.HttpResponseParser, "response", data, limit)) is None:
+    if (found := _find("response", data, limit, maxFields)) is None:
         return None
-    parser, version, collector = read
-    return ResponseHead(parser.get_status_code(), collector.text.decode("latin-1"), version, collector.headers)
+    line, head = found
+    protocol, _, rest = line.partition(" ")
+    status, _, reason = rest.partition(" ")
+    if (version := _VERSIONS.get(protocol)) is None or not _STATUS.fullmatch(status):
+        raise _notOne("response")
+    return ResponseHead(int(status), reason, version, _read(httptools.HttpResponseParser, "response", head))
+
+
+def encodeRequestHead(head: RequestHead) -> bytes:
+    """
+    @return: the head as HTTP/1.1, whatever version it came in, up to and with the empty line.
+    @raise LocalProtocolError: when something in it would end a line, or another part of it.
+    """
+    if " " in head.target or " " in head.method:
+        raise LocalProtocolError("a space in a request line")
+    return _encode(f"{head.method} {head.target} HTTP/1.1\r\n", head.headers)
+
+
+def encodeResponseHead(head: ResponseHead) -> bytes:
+    """
+    @return: the head as HTTP/1.1, whatever version it came in, up to and with the empty line.
+    @raise LocalProtocolError: when something in it would end a line.
+    """
+    return _encode(f"HTTP/1.1 {head.status} {head.reason}\r\n", head.headers)
+
+
+def _encode(line: str, fields: Sequence[tuple[str, str]]) -> bytes:
+    data = (line + encodeFields(fields)).encode("latin-1")
+    if data.count(b"\r\n") != len(fields) + 2:
+        raise LocalProtocolError("the end of a line within a head")
+    return data
+
+
+def encodeFields(fields: Sequence[tuple[str, str]]) -> str:
+    """
+    @return: the lines of these fields, with names as they are mostly spelled, and the empty line.
+    @raise LocalProtocolError: when a name is not one, or a value would end its line.
+    """
+    text = "".join([f"{_spelled(name)}: {value}\r\n" for name, value in fields]) + "\r\n"
+    lines = len(fields) + 1
+    if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
+        raise LocalProtocolError("the end of a line within a field")
+    return text
+
+
+@lru_cache(maxsize=1024)
+def _spelled(name: str) -> str:
+    if not _TOKEN.fullmatch(name):
+        raise LocalProtocolError("a field with a name that is not one")
+    return "-".join(_SPELLINGS.get(part) or part.capitalize() for part in name.split("-"))
 
 
 @dataclass(frozen=True, slots=True)

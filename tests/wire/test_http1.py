@@ -69,7 +69,9 @@ class ParseRequestHeadTests(SynchronousTestCase):
         error = self.assertRaises(RemoteProtocolError, parseRequestHead, data, **arguments)
         self.assertEqual(error.code, code, data)
         self.assertRegex(
-            error.details, r"^(This is not an HTTP/1 request|The request's head is longer than \d+ bytes)\.$"
+            error.details,
+            r"^(This is not an HTTP/1 request|The request's (head|first line) is longer than \d+ bytes"
+            r"|The request's head has more than \d+ fields|This version of HTTP is not spoken here)\.$",
         )
         self.assertIsNone(error.__cause__)
 
@@ -146,14 +148,19 @@ class ParseRequestHeadTests(SynchronousTestCase):
             self.assertRaises(RemoteProtocolError, parseResponseHead, data)
 
     def test_otherVersions(self) -> None:
-        """HTTP/0.9, the preface of HTTP/2 and versions that do not exist are refused."""
+        """HTTP/0.9, the preface of HTTP/2 and versions that do not exist are refused, and said to be versions."""
         for data in (
-            b"GET /\r\n\r\n",
             b"GET / HTTP/0.9\r\n\r\n",
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             b"GET / HTTP/2.0\r\n\r\n",
             b"GET / HTTP/1.2\r\n\r\n",
+        ):
+            self.assertRefused(data, "version")
+        for data in (
+            b"GET /\r\n\r\n",
             b"GET / HTTP/11.1\r\n\r\n",
+            b"GET / http/1.1\r\n\r\n",
+            b"GET / RTSP/1.0\r\n\r\n",
         ):
             self.assertRefused(data)
 
@@ -210,11 +217,11 @@ class ParseRequestHeadTests(SynchronousTestCase):
     @FUZZ
     @given(GARBAGE)
     def test_fuzz(self, data: bytes) -> None:
-        """Whatever comes, the outcome is a head of the documented form, C{None} or C{bad-request}."""
+        """Whatever comes, the outcome is a head of the documented form, C{None}, C{bad-request} or C{version}."""
         try:
             head = parseRequestHead(data)
         except RemoteProtocolError as e:
-            self.assertEqual(e.code, "bad-request")
+            self.assertIn(e.code, ("bad-request", "version"))
             return
         if head is None:
             self.assertNotIn(b"\r\n\r\n", data)
