@@ -2,7 +2,7 @@
 What the gateway's doors see of an attached agent, whichever dialect it speaks.
 """
 
-__all__ = ["IAgentSession", "SessionFacts", "Visitor"]
+__all__ = ["IAgentSession", "IHttpSession", "SessionFacts", "Visitor"]
 
 import os
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from zope.interface import Attribute
 from gateway.domain.attachment import IAttachment
 from gateway.domain.routes import Place
 from gateway.domain.targets import Target
+from gateway.net.httpinterfaces import IOriginConnection
 from gateway.wire.agentcontrol import Service
 from gateway.wire.proxyheader import Address, ProxyHeader, Tlv
 
@@ -113,3 +114,12 @@ class IAgentSession(IAttachment):
 
     def drain(seconds: float, reason: str) -> None:
         """Take no new streams, and tell the agent that the session ends in so many seconds."""
+
+
+class IHttpSession(IAgentSession):
+    """A session in a dialect that carries requests and responses, and no streams."""
+
+    def originFor(service: Service, visitor: Visitor) -> IOriginConnection:
+        """
+        @return: takes one request to a service.
+        """
