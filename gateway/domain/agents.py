@@ -44,8 +44,8 @@ class JwtIssuer:
     Somebody whose JSON Web Tokens (RFC 7519) we take.
 
     A token must have C{sub}, the agent's name, and C{exp}, after which it opens no session; one that it opened before
-    goes on. It may narrow the grant of its entry by C{hostnames}, a list of names, and C{ports}, a list of ports and
-    ranges as texts.
+    goes on. It may narrow the grant of its entry by C{hostnames}, a list of names, C{prefixes}, a list of paths, and
+    C{ports}, a list of ports and ranges as texts.
 
     @ivar key: the secret for HMAC, or a public key in PEM.
     @ivar algorithms: that the key may be used with. Never of both kinds: who knows a public key could sign with it.
@@ -95,6 +95,7 @@ class AgentIdentity:
     @ivar proof: what in that entry did: a hash, a fingerprint, or C{jwt}. Not for logs.
     @ivar hostnames: of the token, which narrow the grant; C{None}: none.
     @ivar ports: the same.
+    @ivar prefixes: the same.
     """
 
     name: str
@@ -104,6 +105,7 @@ class AgentIdentity:
     proof: str = field(default="", repr=False)
     hostnames: tuple[str, ...] | None = None
     ports: tuple[tuple[int, int], ...] | None = None
+    prefixes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +186,10 @@ class AgentAuthority:
             _checkTimes(claims, now)
             if claims["sub"] != name:
                 raise ValueError("it is for another agent")
-            hostnames, ports = _narrowing(claims)
+            narrowing = _narrowing(claims)
         except (jwt.PyJWTError, ValueError, RecursionError) as e:  # the last: JSON that is nested too deep
             return Rejection(_UNKNOWN, f"the token of {name} is not good: {e}")
-        identity = AgentIdentity(name, entry.grant, entry.expires, entry.name, "jwt", hostnames, ports)
+        identity = AgentIdentity(name, entry.grant, entry.expires, entry.name, "jwt", *narrowing)
         return replace(identity, grant=_narrowed(entry.grant, identity))
 
     def renewed(self, identity: AgentIdentity, now: float) -> AgentIdentity | None:
@@ -223,18 +225,20 @@ def _checkTimes(claims: dict[str, Any], now: float) -> None:
         raise ValueError("it is not good yet")
 
 
-def _narrowing(claims: dict[str, Any]) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int], ...] | None]:
+def _narrowing(
+    claims: dict[str, Any],
+) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int], ...] | None, tuple[str, ...] | None]:
     """
     @raise ValueError: the claims are not lists of texts, or no ports.
     """
     lists: list[tuple[str, ...] | None] = []
-    for claim in ("hostnames", "ports"):
+    for claim in ("hostnames", "ports", "prefixes"):
         value = claims.get(claim)
         if value is not None and not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
             raise ValueError(f"its {claim} are not a list of texts")
         lists.append(None if value is None else tuple(value))
-    hostnames, ranges = lists
-    return hostnames, None if ranges is None else tuple(map(_range, ranges))
+    hostnames, ranges, prefixes = lists
+    return hostnames, None if ranges is None else tuple(map(_range, ranges)), prefixes
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -246,6 +250,8 @@ def _narrowed(grant: Grant, identity: AgentIdentity) -> Grant:
     """What the token leaves of the entry's grant."""
     if identity.hostnames is not None:
         grant = replace(grant, hostnames=tuple(filter(grant.allowsName, identity.hostnames)))
+    if identity.prefixes is not None:
+        grant = replace(grant, prefixes=tuple(filter(grant.allowsPrefix, identity.prefixes)))
     if identity.ports is not None:
         both = ((max(low, mine), min(high, top)) for low, high in identity.ports for mine, top in grant.ports)
         grant = replace(grant, ports=tuple((low, high) for low, high in both if low <= high))

@@ -1,13 +1,14 @@
 """
 What an agent may ask for: names, ports, and how much of everything::
 
-    grant = Grant(hostnames=("app.example.com", "*.alice.example.eu"), ports=((20000, 29999),))
+    grant = Grant(hostnames=("app.example.com", "*.alice.example.eu"), ports=((20000, 29999),), prefixes=("/alice/*",))
     grant.allowsName("shop.alice.example.eu")       # True
     grant.allowsName("evilalice.example.eu")        # False: the dot belongs to the pattern
+    grant.allowsPrefix("/alice/shop")               # True
     grant.refusalOf("ssh.box.agent", 0)             # that no rule allows it: there are none
 """
 
-__all__ = ["ANY_NAME", "EVERYTHING", "Grant"]
+__all__ = ["ANY_NAME", "ANY_PREFIX", "EVERYTHING", "Grant"]
 
 from dataclasses import dataclass
 
@@ -16,6 +17,12 @@ from gateway.domain.targets import Refusal, onlyThese
 
 ANY_NAME = "*"
 """The pattern that holds every name, wildcards too."""
+
+ANY_PREFIX = "*"
+"""
+The pattern that holds every prefix but those that begin with a dot: C{/.well-known} proves to others whose a host is
+(RFC 8615), so it has to be granted by its name.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,7 @@ class Grant:
         which holds the names one label below it and that wildcard itself; or C{*}.
     @ivar ports: inclusive ranges, for TCP and UDP.
     @ivar targets: rules for the names that its own streams may lead to.
+    @ivar prefixes: of paths at the gateway's own name; a prefix and C{/*}, which holds all below it; or C{*}.
     @ivar sessions: sessions at once, all replicas together.
     @ivar services: services of one session.
     @ivar streams: visitors' streams open at once, in one session.
@@ -42,6 +50,7 @@ class Grant:
     newPerSecond: float | None = None
     bytesPerSecond: int | None = None
     targets: tuple[Rule, ...] = ()
+    prefixes: tuple[str, ...] = ()
 
     def allowsName(self, name: str) -> bool:
         """
@@ -49,6 +58,18 @@ class Grant:
         """
         _, dot, parent = name.partition(".")
         return ANY_NAME in self.hostnames or name in self.hostnames or bool(dot and f"*.{parent}" in self.hostnames)
+
+    def allowsPrefix(self, prefix: str) -> bool:
+        """
+        @param prefix: as in a L{Service<gateway.wire.agentcontrol.Service>}.
+        """
+        parts = prefix.split("/")
+        above = {"/".join([*parts[:count], "*"]) for count in range(2, len(parts))}
+        return (
+            prefix in self.prefixes
+            or not above.isdisjoint(self.prefixes)
+            or (ANY_PREFIX in self.prefixes and not prefix.startswith("/."))
+        )
 
     def allowsPort(self, port: int) -> bool:
         """Whether the port is in one of the ranges."""
@@ -63,5 +84,5 @@ class Grant:
         return onlyThese(self.targets).checkNameAlone(host, port)
 
 
-EVERYTHING = Grant(hostnames=(ANY_NAME,), ports=((1, 65535),))
+EVERYTHING = Grant(hostnames=(ANY_NAME,), ports=((1, 65535),), prefixes=(ANY_PREFIX,))
 """For whoever runs the gateway themselves."""

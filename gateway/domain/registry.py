@@ -1,5 +1,5 @@
 """
-Which agents are here, and which public names and ports they serve.
+Which agents are here, and which public names, paths and ports they serve.
 
 The rules, in short. A name or port belongs to one agent at a time, and to all replicas of that agent together. A
 session of the same replica takes over from the one before at once: what is left of the old one is a ghost, and a ghost
@@ -24,8 +24,9 @@ from random import random
 from zope.interface import Interface
 
 from gateway.domain.attachment import IAttachment
-from gateway.domain.routes import Place, Replica, Route, hostPlace, portPlace
+from gateway.domain.routes import Place, Replica, Route, hostPlace, portPlace, prefixPlace
 from gateway.wire.agentcontrol import Service, ServiceError
+from gateway.wire.httpoptions import MAX_SEGMENTS
 
 _REMEMBERED = 10_000
 """Ports that the gateway chose, and remembers for when the agent is back."""
@@ -42,7 +43,7 @@ class IDoors(Interface):
     """Opens and closes the ports that agents ask for."""
 
     def isOurs(place: Place) -> bool:
-        """Whether the gateway itself listens there, or goes by that name."""
+        """Whether the gateway itself listens there, goes by that name, or answers at or below that path."""
 
     def open(route: Route) -> None:
         """
@@ -172,7 +173,7 @@ class Registry:
         taken: set[Place] = set()
         try:
             # Those that know what they want come first, so that no port is chosen that another one of them names.
-            for service in sorted(services, key=lambda each: not (each.hostnames or each.port)):
+            for service in sorted(services, key=lambda each: not (each.hostnames or each.prefixes or each.port)):
                 outcome = self._take(attachment, service, before.get(service.key, ()), taken)
                 outcomes[service.key] = outcome
                 if isinstance(outcome, tuple):
@@ -186,24 +187,26 @@ class Registry:
     def _take(
         self, attachment: IAttachment, service: Service, before: tuple[Place, ...], taken: Collection[Place]
     ) -> tuple[Place, ...] | Problem:
-        if service.hostnames:
+        if service.hostnames or service.prefixes:
             return self._takeNames(attachment, service)
         if service.port == 0:
             return self._choosePort(attachment, service, before, taken)
         return self._takePort(attachment, service)
 
     def _takeNames(self, attachment: IAttachment, service: Service) -> tuple[Place, ...] | Problem:
-        places = tuple(map(hostPlace, service.hostnames))
-        for place in places:
-            if not attachment.grant.allowsName(place.name):
-                return Problem(ServiceError.NOT_ALLOWED, f"The agent may not have the name {place.name}.")
+        grant = attachment.grant
+        names = [("name", hostPlace(each), grant.allowsName(each)) for each in service.hostnames]
+        names += [("path", prefixPlace(each), grant.allowsPrefix(each)) for each in service.prefixes]
+        for what, place, isAllowed in names:
+            if not isAllowed:
+                return Problem(ServiceError.NOT_ALLOWED, f"The agent may not have the {what} {place}.")
             if self._doors.isOurs(place):
-                return Problem(ServiceError.TAKEN, f"The name {place.name} is the gateway's own.")
+                return Problem(ServiceError.TAKEN, f"The {what} {place} is the gateway's own.")
             if self._isTaken(place, attachment):
-                return Problem(ServiceError.TAKEN, f"Another agent has the name {place.name}.")
-        for place in places:
+                return Problem(ServiceError.TAKEN, f"Another agent has the {what} {place}.")
+        for _, place, _ in names:
             self._serve(place, attachment, service)
-        return places
+        return tuple(place for _, place, _ in names)
 
     def _takePort(self, attachment: IAttachment, service: Service) -> tuple[Place, ...] | Problem:
         place = portPlace(service.kind, service.port)
@@ -286,7 +289,7 @@ class Registry:
         del route.replicas[attachment]
         if not route.replicas:
             del self.routes[place]
-            if place.kind != "host":
+            if place.isPort:
                 self._doors.close(route)
 
     def host(self, name: str) -> Route | None:
@@ -299,3 +302,23 @@ class Registry:
             if dot:
                 route = self.routes.get(Place("host", f"*.{parent}"))
         return route
+
+    def prefix(self, target: str) -> tuple[Route, str] | None:
+        """
+        Who serves a path at the gateway's own name: the longest prefix of whole segments wins. A path is taken as it
+        was sent, so none is found by two spellings, and C{..} in it leads nowhere else than to the prefix before it.
+
+        @param target: of a request: a path, and maybe a query.
+        @return: the route, whose place is the prefix, and the target as it is below it, which begins with a slash.
+        """
+        found, end = None, 0
+        path = target.partition("?")[0]
+        for _ in range(MAX_SEGMENTS):
+            end = path.find("/", end + 1)
+            prefix = path if end < 0 else path[:end]
+            if (route := self.routes.get(Place("prefix", prefix))) is not None:
+                rest = target[len(prefix) :]
+                found = route, rest if rest.startswith("/") else f"/{rest}"
+            if end < 0:
+                break
+        return found

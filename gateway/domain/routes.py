@@ -1,5 +1,5 @@
 """
-A public name or port, and the agents that serve it at this moment.
+A public name, path or port, and the agents that serve it at this moment.
 
 Several replicas of an agent may serve one route. A visitor gets the less loaded of two that are picked at random: as
 good as the least loaded of all, nearly, and without all visitors running to the same one (Mitzenmacher, "The power of
@@ -13,7 +13,7 @@ origin is not healthy gets nobody::
 Who owns a route, and when there is one, is the L{Registry<gateway.domain.registry.Registry>}'s business.
 """
 
-__all__ = ["FAILED_SECONDS", "Place", "Replica", "Route", "hostPlace", "portPlace"]
+__all__ = ["FAILED_SECONDS", "Place", "Replica", "Route", "hostPlace", "portPlace", "prefixPlace"]
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -29,20 +29,30 @@ class Place(NamedTuple):
     """
     Where visitors arrive.
 
-    @ivar kind: C{host}, C{tcp} or C{udp}: each a space of its own.
-    @ivar name: a host name in lower case, C{*.} and a host name, or a port's number.
+    @ivar kind: C{host}, C{prefix}, C{tcp} or C{udp}: each a space of its own.
+    @ivar name: a host name in lower case, C{*.} and a host name; the beginning of a path; or a port's number.
     """
 
     kind: str
     name: str | int
 
     def __str__(self) -> str:
-        return str(self.name) if self.kind == "host" else f"{self.kind} port {self.name}"
+        return f"{self.kind} port {self.name}" if self.isPort else str(self.name)
+
+    @property
+    def isPort(self) -> bool:
+        """Whether it is one of its own, and no part of what a port for all has."""
+        return isinstance(self.name, int)
 
 
 def hostPlace(name: str) -> Place:
     """The place of a host name, as it is in a L{Service} or after normalisation."""
     return Place("host", name)
+
+
+def prefixPlace(prefix: str) -> Place:
+    """The place of a path at the gateway's own name, as it is in a L{Service}."""
+    return Place("prefix", prefix)
 
 
 def portPlace(kind: str, port: int) -> Place:

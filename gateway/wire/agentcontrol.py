@@ -14,6 +14,8 @@ configuration: C{decode(encode(register).rstrip())} raises what the gateway woul
 
 An unknown message ends the session, as nobody knows what it asked for. An unknown field is skipped, so that newer
 peers may say more.
+
+Length: every message of one stream, and the one reader that knows their order.
 """
 
 __all__ = [
@@ -53,6 +55,7 @@ import msgspec
 
 from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
 from gateway.wire.hostname import isHostName
+from gateway.wire.httpoptions import MAX_PREFIXES, HttpOptions, Prefix
 
 VERSION = 1
 """The only version of the protocol that there is."""
@@ -91,6 +94,7 @@ class ServiceError(StrEnum):
     TAKEN = "taken"
     UNAVAILABLE = "unavailable"
     TOO_MANY_SERVICES = "too-many-services"
+    INVALID_OPTIONS = "invalid-options"
 
 
 # Python's $ matches before a line end, too, and so is not used here.
@@ -134,13 +138,15 @@ class Service(_Value, frozen=True):
     Something that an agent serves.
 
     @ivar key: the agent's own name for it: one label, different from those of its other services. Streams name it.
-    @ivar kind: how visitors find it: C{tls} by the name in a ClientHello, C{http} by the Host of a request, C{tcp} and
-        C{udp} by a port of its own.
-    @ivar hostnames: for C{tls} and C{http}: at least one, at most L{MAX_HOSTNAMES}; in lower case, in ASCII, without a
-        trailing dot. C{*.} in front stands for one label. All of an agent's are different.
+    @ivar kind: how visitors find it: C{tls} by the name in a ClientHello, C{http} by the Host of a request or by the
+        beginning of its path, C{tcp} and C{udp} by a port of its own.
+    @ivar hostnames: for C{tls} and C{http}: at most L{MAX_HOSTNAMES}; in lower case, in ASCII, without a trailing dot.
+        C{*.} in front stands for one label. All of an agent's are different.
     @ivar port: for C{tcp} and C{udp}; 0 leaves the choice to the gateway.
     @ivar tls: for C{tls}: whether the visitor's TLS goes through to the origin, or ends at the gateway.
     @ivar healthy: C{False} takes no visitors but keeps names and ports.
+    @ivar prefixes: for C{http}: where it is at the gateway's own name. All of an agent's are different.
+    @ivar http: for C{http}: what the gateway does with requests and responses; C{None}: nothing of its own.
     """
 
     key: _Label
@@ -149,14 +155,17 @@ class Service(_Value, frozen=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     tls: Literal["passthrough", "terminate"] = "passthrough"
     healthy: bool = True
+    prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=MAX_PREFIXES)] = ()
+    http: HttpOptions | None = None
 
     def __post_init__(self) -> None:
         """
         @raise ValueError: fields contradict one another, or a name is none.
         """
         if self.kind in ("tls", "http"):
-            if not self.hostnames:
-                raise ValueError(f"A service of kind {self.kind} needs hostnames")
+            if not (self.hostnames or self.prefixes):
+                either = "hostnames or prefixes" if self.kind == "http" else "hostnames"
+                raise ValueError(f"A service of kind {self.kind} needs {either}")
             if self.port:
                 raise ValueError(f"A service of kind {self.kind} has no port")
         elif self.hostnames:
@@ -166,6 +175,8 @@ class Service(_Value, frozen=True):
                 raise ValueError(f"{name:.80} is not a host name in lower case")
         if self.tls == "terminate" and self.kind != "tls":
             raise ValueError("Only a service of kind tls has a field tls")
+        if (self.prefixes or self.http is not None) and self.kind != "http":
+            raise ValueError("Only a service of kind http has prefixes and a field http")
 
 
 Services = Annotated[tuple[Service, ...], msgspec.Meta(max_length=MAX_SERVICES)]
@@ -173,12 +184,13 @@ Services = Annotated[tuple[Service, ...], msgspec.Meta(max_length=MAX_SERVICES)]
 
 def _checkDifferent(services: Iterable[Service]) -> None:
     """
-    @raise ValueError: two services share a key, a host name or a port.
+    @raise ValueError: two services share a key, a host name, a prefix or a port.
     """
     seen: set[object] = set()
     for service in services:
         ports = [f"{service.kind} port {service.port}"] if service.port else []
-        for what in (f"key {service.key}", *(f"hostname {name}" for name in service.hostnames), *ports):
+        names = (*(f"hostname {name}" for name in service.hostnames), *(f"prefix {each}" for each in service.prefixes))
+        for what in (f"key {service.key}", *names, *ports):
             if what in seen:
                 raise ValueError(f"The {what} is there twice")
             seen.add(what)

@@ -17,7 +17,8 @@ KEY = "k" * 32
 NOW = 1000.0
 PRINT = "ab" * 32
 
-ALICE = AgentEntry("alice", Grant(("*.alice.example",), ((20000, 20099),)), (hashToken("old"), hashToken("new")))
+GRANT = Grant(("*.alice.example",), ((20000, 20099),), prefixes=("/alice/*",))
+ALICE = AgentEntry("alice", GRANT, (hashToken("old"), hashToken("new")))
 ANY = AgentEntry("*", EVERYTHING, (hashToken("shared"),), (PRINT,), JwtIssuer(KEY))
 
 
@@ -104,8 +105,12 @@ class AgentAuthorityTests(SynchronousTestCase):
         who = self.who("alice", token(**claims))
         self.assertEqual(who.grant.hostnames, ("a.alice.example", "*.alice.example"))
         self.assertEqual(who.grant.ports, ((20090, 20099),))
+        self.assertEqual(who.grant.prefixes, ALICE.grant.prefixes)
+        who = self.who("alice", token(sub="alice", prefixes=["/alice/shop", "/alice/*", "/alice", "/bob", "*"]))
+        self.assertEqual(who.grant.prefixes, ("/alice/shop", "/alice/*"))
         for wrong in ({"hostnames": "*"}, {"hostnames": [1]}, {"ports": [22]}, {"ports": ["1-2-3"]}, {"ports": ["0"]}):
             self.refused("alice", token(sub="alice", **wrong))
+        self.refused("alice", token(sub="alice", prefixes="/alice/shop"))
 
     def test_renewed(self) -> None:
         """A live session keeps what its proof is still good for, a token's narrowing included."""

@@ -10,7 +10,7 @@ from gateway.domain.targets import parseRuleLine
 
 class GrantTests(SynchronousTestCase):
     """
-    A L{Grant} holds names and ports.
+    A L{Grant} holds names, paths and ports.
     """
 
     def test_names(self) -> None:
@@ -28,6 +28,29 @@ class GrantTests(SynchronousTestCase):
             ("*.com", False),
         ):
             self.assertEqual(grant.allowsName(name), expected, name)
+
+    def test_prefixes(self) -> None:
+        """A prefix is held by itself, and by a pattern for all below another one, as whole segments."""
+        grant = Grant(prefixes=("/node", "/team/*"))
+        for prefix, expected in (
+            ("/node", True),
+            ("/node/a", False),
+            ("/nod", False),
+            ("/nodes", False),
+            ("/team", False),
+            ("/team/a", True),
+            ("/team/a/b", True),
+            ("/teams/a", False),
+            ("/a/team/b", False),
+        ):
+            self.assertEqual(grant.allowsPrefix(prefix), expected, prefix)
+
+    def test_wellKnown(self) -> None:
+        """Who may have any prefix cannot speak for the gateway's name, as to those who issue certificates."""
+        for prefix in ("/.well-known", "/.well-known/acme-challenge"):
+            self.assertFalse(EVERYTHING.allowsPrefix(prefix))
+            self.assertTrue(Grant(prefixes=("/.well-known", "/.well-known/*")).allowsPrefix(prefix))
+        self.assertTrue(EVERYTHING.allowsPrefix("/a/.well-known"))
 
     def test_targets(self) -> None:
         """A target is refused unless a rule about its name allows it; the first that fits decides."""
@@ -52,6 +75,7 @@ class GrantTests(SynchronousTestCase):
         """Who was given nothing has nothing."""
         self.assertFalse(Grant().allowsName("example.com"))
         self.assertFalse(Grant().allowsPort(80))
+        self.assertFalse(Grant().allowsPrefix("/node"))
 
     def test_everything(self) -> None:
         """The operator's own agents may have everything, wildcards too."""

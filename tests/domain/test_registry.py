@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from random import Random
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -20,6 +21,11 @@ from tests.domain.attachments import FakeAttachment
 def web(*names: str, key: str = "web") -> Service:
     """A service with names."""
     return Service(key=key, kind="http", hostnames=names)
+
+
+def below(*prefixes: str, key: str = "web") -> Service:
+    """A service at prefixes."""
+    return Service(key=key, kind="http", prefixes=prefixes)
 
 
 def tcp(port: int, key: str = "ssh") -> Service:
@@ -94,6 +100,58 @@ class RegistryTests(SynchronousTestCase):
         self.assertEqual(self.serving("b.example"), [self.bob])
         self.assertEqual(self.serving("x.a.example"), [])
         self.assertEqual(self.serving("example"), [])
+
+    def found(self, target: str) -> tuple[str, str] | None:
+        """The agent that serves a request's target at the gateway's own name, and what the origin gets."""
+        found = self.registry.prefix(target)
+        return None if found is None else (found[0].agent, found[1])
+
+    def test_prefixes(self) -> None:
+        """The longest prefix of whole segments leads to its service, which gets the rest of the target."""
+        self.offer(self.alice, below("/team"))
+        self.offer(self.bob, below("/team/node", "/x/y/z"))
+        for target, expected in (
+            ("/team", ("alice", "/")),
+            ("/team/", ("alice", "/")),
+            ("/team?a/team/node", ("alice", "/?a/team/node")),
+            ("/team/a/b?c", ("alice", "/a/b?c")),
+            ("/team/nodes", ("alice", "/nodes")),
+            ("/team/node", ("bob", "/")),
+            ("/team/node/a?b=/c", ("bob", "/a?b=/c")),
+            ("/team//node", ("alice", "//node")),
+            ("/team/../team/node", ("alice", "/../team/node")),
+            ("/team%2fnode", None),
+            ("/teams", None),
+            ("//team", None),
+            ("/x/y", None),
+            ("/x/y/z/a/b/c/d/e/f/g", ("bob", "/a/b/c/d/e/f/g")),
+            ("/", None),
+            ("*", None),
+            ("", None),
+        ):
+            self.assertEqual(self.found(target), expected, target)
+        self.registry.detach(self.bob)
+        self.assertEqual(self.found("/team/node"), ("alice", "/node"))
+        self.assertEqual(self.doors.history, [])
+
+    def test_prefixAndName(self) -> None:
+        """A service may have names and prefixes, and has both or none."""
+        service = Service(key="web", kind="http", hostnames=("a.example",), prefixes=("/a",))
+        self.assertEqual(self.offer(self.alice, service), {"web": (Place("host", "a.example"), Place("prefix", "/a"))})
+        self.assertEqual(self.serving("a.example"), [self.alice])
+        self.assertEqual(self.found("/a/b"), ("alice", "/b"))
+        both = Service(key="web", kind="http", hostnames=("b.example",), prefixes=("/a",))
+        self.assertEqual(self.refusal(self.bob, both), ServiceError.TAKEN)
+        self.assertEqual(self.serving("b.example"), [])
+        self.bob.grant = Grant(hostnames=("*",))
+        self.assertEqual(self.refusal(self.bob, replace(both, prefixes=("/b",))), ServiceError.NOT_ALLOWED)
+        self.offer(self.alice)
+        self.assertEqual(self.registry.routes, {})
+
+    def test_ourOwnPath(self) -> None:
+        """What the gateway itself answers is nobody's."""
+        self.doors.ours.add(Place("prefix", "/agent"))
+        self.assertEqual(self.refusal(self.alice, below("/agent")), ServiceError.TAKEN)
 
     def test_takenNames(self) -> None:
         """A name belongs to one agent, and a service that wants another's gets none of its names."""

@@ -7,7 +7,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.domain.routes import FAILED_SECONDS, Place, Replica, Route, hostPlace
+from gateway.domain.routes import FAILED_SECONDS, Replica, Route, hostPlace, portPlace, prefixPlace
 from gateway.wire.agentcontrol import Service
 from tests.domain.attachments import FakeAttachment
 
@@ -98,4 +98,7 @@ class RouteTests(SynchronousTestCase):
     def test_places(self) -> None:
         """Places are named as people do."""
         self.assertEqual(str(hostPlace("a.example")), "a.example")
-        self.assertEqual(str(Place("udp", 53)), "udp port 53")
+        self.assertEqual(str(prefixPlace("/node")), "/node")
+        self.assertEqual(str(portPlace("udp", 53)), "udp port 53")
+        self.assertEqual([each.isPort for each in (hostPlace("a.example"), prefixPlace("/node"))], [False, False])
+        self.assertTrue(portPlace("udp", 53).isPort)

@@ -31,6 +31,7 @@ from gateway.wire.agentcontrol import (
     encode,
 )
 from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
+from gateway.wire.httpoptions import MAX_PREFIXES, HttpOptions
 
 FUZZ = settings(deadline=None, max_examples=200, database=None, derandomize=True)
 
@@ -40,6 +41,7 @@ SERVICES = (
     Service("shell", "tls", ("ssh.example.com",), tls="terminate", healthy=False),
     Service("git", "tcp", port=2222),
     Service("any", "tcp"),
+    Service("node", "http", prefixes=("/node", "/team/node"), http=HttpOptions(inFlight=10)),
     Service("dns", "udp", port=2222),
 )
 REGISTER = Register(1, "home", "pod-1", "txgateway/0.1.0", SecretCredential("s3cret"), SERVICES, True, 7)
@@ -271,12 +273,21 @@ class DecodeTests(SynchronousTestCase):
             {"key": "a", "kind": "tcp", "port": 65536},
             {"key": "a", "kind": "tcp", "port": "22"},
             {"key": "a", "kind": "tcp", "healthy": 1},
+            {"key": "a", "kind": "tls", "hostnames": ["a.example"], "http": {}},
+            {"key": "a", "kind": "tls", "prefixes": ["/a"]},
+            {"key": "a", "kind": "tls", "hostnames": ["a.example"], "prefixes": ["/a"]},
+            {"key": "a", "kind": "tcp", "prefixes": ["/a"]},
+            {"key": "a", "kind": "udp", "http": {}},
+            {"key": "a", "kind": "http", "http": {}},
+            {"key": "a", "kind": "http", "prefixes": ["/a/"]},
+            {"key": "a", "kind": "http", "prefixes": [f"/{n}" for n in range(MAX_PREFIXES + 1)]},
+            {"key": "a", "kind": "http", "prefixes": ["/a"], "http": {"removeResponseHeaders": ["content-length"]}},
         ):
             with self.subTest(service):
                 self.assertRefused(offering(service))
 
     def test_different(self) -> None:
-        """No two services have a key, a host name or a port in common."""
+        """No two services have a key, a host name, a prefix or a port in common."""
         for one, other in (
             ({"key": "a", "kind": "tcp"}, {"key": "a", "kind": "udp"}),
             ({"key": "a", "kind": "tcp", "port": 22}, {"key": "b", "kind": "tcp", "port": 22}),
@@ -284,12 +295,14 @@ class DecodeTests(SynchronousTestCase):
                 {"key": "a", "kind": "tls", "hostnames": ["a.b"]},
                 {"key": "b", "kind": "http", "hostnames": ["c.d", "a.b"]},
             ),
+            ({"key": "a", "kind": "http", "prefixes": ["/a"]}, {"key": "b", "kind": "http", "prefixes": ["/b", "/a"]}),
         ):
             self.assertIn(" is there twice", self.assertRefused(offering(one, other)))
         self.assertRefused(offering({"key": "a", "kind": "tls", "hostnames": ["a.b", "a.b"]}))
         decode(offering({"key": "a", "kind": "tcp", "port": 22}, {"key": "b", "kind": "udp", "port": 22}))
         decode(offering({"key": "a", "kind": "tcp"}, {"key": "b", "kind": "tcp"}))
         decode(offering({"key": "a", "kind": "tls", "hostnames": ["*.b", "a.b"]}))
+        decode(offering({"key": "a", "kind": "http", "hostnames": ["a.b"], "prefixes": ["/a", "/a/b"]}))
 
     def test_ourOwnServices(self) -> None:
         """An agent that would offer such services is told so before it sends anything."""

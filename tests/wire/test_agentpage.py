@@ -24,6 +24,7 @@ from gateway.wire.agentcontrol import (
     Update,
 )
 from gateway.wire.datagrams import DatagramDecoder
+from gateway.wire.httpoptions import MAX_HEADERS, MAX_PREFIXES, HttpOptions
 from gateway.wire.preamble import Answer, Preamble, StreamError, decodeAnswer, encodePreamble, parsePreamble
 from gateway.wire.proxyheader import Address, ProxyHeader, Tlv
 from tests.documented import namedBlock, tables
@@ -102,6 +103,7 @@ class AgentPageTests(SynchronousTestCase):
         structs: dict[str, type[msgspec.Struct]] = {
             "`register`": Register,
             "a service": Service,
+            "the HTTP options": HttpOptions,
             "`ack`": Ack,
             "a status": ServiceStatus,
             "`update`": Update,
@@ -145,6 +147,8 @@ class AgentPageTests(SynchronousTestCase):
                 "a message of the gateway": agentcontrol.MAX_ACK,
                 "services of an agent": agentcontrol.MAX_SERVICES,
                 "host names of a service": agentcontrol.MAX_HOSTNAMES,
+                "prefixes of a service": MAX_PREFIXES,
+                "headers in one of its lists": MAX_HEADERS,
                 "a preamble": preamble.MAX_PREAMBLE,
                 "an answer": preamble.MAX_ANSWER,
                 "a datagram": datagrams.MAX_DATAGRAM,

@@ -137,8 +137,9 @@ class AgentDoor:
 
     def publicAddress(self, service: Service, place: Place) -> str:
         """Where visitors reach a service."""
-        if place.kind != "host":
-            return f"{place.kind}://{self.settings.publicHost or '*'}:{place.name}"
+        host = self.settings.publicHost or "*"
+        if place.isPort:
+            return f"{place.kind}://{host}:{place.name}"
         scheme, number, usual = "https", self.settings.tlsPort, 443
         if service.kind == "tls" and service.tls == "terminate":
             scheme = "tls"
@@ -146,7 +147,8 @@ class AgentDoor:
             scheme, number, usual = "http", self.settings.httpPort, 80
         if not number:
             return ""  # no door leads there
-        return f"{scheme}://{place.name}" + ("" if number == usual else f":{number}")
+        port = "" if number == usual else f":{number}"
+        return f"{scheme}://{host}{port}{place.name}" if place.kind == "prefix" else f"{scheme}://{place.name}{port}"
 
     def attach(self, session: IAgentSession) -> IAgentSession | None:
         """

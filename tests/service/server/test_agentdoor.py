@@ -217,6 +217,16 @@ class RegisterTests(AgentDoorTestCase):
             answer = self.come().register(WEB, passed)
             assert isinstance(answer, Ack)
             self.assertEqual([each.address for each in answer.services], [address, ""])
+        node = Service(key="node", kind="http", prefixes=("/node",))
+        for ports, address in (
+            ((443, 0), "https://gw.example/node"),
+            ((0, 8080), "http://gw.example:8080/node"),
+            ((0, 0), ""),
+        ):
+            self.door.settings = replace(self.door.settings, tlsPort=ports[0], httpPort=ports[1])
+            answer = self.come().register(node)
+            assert isinstance(answer, Ack)
+            self.assertEqual([each.address for each in answer.services], [address])
 
     def test_wrongSecret(self) -> None:
         """A wrong secret is refused in words that tell nothing, and the carrier is closed."""
