@@ -17,6 +17,7 @@ __all__ = [
     "checkRequest",
     "chunkHead",
     "endToEnd",
+    "isAuthority",
     "keepsAlive",
     "lastChunk",
     "requestLength",
@@ -64,42 +65,19 @@ _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,254}))(
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 
 _HOP_BY_HOP = frozenset(
-    (
-        "connection",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-    )
+    "connection http2-settings keep-alive proxy proxy-authenticate proxy-authorization proxy-connection te"
+    " transfer-encoding upgrade".split()
 )
+"""With Proxy, which is nobody's, and sets HTTP_PROXY for what is behind a CGI (CVE-2016-5385)."""
+
 _NOT_BY_CONNECTION = frozenset(
-    (
-        "authorization",
-        "cache-control",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "content-type",
-        "cookie",
-        "expect",
-        "forwarded",
-        "host",
-        "location",
-        "set-cookie",
-        "trailer",
-        "www-authenticate",
-        "x-real-ip",
-        "x-request-id",
-    )
+    "authorization cache-control content-encoding content-length content-range content-type cookie expect forwarded"
+    " host location set-cookie trailer www-authenticate x-real-ip x-request-id".split()
 )
 _NOT_IN_TRAILERS = (
     _HOP_BY_HOP
     | _NOT_BY_CONNECTION
-    | {"age", "date", "expires", "max-forwards", "pragma", "range", "retry-after", "vary", "warning"}
+    | frozenset("age date expires max-forwards pragma range retry-after vary warning".split())
 )
 """RFC 9110, section 6.5.1: framing, routing, what changes a request, who asks, and how to treat the content."""
 
@@ -109,7 +87,7 @@ def _bad(kind: str, details: str) -> RemoteProtocolError:
 
 
 @lru_cache(maxsize=4096)
-def _isAuthority(text: str) -> bool:
+def isAuthority(text: str) -> bool:
     """Whether this is a host with or without a port, and nothing else."""
     if not (match := _AUTHORITY.fullmatch(text)) or (match[3] and int(match[3]) > 0xFFFF):
         return False
@@ -141,7 +119,7 @@ def checkRequest(head: RequestHead) -> RequestHead:
     hosts = [value for name, value in head.headers if name == "host"]
     if len(hosts) != 1 and (hosts or head.version != "1.0"):
         raise _bad("request", "A request names one host, and this one does not.")
-    if hosts and not _isAuthority(hosts[0]):
+    if hosts and not isAuthority(hosts[0]):
         raise _bad("request", "The request's Host is not the name of one.")
     target = head.target
     if not target.isascii() or not target.isprintable() or " " in target or "#" in target:
