@@ -7,7 +7,16 @@ How an agent reaches its gateway: by TLS, or by a WebSocket on it, through a pro
 Plain TCP is only for this machine. Files are read for each attempt, so that renewed ones are used without a restart.
 """
 
-__all__ = ["ALPN", "SUBPROTOCOL", "GatewayLink", "Proxy", "carrierEndpoint", "gatewayLink", "parseProxy"]
+__all__ = [
+    "ALPN",
+    "SUBPROTOCOL",
+    "GatewayLink",
+    "Proxy",
+    "carrierEndpoint",
+    "connectionEndpoint",
+    "gatewayLink",
+    "parseProxy",
+]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -162,10 +171,10 @@ def parseProxy(text: str) -> Proxy:
 _PROXY_PORTS = {"http": 80, "https": 443}
 
 
-def carrierEndpoint(reactor: IReactorDial, link: GatewayLink) -> IStreamClientEndpoint:
+def connectionEndpoint(reactor: IReactorDial, link: GatewayLink) -> IStreamClientEndpoint:
     """
-    @return: makes a carrier to the gateway. C{connect} may be cancelled, and fails with L{DialFailed} or with what TCP
-        fails with. It has no time limit of its own.
+    @return: makes the connection that a carrier is begun on: by TCP, through the proxy, with TLS; without the
+        WebSocket. Otherwise as L{carrierEndpoint}.
     """
     endpoint: IStreamClientEndpoint
     if link.proxy is None:
@@ -178,6 +187,15 @@ def carrierEndpoint(reactor: IReactorDial, link: GatewayLink) -> IStreamClientEn
     if link.trust is not None:
         alpn = [ALPN] if link.request is None else []
         endpoint = TLSClientEndpoint(reactor, endpoint, link.host, link.trust, alpn)
+    return endpoint
+
+
+def carrierEndpoint(reactor: IReactorDial, link: GatewayLink) -> IStreamClientEndpoint:
+    """
+    @return: makes a carrier to the gateway. C{connect} may be cancelled, and fails with L{DialFailed} or with what TCP
+        fails with. It has no time limit of its own.
+    """
+    endpoint = connectionEndpoint(reactor, link)
     if link.request is not None:
         return WebSocketClientEndpoint(reactor, endpoint, link.request)
     return endpoint if link.trust is None else _Agreed(reactor, endpoint)

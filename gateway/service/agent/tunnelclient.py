@@ -68,18 +68,23 @@ class ClientTunnel:
         self._idleCall: IDelayedCall | None = None
 
     def connect(
-        self, target: Target, factory: IProtocolFactory, early: IEarlyData | None = None
+        self,
+        target: Target,
+        factory: IProtocolFactory,
+        early: IEarlyData | None = None,
+        header: ProxyHeader = ProxyHeader(),  # frozen
     ) -> Deferred[IProtocol]:
         """
         Open a stream.
 
+        @param header: what else the stream begins with; it says whether the stream carries datagrams.
         @param early: is sent at once, before it is known whether there is anybody.
         @return: fires when the target is connected. May be cancelled; fails with L{DialFailed}. It has a time limit
             until there is a session, and none of its own afterwards.
         """
 
         def opened(session: ClientSession) -> Deferred[IProtocol]:
-            preamble = encodePreamble(Preamble(target, ProxyHeader()))
+            preamble = encodePreamble(Preamble(target, header))
             endpoint = OpeningEndpoint(MuxEndpoint(session.mux), preamble, readAnswer)
             opening = endpoint.connect(factory) if early is None else endpoint.connectEarly(factory, early)
             return opening.addErrback(_typed)
