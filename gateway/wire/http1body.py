@@ -64,21 +64,22 @@ _FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,254}))(?::([0-9]{1,5}))?", re.ASCII)
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 
-_HOP_BY_HOP = frozenset(
-    "connection http2-settings keep-alive proxy proxy-authenticate proxy-authorization proxy-connection te"
-    " transfer-encoding upgrade".split()
-)
+# fmt: off
+_HOP_BY_HOP = frozenset((
+    "connection", "http2-settings", "keep-alive", "proxy", "proxy-authenticate", "proxy-authorization",
+    "proxy-connection", "te", "transfer-encoding", "upgrade",
+))
 """With Proxy, which is nobody's, and sets HTTP_PROXY for what is behind a CGI (CVE-2016-5385)."""
 
-_NOT_BY_CONNECTION = frozenset(
-    "authorization cache-control content-encoding content-length content-range content-type cookie expect forwarded"
-    " host location set-cookie trailer www-authenticate x-real-ip x-request-id".split()
-)
-_NOT_IN_TRAILERS = (
-    _HOP_BY_HOP
-    | _NOT_BY_CONNECTION
-    | frozenset("age date expires max-forwards pragma range retry-after vary warning".split())
-)
+_NOT_BY_CONNECTION = frozenset((
+    "authorization", "cache-control", "content-encoding", "content-length", "content-range", "content-type", "cookie",
+    "expect", "forwarded", "host", "location", "set-cookie", "trailer", "www-authenticate", "x-real-ip",
+    "x-request-id",
+))
+_NOT_IN_TRAILERS = _HOP_BY_HOP | _NOT_BY_CONNECTION | {
+    "age", "date", "expires", "max-forwards", "pragma", "range", "retry-after", "vary", "warning",
+}
+# fmt: on
 """RFC 9110, section 6.5.1: framing, routing, what changes a request, who asks, and how to treat the content."""
 
 
