@@ -1,0 +1,72 @@
+"""
+The limits of HTTP connections, all in one place, and what they are when nobody says otherwise::
+
+    settings = HttpSettings(idleTimeout=30.0, bodyRate=1024)
+    HttpServerConnection(owner, sweep, settings)
+
+Whoever is slow on purpose holds a connection and the memory that goes with it, so each thing that a connection may wait
+for has a limit of its own. All are kept by a L{Sweep<gateway.net.sweep.Sweep>}: up to two seconds late, never early.
+"""
+
+__all__ = ["HttpSettings"]
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """
+    What visitors may do, and what origins may.
+
+    @ivar headLimit: bytes of a request's head; of HTTP/2 the size of its header list (RFC 9113, section 6.5.2).
+    @ivar headFields: header lines in it.
+    @ivar headTimeout: seconds from its first byte, or from the connection's beginning, to its last.
+    @ivar idleTimeout: seconds from a response to the next request.
+    @ivar bodyRate: bytes per second of a request's body, at least...
+    @ivar bodyGrace: ...over any so many seconds in which it could be read.
+    @ivar takeTimeout: seconds for a visitor to take some of what waits to be sent to them.
+    @ivar takeLimit: seconds to take all of it, however much of it was taken meanwhile: at most 304 KiB.
+    @ivar requests: requests on one connection. After the last of them it is closed.
+    @ivar unreadLimit: bytes of a request's body that are read for nothing once it has been answered, so that the
+        connection can go on.
+    @ivar lingerTimeout: seconds for a visitor to hang up by itself once all was said.
+    @ivar originHeadLimit: bytes of a response's head.
+    @ivar originHeadFields: header lines in it.
+    @ivar originHeadTimeout: seconds from the end of a request to the head of its response.
+    @ivar originIdle: connections to one origin that wait for the next request, at most.
+    @ivar originIdleTimeout: seconds for which one waits. The origin may say less (C{Keep-Alive: timeout}).
+    @ivar dialTimeout: seconds for a connection to an origin to be made.
+    @ivar streams: HTTP/2: requests at a time on one connection.
+    @ivar streamWindow: HTTP/2: bytes of a body on the way on one stream.
+    @ivar connectionWindow: HTTP/2: bytes of bodies on the way on a connection, all streams together.
+    @ivar resets: HTTP/2: streams that a visitor may cancel, or cause to be reset, within C{controlSeconds}
+        (CVE-2023-44487).
+    @ivar controls: HTTP/2: C{SETTINGS}, C{PING}, C{PRIORITY} and frames without a use, within C{controlSeconds}.
+    @ivar controlSeconds: what C{resets} and C{controls} are counted over.
+    @ivar controlQueue: HTTP/2: bytes of answers to such frames that may wait to be sent.
+    """
+
+    headLimit: int = 16 * 1024
+    headFields: int = 100
+    headTimeout: float = 10.0
+    idleTimeout: float = 75.0
+    bodyRate: int = 240
+    bodyGrace: float = 20.0
+    takeTimeout: float = 60.0
+    takeLimit: float = 900.0
+    requests: int = 10_000
+    unreadLimit: int = 256 * 1024
+    lingerTimeout: float = 2.0
+    originHeadLimit: int = 64 * 1024
+    originHeadFields: int = 200
+    originHeadTimeout: float = 300.0
+    originIdle: int = 64
+    originIdleTimeout: float = 60.0
+    dialTimeout: float = 20.0
+    streams: int = 128
+    streamWindow: int = 256 * 1024
+    connectionWindow: int = 1024 * 1024
+    resets: int = 200
+    controls: int = 1000
+    controlSeconds: float = 30.0
+    controlQueue: int = 16 * 1024
