@@ -21,6 +21,7 @@ __all__ = [
     "AGENT_KEEP_ALIVE",
     "AGENT_PATH",
     "CLIENT_PATH",
+    "CLOSED_BY_TARGET",
     "INVALID_MESSAGE",
     "INVALID_SECRET",
     "MAX_DATA",
@@ -87,6 +88,9 @@ INVALID_SECRET = "Invalid access client secret"
 NOT_REGISTERED = "Agent not registered"
 NOT_INITIATED = "Error initiating connection: {message}"
 """What the original's relay says in an C{error}, which people look for in their ssh client's output."""
+
+CLOSED_BY_TARGET = "Connection closed by target"
+"""What the original's newest agents say in a C{connection_reset} when the target has ended well."""
 
 _MAX_TEXT = 256
 
