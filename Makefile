@@ -29,6 +29,7 @@ bench: dev
 	@.venv/bin/python -m bench.tabby
 	@.venv/bin/python -m bench.yamux
 	@.venv/bin/python -m bench.tunnel
+	@.venv/bin/python -m bench.http
 
 bench-peers:
 	@scripts/benchpeers

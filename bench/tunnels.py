@@ -33,8 +33,8 @@ from .harness import HERE, child, cpuSeconds, residentKiB
 from .tunnelloads import datagramWorks, works
 
 _PEERS = Path(__file__).resolve().parents[1] / ".peers/bench"
-_OURS = str(Path(sysconfig.get_path("scripts"), "gateway"))
-_SECRET = "a-secret-of-the-benchmark-that-is-long-enough"
+OURS = str(Path(sysconfig.get_path("scripts"), "gateway"))
+SECRET = "a-secret-of-the-benchmark-that-is-long-enough"
 _TIMEOUT = 20.0
 
 
@@ -205,7 +205,8 @@ def program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(f"/usr/sbin/{name}")
 
 
-def _path(name: str) -> str:
+def programPath(name: str) -> str:
+    """The same of a program that is there."""
     found = program(name)
     assert found is not None
     return found
@@ -214,7 +215,8 @@ def _path(name: str) -> str:
 _AUTHORITY: list[Authority] = []
 
 
-def _issue() -> tuple[Authority, Credential]:
+def issue() -> tuple[Authority, Credential]:
+    """Return the benchmark's authority, and a certificate of its for this machine."""
     if not _AUTHORITY:
         _AUTHORITY.append(makeAuthority("Benchmark"))
     return _AUTHORITY[0], _AUTHORITY[0].issue("localhost", HERE)
@@ -222,9 +224,9 @@ def _issue() -> tuple[Authority, Credential]:
 
 def _txgateway(tls: bool) -> Callable[[Setup], None]:
     def start(setup: Setup) -> None:
-        authority, credential = _issue()
+        authority, credential = issue()
         certificate, key = credential.write(str(setup.folder))
-        secret = setup.write("secret", _SECRET)
+        secret = setup.write("secret", SECRET)
         listen = f'["{HERE}:{setup.server}"]'
         config = f"""
             [gateway]
@@ -249,11 +251,11 @@ def _txgateway(tls: bool) -> Callable[[Setup], None]:
             [management]
             listen = ["{HERE}:{freePort()}"]
             """
-        setup.run("server", _OURS, "serve", "--config", setup.write("gateway.toml", config))
+        setup.run("server", OURS, "serve", "--config", setup.write("gateway.toml", config))
         setup.awaitPort()
         to = f"tls://localhost:{setup.via}" if tls else f"tcp://{HERE}:{setup.via}"
         origin = f"{HERE}:{setup.line.target}"
-        command = [_OURS, "agent", "--to", to, "--name", "bench", "--secret-file", secret, "--drain", "0"]
+        command = [OURS, "agent", "--to", to, "--name", "bench", "--secret-file", secret, "--drain", "0"]
         if tls:
             command += ["--ca", authority.write(str(setup.folder / "ca.pem"))]
         command += ["--tcp", f"{setup.door}={origin}"]
@@ -267,7 +269,7 @@ def _txgateway(tls: bool) -> Callable[[Setup], None]:
 def _frp(tls: bool, mux: bool) -> Callable[[Setup], None]:
     def start(setup: Setup) -> None:
         server = {
-            "auth": {"token": _SECRET},
+            "auth": {"token": SECRET},
             "transport": {"tcpMux": mux},
             "bindAddr": HERE,
             "proxyBindAddr": HERE,
@@ -275,7 +277,7 @@ def _frp(tls: bool, mux: bool) -> Callable[[Setup], None]:
         }
         proxies = [("tcp", setup.door)] + [("udp", setup.datagramDoor)] * setup.line.datagrams
         agent = {
-            "auth": {"token": _SECRET},
+            "auth": {"token": SECRET},
             "serverAddr": HERE,
             "serverPort": setup.via,
             "transport": {"tcpMux": mux, "tls": {"enable": tls}},
@@ -284,26 +286,26 @@ def _frp(tls: bool, mux: bool) -> Callable[[Setup], None]:
                 for kind, port in proxies
             ],
         }
-        setup.run("server", _path("frps"), "-c", setup.write("frps.json", json.dumps(server)))
+        setup.run("server", programPath("frps"), "-c", setup.write("frps.json", json.dumps(server)))
         setup.awaitPort()
-        setup.run("agent", _path("frpc"), "-c", setup.write("frpc.json", json.dumps(agent)))
+        setup.run("agent", programPath("frpc"), "-c", setup.write("frpc.json", json.dumps(agent)))
 
     return start
 
 
 def _chisel(setup: Setup) -> None:
     server = ["server", "--reverse", "--host", HERE, "--port", str(setup.server)]
-    setup.run("server", _path("chisel"), *server)
+    setup.run("server", programPath("chisel"), *server)
     setup.awaitPort()
     remotes = [f"R:{HERE}:{setup.door}:{HERE}:{setup.line.target}"]
     if setup.line.datagrams:
         remotes.append(f"R:{HERE}:{setup.datagramDoor}:{HERE}:{setup.line.target}/udp")
-    setup.run("agent", _path("chisel"), "client", f"http://{HERE}:{setup.via}", *remotes)
+    setup.run("agent", programPath("chisel"), "client", f"http://{HERE}:{setup.via}", *remotes)
 
 
 def _rathole(tls: bool) -> Callable[[Setup], None]:
     def start(setup: Setup) -> None:
-        authority, credential = _issue()
+        authority, credential = issue()
         bundle = pkcs12.serialize_key_and_certificates(
             b"rathole",
             load_pem_private_key(credential.keyPEM, None),  # type: ignore[arg-type]
@@ -314,8 +316,8 @@ def _rathole(tls: bool) -> Callable[[Setup], None]:
         setup.write("identity.pfx", bundle)
         authority.write(str(setup.folder / "ca.pem"))
         doors = [("tcp", setup.door)] + [("udp", setup.datagramDoor)] * setup.line.datagrams
-        server = f'[server]\nbind_addr = "{HERE}:{setup.server}"\ndefault_token = "{_SECRET}"\n'
-        agent = f'[client]\nremote_addr = "localhost:{setup.via}"\ndefault_token = "{_SECRET}"\n'
+        server = f'[server]\nbind_addr = "{HERE}:{setup.server}"\ndefault_token = "{SECRET}"\n'
+        agent = f'[client]\nremote_addr = "localhost:{setup.via}"\ndefault_token = "{SECRET}"\n'
         if tls:
             server += '[server.transport]\ntype = "tls"\n[server.transport.tls]\n'
             server += 'pkcs12 = "identity.pfx"\npkcs12_password = "bench"\n'
@@ -323,20 +325,20 @@ def _rathole(tls: bool) -> Callable[[Setup], None]:
         for kind, port in doors:
             server += f'[server.services.{kind}]\ntype = "{kind}"\nbind_addr = "{HERE}:{port}"\n'
             agent += f'[client.services.{kind}]\ntype = "{kind}"\nlocal_addr = "{HERE}:{setup.line.target}"\n'
-        setup.run("server", _path("rathole"), "--server", setup.write("server.toml", server))
+        setup.run("server", programPath("rathole"), "--server", setup.write("server.toml", server))
         setup.awaitPort()
-        setup.run("agent", _path("rathole"), "--client", setup.write("agent.toml", agent))
+        setup.run("agent", programPath("rathole"), "--client", setup.write("agent.toml", agent))
 
     return start
 
 
 def _wstunnel(setup: Setup) -> None:
-    setup.run("server", _path("wstunnel"), "server", f"wss://{HERE}:{setup.server}")
+    setup.run("server", programPath("wstunnel"), "server", f"wss://{HERE}:{setup.server}")
     setup.awaitPort()
     remotes = ["-R", f"tcp://{HERE}:{setup.door}:{HERE}:{setup.line.target}"]
     if setup.line.datagrams:
         remotes += ["-R", f"udp://{HERE}:{setup.datagramDoor}:{HERE}:{setup.line.target}"]
-    setup.run("agent", _path("wstunnel"), "client", *remotes, f"wss://{HERE}:{setup.via}")
+    setup.run("agent", programPath("wstunnel"), "client", *remotes, f"wss://{HERE}:{setup.via}")
 
 
 def _openssh(setup: Setup) -> None:
@@ -352,13 +354,13 @@ def _openssh(setup: Setup) -> None:
         PidFile none
         """
     os.makedirs("/run/sshd", exist_ok=True)  # as its init script does
-    setup.run("server", _path("sshd"), "-D", "-e", "-f", setup.write("sshd_config", config))
+    setup.run("server", programPath("sshd"), "-D", "-e", "-f", setup.write("sshd_config", config))
     setup.awaitPort()
     options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ExitOnForwardFailure=yes", "LogLevel=ERROR"]
     words = [word for option in options for word in ("-o", option)]
     forward = f"{HERE}:{setup.door}:{HERE}:{setup.line.target}"
     agent = ["-F", "none", "-N", "-i", str(setup.folder / "user"), "-p", str(setup.via), *words, "-R", forward, HERE]
-    setup.run("agent", _path("ssh"), *agent)
+    setup.run("agent", programPath("ssh"), *agent)
 
 
 def _haproxy(setup: Setup) -> None:
@@ -374,7 +376,7 @@ listen tunnel
     bind {HERE}:{setup.door}
     server target {HERE}:{setup.delayed(setup.line.target)}
 """
-    setup.run("server", _path("haproxy"), "-db", "-f", setup.write("haproxy.cfg", config))
+    setup.run("server", programPath("haproxy"), "-db", "-f", setup.write("haproxy.cfg", config))
 
 
 def _direct(setup: Setup) -> None:
