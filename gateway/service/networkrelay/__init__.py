@@ -1,0 +1,3 @@
+"""
+http-network-relay's users: its relay, its edge agent and its access client, by our means.
+"""
