@@ -13,7 +13,7 @@ __all__ = ["ANY_NAME", "ANY_PREFIX", "EVERYTHING", "Grant"]
 from dataclasses import dataclass
 
 from gateway.domain.rules import Rule
-from gateway.domain.targets import Refusal, onlyThese
+from gateway.domain.targets import Refusal, Target, onlyThese, refusalBehind
 
 ANY_NAME = "*"
 """The pattern that holds every name, wildcards too."""
@@ -40,6 +40,7 @@ class Grant:
     @ivar streams: visitors' streams open at once, in one session.
     @ivar newPerSecond: new streams per second, in one session.
     @ivar bytesPerSecond: payload in each direction, all streams of a session together.
+    @ivar behind: rules for the targets behind it that others may name; C{None}: those that the agent itself allows.
     """
 
     hostnames: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class Grant:
     bytesPerSecond: int | None = None
     targets: tuple[Rule, ...] = ()
     prefixes: tuple[str, ...] = ()
+    behind: tuple[Rule, ...] | None = None
 
     def allowsName(self, name: str) -> bool:
         """
@@ -82,6 +84,13 @@ class Grant:
         @return: C{None} when it may.
         """
         return onlyThese(self.targets).checkNameAlone(host, port)
+
+    def refusalBehind(self, target: Target) -> Refusal | None:
+        """
+        @param target: that somebody wants to reach through the agent.
+        @return: C{None} when it may.
+        """
+        return refusalBehind(self.behind, target)
 
 
 EVERYTHING = Grant(hostnames=(ANY_NAME,), ports=((1, 65535),), prefixes=(ANY_PREFIX,))

@@ -17,11 +17,10 @@ there::
     client = credentials.client("a secret")                          # None: nobody's
     client.refusalOf("box", Target("10.0.0.5", 22))                  # None: it may
 
-A relay never learns where a name leads: the agent looks it up. So a rule about a network says nothing that allows a
-name, and one that denies a network denies all names that come to it: they might lead there.
+What rules say of targets that an agent is to look up is told in L{gateway.domain.targets}.
 """
 
-__all__ = ["AccessClient", "CredentialsError", "EdgeAgent", "RelayCredentials", "parseCredentials", "refusalBehind"]
+__all__ = ["AccessClient", "CredentialsError", "EdgeAgent", "RelayCredentials", "parseCredentials"]
 
 import re
 from collections.abc import Sequence
@@ -30,9 +29,8 @@ from hmac import compare_digest
 
 import msgspec
 
-from gateway.domain.addresses import parseAddress
 from gateway.domain.rules import Rule, parseRuleLine
-from gateway.domain.targets import Refusal, Target, onlyThese
+from gateway.domain.targets import Refusal, Target, refusalBehind
 from gateway.domain.tokens import MAX_TOKEN_LENGTH, hashToken
 from gateway.wire.networkrelay import agentLabel
 
@@ -107,28 +105,6 @@ class RelayCredentials:
         # All are compared, each in constant time: which one it was, or nearly was, is nobody's to measure.
         found = [each for each in self.clients if compare_digest(digest, each.secret)]
         return found[0] if found else None
-
-
-def refusalBehind(rules: Sequence[Rule] | None, target: Target) -> Refusal | None:
-    """
-    Whether a target behind an agent may be reached, which the agent is to look up. See the module's text.
-
-    @param rules: C{None}: there are none, and everything may.
-    """
-    if rules is None:
-        return None
-    policy, address = onlyThese(rules), parseAddress(target.host)
-    if address is not None:
-        return policy.check(target.host, address, target.port)
-    for rule in rules:
-        if not rule.matchesPort(target.port):
-            continue
-        if rule.matchesName(target.host):
-            break
-        if rule.action == "deny" and not isinstance(rule.pattern, str):
-            details = f"Connections to {target} are not allowed: such a name may lead to what is denied ({rule})."
-            return Refusal(str(rule), details)
-    return policy.checkNameAlone(target.host, target.port)
 
 
 class _Client(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -45,6 +45,9 @@ I/O, on the name that was asked and on each address that it resolved to::
 # *Names alone.* The name of an agent stands for no address, and nobody but the gateway says what it means. So rules
 # for networks do not speak of it, and its name decides. Where no credential is asked for, a rule must allow it that
 # shows that it was meant, which `*` does not.
+#
+# *Behind an agent.* There it is the agent who looks names up, so nobody here learns where one leads. A rule that allows
+# a network allows no name, and one that denies a network denies all names that come to it: they might lead there.
 
 __all__ = [
     "AllOf",
@@ -58,6 +61,7 @@ __all__ = [
     "parseRule",
     "parseRuleLine",
     "parseTarget",
+    "refusalBehind",
     "unwrap",
 ]
 
@@ -289,6 +293,28 @@ def onlyThese(rules: Sequence[Rule]) -> TargetPolicy:
     @return: a policy that narrows another one.
     """
     return TargetPolicy(rules or [parseRule("deny", "*")], builtIns=False)
+
+
+def refusalBehind(rules: Sequence[Rule] | None, target: Target) -> Refusal | None:
+    """
+    Whether a target behind an agent may be reached.
+
+    @param rules: C{None}: there are none, and every target may.
+    """
+    if rules is None:
+        return None
+    policy, address = onlyThese(rules), parseAddress(target.host)
+    if address is not None:
+        return policy.check(target.host, address, target.port)
+    for rule in rules:
+        if not rule.matchesPort(target.port):
+            continue
+        if rule.matchesName(target.host):
+            break
+        if rule.action == "deny" and not isinstance(rule.pattern, str):
+            details = f"Connections to {target} are not allowed: such a name may lead to what is denied ({rule})."
+            return Refusal(str(rule), details)
+    return policy.checkNameAlone(target.host, target.port)
 
 
 @implementer(ITargetPolicy)

@@ -193,6 +193,8 @@ class AgentSession:
             return FailingEndpoint(
                 DialFailed(DialFailure.DENIED, f"The agent {self.agent} lets nobody name targets behind it.")
             )
+        if (refusal := self.grant.refusalBehind(target)) is not None:
+            return FailingEndpoint(DialFailed(DialFailure.DENIED, refusal.details))
         return self._endpoint(Preamble(StreamTarget(target.host, target.port), visitor.header()))
 
     def _endpoint(self, preamble: Preamble) -> IStreamClientEndpoint:
