@@ -24,6 +24,7 @@ from random import random
 from zope.interface import Interface
 
 from gateway.domain.attachment import IAttachment
+from gateway.domain.httppolicy import RoutePolicy
 from gateway.domain.routes import Place, Replica, Route, hostPlace, portPlace, prefixPlace
 from gateway.wire.agentcontrol import Service, ServiceError
 from gateway.wire.httpoptions import MAX_SEGMENTS
@@ -194,6 +195,10 @@ class Registry:
         return self._takePort(attachment, service)
 
     def _takeNames(self, attachment: IAttachment, service: Service) -> tuple[Place, ...] | Problem:
+        try:
+            RoutePolicy(service.http)
+        except ValueError as e:
+            return Problem(ServiceError.INVALID_OPTIONS, str(e))
         grant = attachment.grant
         names = [("name", hostPlace(each), grant.allowsName(each)) for each in service.hostnames]
         names += [("path", prefixPlace(each), grant.allowsPrefix(each)) for each in service.prefixes]

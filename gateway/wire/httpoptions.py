@@ -17,6 +17,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.wire.http1body import isAuthority
+
 MAX_HEADERS = 32
 """Of each of the four lists."""
 
@@ -34,6 +36,9 @@ _MESSAGE_HEADERS = frozenset(
         "host",
         "http2-settings",
         "keep-alive",
+        "proxy",
+        "proxy-authenticate",
+        "proxy-authorization",
         "proxy-connection",
         "te",
         "trailer",
@@ -41,7 +46,10 @@ _MESSAGE_HEADERS = frozenset(
         "upgrade",
     }
 )
-"""They say where a message goes and how it ends, which is for those who send and receive it."""
+"""
+They say where a message goes and how it ends, which is for those who send and receive it. Proxy is nobody's, and sets
+HTTP_PROXY for what is behind a CGI (CVE-2016-5385).
+"""
 
 # Python's $ matches before a line end, too, and so is not used here. Dot segments would not survive a browser.
 Prefix = Annotated[str, Meta(pattern=rf"\A(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]{{1,64}}){{1,{MAX_SEGMENTS}}}\Z")]
@@ -51,7 +59,7 @@ _Name = Annotated[str, Meta(pattern=r"\A[!#$%&'*+.^_`|~0-9a-z-]{1,64}\Z")]
 _Value = Annotated[str, Meta(pattern=r"\A([!-~]([\t -~]{0,1022}[!-~])?)?\Z")]
 _Names = Annotated[tuple[_Name, ...], Meta(max_length=MAX_HEADERS)]
 _Fields = Annotated[tuple[tuple[_Name, _Value], ...], Meta(max_length=MAX_HEADERS)]
-_Host = Annotated[str, Meta(pattern=r"\A(([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?)?\Z")]
+_Host = Annotated[str, Meta(max_length=264)]
 _User = Annotated[str, Meta(pattern=r"\A[^:\x00-\x1f\x7f]{1,64}:sha256:[0-9a-f]{64}\Z")]
 _Rule = Annotated[str, Meta(pattern=r"\A(allow|deny) [!-~]{1,64}\Z")]
 _Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -98,8 +106,10 @@ class HttpOptions(Struct, frozen=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         """
-        @raise ValueError: a header is none of an agent's business.
+        @raise ValueError: a header is none of an agent's business, or a host is none.
         """
+        if self.hostHeader and not isAuthority(self.hostHeader):
+            raise ValueError("The field hostHeader is a host, or a host and a port")
         fields = (*self.setRequestHeaders, *self.setResponseHeaders)
         for name in (*(name for name, _ in fields), *self.removeRequestHeaders, *self.removeResponseHeaders):
             if name in _MESSAGE_HEADERS:

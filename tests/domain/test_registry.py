@@ -15,6 +15,7 @@ from gateway.domain.grant import Grant
 from gateway.domain.registry import IDoors, PortRules, PortUnavailable, Problem, Registry
 from gateway.domain.routes import Place, Route
 from gateway.wire.agentcontrol import Service, ServiceError
+from gateway.wire.httpoptions import HttpOptions
 from tests.domain.attachments import FakeAttachment
 
 
@@ -146,6 +147,15 @@ class RegistryTests(SynchronousTestCase):
         self.bob.grant = Grant(hostnames=("*",))
         self.assertEqual(self.refusal(self.bob, replace(both, prefixes=("/b",))), ServiceError.NOT_ALLOWED)
         self.offer(self.alice)
+        self.assertEqual(self.registry.routes, {})
+
+    def test_invalidOptions(self) -> None:
+        """A service that asks for what cannot be is not served, and its agent told what is wrong."""
+        service = replace(below("/a"), http=HttpOptions(access=("allow 10.0.0.1/8",)))
+        problem = self.offer(self.alice, service)["web"]
+        assert isinstance(problem, Problem)
+        self.assertEqual(problem.code, ServiceError.INVALID_OPTIONS)
+        self.assertIn("10.0.0.0/8", problem.details)
         self.assertEqual(self.registry.routes, {})
 
     def test_ourOwnPath(self) -> None:

@@ -59,9 +59,7 @@ class HttpOptionsTests(SynchronousTestCase):
                 ("upgrade", "h2c"), ("te", "trailers"), ("trailer", "x-a"), ("keep-alive", "timeout=5"),
             ):  # fmt: skip
                 self.assertRefused(**{field: [[name, value]]})
-            self.assertEqual(
-                self.read(**{field: [["x-a", "b" * 1024]]}), HttpOptions(**{field: (("x-a", "b" * 1024),)})
-            )
+            self.assertEqual(getattr(self.read(**{field: [["x-a", "b" * 1024]]}), field), (("x-a", "b" * 1024),))
             self.assertRefused(**{field: [["x-a"]]})
         for field in ("removeRequestHeaders", "removeResponseHeaders"):
             for name in ("", "X-A", "x a", "x-a\n", "content-length", "host", "te"):
