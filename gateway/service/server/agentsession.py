@@ -25,7 +25,7 @@ from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.incoming import readAnswer
 from gateway.net.mux import MuxEndpoint, MuxSession
 from gateway.net.opening import OpeningEndpoint
-from gateway.service.server.attached import IAgentSession, SessionFacts, Visitor
+from gateway.service.server.attached import IAgentSession, IClient, SessionFacts, Visitor
 from gateway.wire.agentcontrol import (
     Ack,
     Drain,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from gateway.service.server.agentdoor import AgentDoor
 
 
-@implementer(IAgentSession)
+@implementer(IAgentSession, IClient)
 class AgentSession:
     """
     An agent that is attached.

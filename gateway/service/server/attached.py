@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IStreamClientEndpoint
-from zope.interface import Attribute
+from zope.interface import Attribute, Interface
 
 from gateway.domain.attachment import IAttachment
 from gateway.domain.routes import Place
@@ -123,3 +123,22 @@ class IHttpSession(IAgentSession):
         """
         @return: takes one request to a service.
         """
+
+
+class IClient(Interface):
+    """Whoever opens streams: an agent's session, or something that is as good for this."""
+
+    agent = Attribute("The name of who it is.")
+    replica = Attribute("Which of several processes of that name it is.")
+    rates = Attribute("As of an L{IAgentSession}.")
+
+    def checkStream(host: str, port: int) -> None:
+        """
+        A stream is to lead to a name.
+
+        @raise DialFailed: it may not.
+        @raise RemoteProtocolError: there are too many.
+        """
+
+    def moved(up: int, down: int) -> None:
+        """A stream is over that moved so many bytes."""

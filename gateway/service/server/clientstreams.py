@@ -12,6 +12,7 @@ of the client's grant::
 __all__ = ["ClientStreams"]
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
@@ -22,8 +23,7 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.incoming import IncomingStreams, Taken
 from gateway.net.relay import Half, Relay, RelaySettings
 from gateway.service.draining import Vacancy
-from gateway.service.server.agentsession import AgentSession
-from gateway.service.server.attached import Visitor
+from gateway.service.server.attached import IClient, Visitor
 from gateway.service.server.destinations import Destinations
 from gateway.service.server.visitors import Visitors
 from gateway.wire.errors import RemoteProtocolError
@@ -47,7 +47,7 @@ class ClientStreams:
         self._going: set[int] = set()  # the identities of preambles, as two may say the same
         self.vacancy = Vacancy(self._going)
 
-    def factoryFor(self, session: AgentSession) -> IProtocolFactory:
+    def factoryFor(self, session: IClient) -> IProtocolFactory:
         """
         @return: makes the protocols of the streams that a session's client opens.
         """
@@ -59,7 +59,7 @@ class ClientStreams:
             meter=partial(self._meter, session),
         )
 
-    def _meter(self, session: AgentSession, relay: Relay) -> Callable[[Half, int], float] | None:
+    def _meter(self, session: IClient, relay: Relay) -> Callable[[Half, int], float] | None:
         clock = self._visitors.clock
 
         def metered(half: Half, size: int) -> float:
@@ -69,7 +69,7 @@ class ClientStreams:
 
         return None if session.rates is None else metered
 
-    def _decide(self, session: AgentSession, preamble: Preamble) -> tuple[IStreamClientEndpoint, RelaySettings]:
+    def _decide(self, session: IClient, preamble: Preamble) -> tuple[IStreamClientEndpoint, RelaySettings]:
         """
         @raise DialFailed: the stream may not lead there.
         @raise RemoteProtocolError: it leads nowhere.
@@ -81,12 +81,16 @@ class ClientStreams:
         except ValueError as e:
             raise DialFailed(DialFailure.NAME, str(e)) from None
         session.checkStream(*target)
-        visitor = Visitor(None, None, hostname=target.host)  # what a preamble tells of addresses is not believed
+        settings, isDatagram = self._visitors.settings, preamble.header.datagram
+        if isDatagram:
+            settings = replace(settings, idleTimeout=self._visitors.datagramIdle)
+        # What a preamble tells of addresses is not believed.
+        visitor = Visitor(None, None, hostname=target.host, isDatagram=isDatagram)
         endpoint = self._destinations.endpointFor(target, visitor)
         self._going.add(id(preamble))
-        return endpoint or self._destinations.publicEndpoint(target.host, visitor), self._visitors.settings
+        return endpoint or self._destinations.publicEndpoint(target.host, visitor), settings
 
-    def _ended(self, session: AgentSession, taken: Taken) -> None:
+    def _ended(self, session: IClient, taken: Taken) -> None:
         preamble, outcome = taken.preamble, taken.outcome
         isTarget = preamble is not None and not isinstance(preamble.to, str)
         facts = {

@@ -7,19 +7,23 @@ Where a visitor's stream can lead: to a route's agents, and by name to what is b
 
 A name that ends in C{.agent} is no name of the Internet's. C{SERVICE.AGENT.agent} is one of an agent's services,
 whatever the port; C{AGENT.agent} is the agent's own machine; and C{HOST.via.AGENT.agent} is a host that the agent can
-reach. For the last two the agent has rules of its own.
+reach. For the last two the agent has rules of its own. An IPv6 address is no part of a name, so as C{HOST} it is
+written as its eight groups of four digits, with hyphens between them.
 """
 
-__all__ = ["AGENTS", "AgentTarget", "Destinations", "RouteEndpoint", "parseAgentTarget"]
+__all__ = ["AGENTS", "AgentTarget", "Destinations", "RouteEndpoint", "parseAgentTarget", "viaName"]
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from zope.interface import implementer
 
+from gateway.domain.addresses import normaliseHost, parseAddress
 from gateway.domain.registry import Registry
 from gateway.domain.routes import Replica, Route
 from gateway.domain.targets import Target
@@ -33,6 +37,7 @@ AGENTS = ".agent"
 
 _VIA = ".via"
 _HERE = "127.0.0.1"
+_GROUPS = re.compile(r"[0-9a-f]{4}(?:-[0-9a-f]{4}){7}")
 
 ATTEMPTS = 2
 """Replicas that one visitor's stream is tried with."""
@@ -134,10 +139,24 @@ def parseAgentTarget(target: Target | StreamTarget) -> AgentTarget | None:
     if not dot:
         return AgentTarget(agent, target=Target(_HERE, target.port))
     if before.endswith(_VIA):
-        return AgentTarget(agent, target=Target(before.removesuffix(_VIA), target.port))
+        host = before.removesuffix(_VIA)
+        if _GROUPS.fullmatch(host):
+            host = normaliseHost(host.replace("-", ":"))
+        return AgentTarget(agent, target=Target(host, target.port))
     if "." in before:
         raise ValueError(f"The name {target.host} is neither SERVICE.AGENT.agent nor HOST.via.AGENT.agent.")
     return AgentTarget(agent, service=before)
+
+
+def viaName(host: str, agent: str) -> str:
+    """
+    @param host: as L{normaliseHost<gateway.domain.addresses.normaliseHost>} returns it.
+    @return: the name of a host that an agent can reach.
+    """
+    address = parseAddress(host)
+    if isinstance(address, IPv6Address):
+        host = address.exploded.replace(":", "-")
+    return f"{host}{_VIA}.{agent}{AGENTS}"
 
 
 def _nowhere(details: str) -> IStreamClientEndpoint:
@@ -185,6 +204,6 @@ class Destinations:
         return self._routeEndpoint(route, visitor)
 
     def _routeEndpoint(self, route: Route, visitor: Visitor) -> IStreamClientEndpoint:
-        if route.place.kind == "udp":
-            return _nowhere(f"The {route.place} is for datagrams.")
+        if (route.place.kind == "udp") is not visitor.isDatagram:
+            return _nowhere(f"The {route.place} is {'not ' if visitor.isDatagram else ''}for datagrams.")
         return RouteEndpoint(route, visitor, self._clock)
