@@ -34,8 +34,9 @@ _END = b"\r\n\r\n"
 _BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n")
 """Of a method, of "HTTP", or of an empty line before either. TLS begins with none, and may never send an L{_END}."""
 _VERSIONS = {"HTTP/1.0": "1.0", "HTTP/1.1": "1.1"}
-_OTHER_VERSION = re.compile(r"[A-Z-]+ \S+ HTTP/[0-9]\.[0-9]", re.ASCII)
-_STATUS = re.compile(r"[1-9][0-9]{2}", re.ASCII)
+_OTHER_VERSION = re.compile(r"[A-Z][A-Z-]* \S+ HTTP/[0-9]\.[0-9]", re.ASCII)
+_STATUS = re.compile(r"([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?", re.ASCII)
+_CONTROLS = bytes(each for each in (*range(0x20), 0x7F) if each not in b"\t\r\n")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 _SPELLINGS = {"etag": "ETag", "id": "ID", "ip": "IP", "te": "TE", "ua": "UA", "websocket": "WebSocket", "www": "WWW"}
 """Parts of names that do not begin with the one capital that they have. It matters to nobody who reads by the rules."""
@@ -219,20 +220,21 @@ def parseResponseHead(data: bytes, limit: int = 16 * 1024, maxFields: int = 100)
     if (found := _find("response", data, limit, maxFields)) is None:
         return None
     line, head = found
+    # llhttp lets anything through behind the status.
     protocol, _, rest = line.partition(" ")
-    status, _, reason = rest.partition(" ")
-    if (version := _VERSIONS.get(protocol)) is None or not _STATUS.fullmatch(status):
+    if (version := _VERSIONS.get(protocol)) is None or not (match := _STATUS.fullmatch(rest)):
         raise _notOne("response")
-    return ResponseHead(int(status), reason, version, _read(httptools.HttpResponseParser, "response", head))
+    fields = _read(httptools.HttpResponseParser, "response", head)
+    return ResponseHead(int(match[1]), match[2] or "", version, fields)
 
 
 def encodeRequestHead(head: RequestHead) -> bytes:
     """
     @return: the head as HTTP/1.1, whatever version it came in, up to and with the empty line.
-    @raise LocalProtocolError: when something in it would end a line, or another part of it.
+    @raise LocalProtocolError: when something in it would end a line, or the target.
     """
-    if " " in head.target or " " in head.method:
-        raise LocalProtocolError("a space in a request line")
+    if not head.method or not head.target or " " in head.target or " " in head.method:
+        raise LocalProtocolError("a request line of other than three parts")
     return _encode(f"{head.method} {head.target} HTTP/1.1\r\n", head.headers)
 
 
@@ -244,23 +246,22 @@ def encodeResponseHead(head: ResponseHead) -> bytes:
     return _encode(f"HTTP/1.1 {head.status} {head.reason}\r\n", head.headers)
 
 
-def _encode(line: str, fields: Sequence[tuple[str, str]]) -> bytes:
-    data = (line + encodeFields(fields)).encode("latin-1")
-    if data.count(b"\r\n") != len(fields) + 2:
-        raise LocalProtocolError("the end of a line within a head")
-    return data
-
-
-def encodeFields(fields: Sequence[tuple[str, str]]) -> str:
+def encodeFields(fields: Sequence[tuple[str, str]]) -> bytes:
     """
     @return: the lines of these fields, with names as they are mostly spelled, and the empty line.
     @raise LocalProtocolError: when a name is not one, or a value would end its line.
     """
-    text = "".join([f"{_spelled(name)}: {value}\r\n" for name, value in fields]) + "\r\n"
-    lines = len(fields) + 1
-    if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
-        raise LocalProtocolError("the end of a line within a field")
-    return text
+    return _encode("", fields)
+
+
+def _encode(line: str, fields: Sequence[tuple[str, str]]) -> bytes:
+    text = line + "".join([f"{_spelled(name)}: {value}\r\n" for name, value in fields]) + "\r\n"
+    data = text.encode("latin-1")
+    # What came by HTTP/1 was looked at. HTTP/2 frames its fields by their length, so that anything fits in them.
+    ends = len(fields) + (2 if line else 1)
+    if data.count(b"\n") != ends or data.count(b"\r") != ends or len(data.translate(None, _CONTROLS)) != len(data):
+        raise LocalProtocolError("a control character in a head")
+    return data
 
 
 @lru_cache(maxsize=1024)

@@ -378,4 +378,4 @@ def lastChunk(trailers: Sequence[tuple[str, str]] = ()) -> bytes:
     @return: what comes behind the last chunk of payload.
     @raise LocalProtocolError: when a trailer would end its line.
     """
-    return b"0\r\n" + encodeFields(trailers).encode("latin-1") if trailers else b"0\r\n\r\n"
+    return b"0\r\n" + encodeFields(trailers) if trailers else b"0\r\n\r\n"

@@ -1,13 +1,24 @@
 """Tests for L{gateway.wire.http1}."""
 
+import re
 import string
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.wire.errors import RemoteProtocolError
-from gateway.wire.http1 import RequestHead, Response, ResponseHead, parseRequestHead, parseResponseHead
+from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
+from gateway.wire.http1 import (
+    RequestHead,
+    Response,
+    ResponseHead,
+    encodeFields,
+    encodeRequestHead,
+    encodeResponseHead,
+    parseRequestHead,
+    parseResponseHead,
+)
+from tests.wire.test_http1smuggling import VARIANTS
 
 UPGRADE = (
     b"GET /gateway?x=1 HTTP/1.1\r\n"
@@ -47,6 +58,36 @@ LINES = st.sampled_from(
 )
 GARBAGE = st.binary(max_size=200) | st.lists(LINES, max_size=6).map(lambda lines: b"\r\n".join([*lines, b"", b""]))
 """Noise, and lines of real requests in any order."""
+
+_ANYTHING = st.sampled_from([each.data for each in VARIANTS]) | GARBAGE
+_BYTES = st.sampled_from([b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b"\0", b"\x0b", b"\x7f", b"\xff", b"#", b""])
+
+_STRICT = re.compile(
+    rb"(?:\r\n)?([A-Z][A-Z-]*) ([\x21-\x7e]+) HTTP/(1\.[01])\r\n"
+    rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*)\r\n"
+)
+"""The grammar of RFC 9112, with nothing that it leaves to who reads."""
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """An attack, or noise, with something in it replaced."""
+    data = draw(_ANYTHING)
+    for _ in range(draw(st.integers(0, 3))):
+        start = draw(st.integers(0, len(data)))
+        data = data[:start] + draw(_BYTES) + data[start + draw(st.integers(0, 2)) :]
+    return data
+
+
+def grown(data: bytes, step: int) -> RequestHead | str | None:
+    """What comes of a head that arrives in pieces of this size, or the code with which it is refused."""
+    for end in range(step, len(data) + step, step):
+        try:
+            if (head := parseRequestHead(data[:end], limit=200)) is not None:
+                return head
+        except RemoteProtocolError as e:
+            return e.code
+    return None
 
 
 def parsed(data: bytes) -> RequestHead:
@@ -214,6 +255,45 @@ class ParseRequestHeadTests(SynchronousTestCase):
         self.assertEqual(len(parsed(head).get("a") or ""), size - len(withHeaders(b"A: ")))
         self.assertRefused(head.replace(b"A: ", b"A: a"), "head-too-large")
 
+    def test_lineLimit(self) -> None:
+        """A first line that alone is as long as the limit is said to be too long."""
+        self.assertIsNone(parseRequestHead(b"GET /" + b"a" * 94, limit=100))
+        self.assertRefused(b"GET /" + b"a" * 95, "uri-too-long", limit=100)
+        self.assertRefused(b"\r\nGET /" + b"a" * 93, "uri-too-long", limit=100)
+        self.assertRefused(b"GET / HTTP/1.1\r\n" + b"a" * 84, "head-too-large", limit=100)
+
+    def test_fieldsLimit(self) -> None:
+        """As many fields as the limit are read, and not one more."""
+        self.assertEqual(len(parsed(withHeaders(*[b"a: b"] * 100)).headers), 100)
+        self.assertRefused(withHeaders(*[b"a: b"] * 101), "head-too-large")
+        self.assertEqual(parseRequestHead(withHeaders(b"a: b"), maxFields=1), parsed(withHeaders(b"a: b")))
+        self.assertRefused(withHeaders(b"a: b", b"a: b"), "head-too-large", maxFields=1)
+
+    @FUZZ
+    @given(mutated())
+    def test_strict(self, data: bytes) -> None:
+        """Whatever is read is a head by the letter of the RFC, and what is read is what it says."""
+        try:
+            head = parseRequestHead(data)
+        except RemoteProtocolError:
+            return
+        if head is None:
+            return
+        match = _STRICT.match(data)
+        assert match is not None
+        self.assertEqual(match.end(), data.index(b"\r\n\r\n") + 4)
+        self.assertEqual((head.method, head.target, head.version), tuple(match[n].decode("latin-1") for n in (1, 2, 3)))
+        lines = [line.partition(":") for line in match[4].decode("latin-1").split("\r\n")[:-1]]
+        self.assertEqual(list(head.headers), [(name.lower(), value.strip(" \t")) for name, _, value in lines])
+
+    @FUZZ
+    @given(mutated(), st.integers(1, 50))
+    def test_anySplit(self, data: bytes, step: int) -> None:
+        """It makes no difference in how many pieces a head comes."""
+        whole = grown(data, max(1, len(data)))
+        self.assertEqual(grown(data, 1), whole)
+        self.assertEqual(grown(data, step), whole)
+
     @FUZZ
     @given(GARBAGE)
     def test_fuzz(self, data: bytes) -> None:
@@ -318,6 +398,77 @@ class ParseResponseHeadTests(SynchronousTestCase):
             self.assertLess(head.status, 1000)
             for name, value in head.headers:
                 self.assertFalse(set(name + value + head.reason) & set("\r\n\0"))
+
+
+class EncodeTests(SynchronousTestCase):
+    """L{encodeRequestHead} and L{encodeResponseHead} are the way back."""
+
+    def test_request(self) -> None:
+        """Names are spelled as they mostly are, and the version is ours, whatever came."""
+        fields = [
+            ("host", "a"),
+            ("etag", "x"),
+            ("www-authenticate", "y"),
+            ("sec-websocket-key", "z"),
+            ("x-request-id", ""),
+        ]
+        for version in ("1.0", "1.1", "2"):
+            self.assertEqual(
+                encodeRequestHead(RequestHead("GET", "/a?b", version, fields)),
+                b"GET /a?b HTTP/1.1\r\nHost: a\r\nETag: x\r\nWWW-Authenticate: y\r\nSec-WebSocket-Key: z\r\n"
+                b"X-Request-ID: \r\n\r\n",
+            )
+
+    def test_response(self) -> None:
+        """A status line may have no words; a head may have no fields."""
+        self.assertEqual(encodeResponseHead(ResponseHead(200, "OK", "1.0", [])), b"HTTP/1.1 200 OK\r\n\r\n")
+        self.assertEqual(encodeResponseHead(ResponseHead(404, "", "2", [("a", "b")])), b"HTTP/1.1 404 \r\nA: b\r\n\r\n")
+
+    def test_injection(self) -> None:
+        """What would end a line is our mistake, wherever it is, and never written."""
+        for bad in ("\r\n", "\n", "\r", "\0", "\x0b", "\x7f", "\r\nX: y"):
+            for head in (
+                RequestHead("GET", "/" + bad, "1.1", []),
+                RequestHead("GET" + bad, "/", "1.1", []),
+                RequestHead("GET", "/", "1.1", [("a", "b" + bad)]),
+                RequestHead("GET", "/", "1.1", [("a" + bad, "b")]),
+            ):
+                self.assertRaises(LocalProtocolError, encodeRequestHead, head)
+            self.assertRaises(LocalProtocolError, encodeResponseHead, ResponseHead(200, "OK" + bad, "1.1", []))
+            self.assertRaises(LocalProtocolError, encodeResponseHead, ResponseHead(200, "OK", "1.1", [("a", bad)]))
+        for head in (
+            RequestHead("GET", "/ HTTP/1.1", "2", []),
+            RequestHead("GET /", "/", "2", []),
+            RequestHead("", "/", "2", []),
+            RequestHead("GET", "", "2", []),
+            RequestHead("GET", "/", "2", [("", "b")]),
+            RequestHead("GET", "/", "2", [("a:", "b")]),
+            RequestHead("GET", "/", "2", [(" a", "b")]),
+        ):
+            self.assertRaises(LocalProtocolError, encodeRequestHead, head)
+
+    @FUZZ
+    @given(st.lists(st.tuples(NAMES.map(str.lower), VALUES), max_size=8))
+    def test_roundTrip(self, fields: list[tuple[str, str]]) -> None:
+        """What we write we read, both ways round."""
+        request = RequestHead("PUT", "/a", "1.1", fields)
+        self.assertEqual(parseRequestHead(encodeRequestHead(request)), request)
+        response = ResponseHead(201, "Made", "1.1", fields)
+        self.assertEqual(parseResponseHead(encodeResponseHead(response)), response)
+        self.assertEqual(encodeRequestHead(request), b"PUT /a HTTP/1.1\r\n" + encodeFields(fields))
+
+    @FUZZ
+    @given(mutated())
+    def test_same(self, data: bytes) -> None:
+        """What was read and is written means the same to who reads that."""
+        try:
+            head = parseRequestHead(data)
+        except RemoteProtocolError:
+            return
+        if head is not None:
+            again = parseRequestHead(encodeRequestHead(head))
+            assert again is not None
+            self.assertEqual((again.method, again.target, again.headers), (head.method, head.target, head.headers))
 
 
 class RequestHeadTests(SynchronousTestCase):
