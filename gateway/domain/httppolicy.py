@@ -76,6 +76,11 @@ class HttpProblem(StrEnum):
         """The status of HTTP that goes with it."""
         return _STATUS[self]
 
+    @classmethod
+    def of(cls, status: int) -> "HttpProblem":
+        """What is wrong with a request that a connection does not take, and answers with this status."""
+        return _OF_STATUS.get(status, cls.BAD_REQUEST)
+
 
 _STATUS = {
     HttpProblem.HTTPS_REQUIRED: 308,
@@ -98,6 +103,7 @@ _STATUS = {
     HttpProblem.ORIGIN_TIMEOUT: 504,
     HttpProblem.UNSUPPORTED_VERSION: 505,
 }
+_OF_STATUS = {status: problem for problem, status in _STATUS.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,11 +65,21 @@ token.</p>
     return _page(200, "Tabby connection gateway", body)
 
 
-def errorPage(status: int, details: str, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+def errorPage(
+    status: int,
+    details: str,
+    headers: tuple[tuple[str, str], ...] = (),
+    *,
+    title: str = "",
+    more: Sequence[str] = (),
+) -> Response:
     """
     @param details: a sentence or more for a person.
+    @param title: status and phrase, if there is none.
+    @param more: paragraphs behind the details.
     """
-    return _page(status, f"{status} {HTTPStatus(status).phrase}", f"<p>{escape(details)}</p>", headers)
+    body = "\n".join(f"<p>{escape(each)}</p>" for each in (details, *more))
+    return _page(status, title or f"{status} {HTTPStatus(status).phrase}", body, headers)
 
 
 def tablePage(title: str, summary: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Response:

@@ -29,6 +29,20 @@ def basic(text: str) -> tuple[str, str]:
     return ("authorization", "Basic " + b64encode(text.encode()).decode())
 
 
+class HttpProblemTests(SynchronousTestCase):
+    """
+    L{HttpProblem}.
+    """
+
+    def test_status(self) -> None:
+        """Each has a status, and what is wrong with a request has one of its own."""
+        for problem in HttpProblem:
+            self.assertTrue(300 < problem.status < 600)
+            if problem.status not in (502,):
+                self.assertIs(HttpProblem.of(problem.status), problem)
+        self.assertIs(HttpProblem.of(418), HttpProblem.BAD_REQUEST)
+
+
 class RefusalTests(SynchronousTestCase):
     """
     L{RoutePolicy.refusal}.
