@@ -38,6 +38,7 @@ from gateway.service.draining import Vacancy
 from gateway.service.logs import RefusalLog
 from gateway.service.server.agentsession import AgentSession
 from gateway.service.server.attached import IAgentSession
+from gateway.service.server.identifiedsession import IdentifiedSession
 from gateway.wire.agentcontrol import (
     ControlReader,
     Message,
@@ -170,7 +171,7 @@ class AgentDoor:
         """End the sessions of agents that are not known any more, and hold the others to what they may have now."""
         now = self.wallClock()
         for session in tuple(self.sessions):
-            if isinstance(session, AgentSession):
+            if isinstance(session, IdentifiedSession):
                 current = self.authority.renewed(session.identity, now)
                 if current is None:
                     session.end(SessionError.REVOKED, "The agent's credential is not good any more.")

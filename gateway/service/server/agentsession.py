@@ -7,17 +7,14 @@ One agent of our own dialect, from its registration to its end; the gateway's si
 
 __all__ = ["AgentSession"]
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from gateway.domain.agents import AgentIdentity
-from gateway.domain.grant import Grant
-from gateway.domain.limits import TokenBucket
 from gateway.domain.registry import Problem
 from gateway.domain.routes import Place
 from gateway.domain.targets import Target
@@ -25,7 +22,8 @@ from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.incoming import readAnswer
 from gateway.net.mux import MuxEndpoint, MuxSession
 from gateway.net.opening import OpeningEndpoint
-from gateway.service.server.attached import IAgentSession, IClient, SessionFacts, Visitor
+from gateway.service.server.attached import IClient, Visitor
+from gateway.service.server.identifiedsession import IdentifiedSession
 from gateway.wire.agentcontrol import (
     Ack,
     Drain,
@@ -37,7 +35,6 @@ from gateway.wire.agentcontrol import (
     Service,
     ServiceError,
     ServiceStatus,
-    SessionError,
     Update,
 )
 from gateway.wire.errors import RemoteProtocolError
@@ -48,8 +45,8 @@ if TYPE_CHECKING:
     from gateway.service.server.agentdoor import AgentDoor
 
 
-@implementer(IAgentSession, IClient)
-class AgentSession:
+@implementer(IClient)
+class AgentSession(IdentifiedSession):
     """
     An agent that is attached.
 
@@ -71,39 +68,27 @@ class AgentSession:
         peer: str,
         carrier: str,
     ) -> None:
-        self.agent = identity.name
-        self.replica = register.replica
-        self.identity = identity
-        self.name = f"{identity.name}-{os.urandom(4).hex()}"
-        self._door = door
         self._mux = mux
         self._send = send
-        self._software = register.software
-        self._peer = peer
-        self._carrier = carrier
-        self._since = door.seconds()
         self._services: Sequence[Service] = ()
-        self.takesTargets = register.targets
         self._request = 0
-        self._up = self._down = 0
         self._statuses: frozenset[ServiceStatus] = frozenset()
-        self._draining = self._hasLeft = self._isOver = False
-        self._expiry: IDelayedCall | None = None
-        self._bucket: TokenBucket | None = None
-        self.rates: tuple[TokenBucket, TokenBucket] | None = None
-        self._applyGrant()
+        self._hasLeft = False
+        super().__init__(door, identity, register.replica, peer=peer, carrier=carrier, software=register.software)
+        self.takesTargets = register.targets
 
     # -- IAttachment
-
-    @property
-    def grant(self) -> Grant:
-        """What the agent may ask for."""
-        return self.identity.grant
 
     @property
     def load(self) -> int:
         """Visitors' streams that are open: all but the control stream."""
         return max(0, self._mux.streamCount - 1)
+
+    def lastHeard(self) -> float | None:
+        return self._mux.lastPong
+
+    def roundTrip(self) -> float | None:
+        return self._mux.rtt
 
     # -- The control stream
 
@@ -124,7 +109,7 @@ class AgentSession:
                 reason=message.reason,
             )
             # Its streams may go on for a while, but whoever comes in its place is not to find a ghost.
-            self._leave()
+            self.leave()
         elif isinstance(message, Refused):
             self._log.info(
                 "agent {agent} ends its session: {details}",
@@ -140,22 +125,22 @@ class AgentSession:
         """The agent serves these from now on: take what it may have, and tell it what became of each."""
         limit = self.grant.services
         taken = services if limit is None else services[:limit]
-        outcomes = {} if self._draining else self._door.registry.offer(self, taken)
+        outcomes = {} if self.isDraining else self.door.registry.offer(self, taken)
         self._services, self._request = services, request
         for service in services[len(taken) :]:
             details = f"This agent may have {limit} services."
             outcomes[service.key] = Problem(ServiceError.TOO_MANY_SERVICES, details)
         statuses = tuple(self._status(service, outcomes.get(service.key, ())) for service in services)
-        self._send(Ack(session=self.name, ping=self._door.settings.pingInterval, services=statuses, request=request))
+        self._send(Ack(session=self.name, ping=self.door.settings.pingInterval, services=statuses, request=request))
         before, self._statuses = self._statuses, frozenset(statuses)
         for status in statuses:
-            if status not in before and not self._draining:
+            if status not in before and not self.isDraining:
                 self._logStatus(status)
 
     def _status(self, service: Service, outcome: tuple[Place, ...] | Problem) -> ServiceStatus:
         if isinstance(outcome, Problem):
             return ServiceStatus(key=service.key, code=outcome.code, details=outcome.details)
-        address = self._door.publicAddress(service, outcome[0]) if outcome else ""
+        address = self.door.publicAddress(service, outcome[0]) if outcome else ""
         return ServiceStatus(key=service.key, address=address)
 
     def _logStatus(self, status: ServiceStatus) -> None:
@@ -182,35 +167,17 @@ class AgentSession:
     # -- IAgentSession: streams
 
     def endpointFor(self, service: Service, visitor: Visitor) -> IStreamClientEndpoint:
-        if visitor.isDatagram and self.load >= self._door.settings.mux.streams * 3 // 4:
+        if visitor.isDatagram and self.load >= self.door.settings.mux.streams * 3 // 4:
             # The addresses of datagrams may be forged: one machine that seems to be thousands leaves room for the rest.
             details = f"The agent {self.agent} has no room for more visitors by UDP."
             return FailingEndpoint(DialFailed(DialFailure.UNAVAILABLE, details))
-        return self._endpoint(Preamble(service.key, visitor.header()))
+        return self.admitted() or self._opening(Preamble(service.key, visitor.header()))
 
-    def targetEndpoint(self, target: Target, visitor: Visitor) -> IStreamClientEndpoint:
-        if not self.takesTargets:
-            return FailingEndpoint(
-                DialFailed(DialFailure.DENIED, f"The agent {self.agent} lets nobody name targets behind it.")
-            )
-        if (refusal := self.grant.refusalBehind(target)) is not None:
-            return FailingEndpoint(DialFailed(DialFailure.DENIED, refusal.details))
-        return self._endpoint(Preamble(StreamTarget(target.host, target.port), visitor.header()))
+    def dialTarget(self, target: Target, visitor: Visitor) -> IStreamClientEndpoint:
+        return self._opening(Preamble(StreamTarget(target.host, target.port), visitor.header()))
 
-    def _endpoint(self, preamble: Preamble) -> IStreamClientEndpoint:
-        problem = "is going away" if self._draining else self._excess(self.load + 1)
-        if problem is not None:
-            return FailingEndpoint(DialFailed(DialFailure.UNAVAILABLE, f"The agent {self.agent} {problem}."))
+    def _opening(self, preamble: Preamble) -> IStreamClientEndpoint:
         return OpeningEndpoint(MuxEndpoint(self._mux), encodePreamble(preamble), readAnswer)
-
-    def _excess(self, load: int) -> str | None:
-        """Why one more stream is one too many, which makes so many; C{None}: it is not."""
-        limit = self.grant.streams
-        if limit is not None and load > limit:
-            return f"has {limit} streams already"
-        if self._bucket is not None and not self._bucket.tryTake(1.0, self._door.clock.seconds()):
-            return "has too many new streams at once"
-        return None
 
     def checkStream(self, host: str, port: int) -> None:
         """
@@ -221,82 +188,25 @@ class AgentSession:
         """
         if (refusal := self.grant.refusalOf(host, port)) is not None:
             raise DialFailed(DialFailure.DENIED, refusal.details)
-        if (problem := self._excess(self.load)) is not None:
+        if (problem := self.excess(self.load)) is not None:
             raise RemoteProtocolError(StreamError.TOO_MANY_STREAMS, f"The agent {self.agent} {problem}.")
-
-    def moved(self, up: int, down: int) -> None:
-        self._up += up
-        self._down += down
-
-    def facts(self) -> SessionFacts:
-        now = self._door.seconds()
-        heard = self._mux.lastPong
-        return SessionFacts(
-            agent=self.agent,
-            replica=self.replica,
-            software=self._software,
-            peer=self._peer,
-            carrier=self._carrier,
-            seconds=now - self._since,
-            lastPing=None if heard is None else now - heard,
-            rtt=self._mux.rtt,
-            streams=self.load,
-            up=self._up,
-            down=self._down,
-            places=self._door.registry.placesOf(self),
-        )
 
     # -- IAgentSession: life
 
     def renew(self, identity: AgentIdentity) -> None:
-        """The agent's grant has changed: hold it to the new one. Streams that stand go on."""
-        if not self._isOver:
-            self.identity = identity
-            self._applyGrant()
+        if not self.isOver:
+            super().renew(identity)
             self.offer(self._services, self._request)
 
-    def _applyGrant(self) -> None:
-        new, rate, now = self.grant.newPerSecond, self.grant.bytesPerSecond, self._door.clock.seconds()
-        self._bucket = None if new is None else TokenBucket(new, max(1.0, new), now)
-        self.rates = None if rate is None else (TokenBucket(rate, rate, now), TokenBucket(rate, rate, now))
-        self.stopClock()
-        if self.identity.expires is not None:
-            left = max(0.0, self.identity.expires - self._door.wallClock())
-            self._expiry = self._door.clock.callLater(left, self._expired)
+    def leave(self) -> None:
+        self._hasLeft = True
+        super().leave()
 
-    def _expired(self) -> None:
-        self._expiry = None
-        self.end(SessionError.REVOKED, "The agent's credential has expired.")
-
-    def stopClock(self) -> None:
-        """The session is over."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-
-    def _leave(self) -> None:
-        """What it held is free, and nobody comes to it any more."""
-        self._draining = self._hasLeft = True
-        self._door.registry.detach(self)
-
-    def end(self, code: str, details: str) -> None:
-        if self._isOver:
-            return  # the carrier is on its way out
-        self._isOver = True
-        self.stopClock()
-        self._leave()
-        self._log.info(
-            "ended the session of agent {agent}: {details}",
-            event="agent.ended",
-            agent=self.agent,
-            replica=self.replica,
-            code=str(code),
-            details=details,
-        )
+    def sayGoodbye(self, code: str, details: str) -> None:
         self._send(Refused(code=code, details=details))
         self._mux.close()
 
     def drain(self, seconds: float, reason: str) -> None:
-        self._draining = True
+        self.isDraining = True
         self._send(Drain(seconds=seconds, reason=reason))
         self._mux.goAway()
