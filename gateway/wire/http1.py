@@ -36,7 +36,7 @@ _BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n")
 _VERSIONS = {"HTTP/1.0": "1.0", "HTTP/1.1": "1.1"}
 _OTHER_VERSION = re.compile(r"[A-Z][A-Z-]* \S+ HTTP/[0-9]\.[0-9]", re.ASCII)
 _STATUS = re.compile(r"([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?", re.ASCII)
-_CONTROLS = bytes(each for each in (*range(0x20), 0x7F) if each not in b"\t\r\n")
+_CONTROLS = bytes(each for each in (*range(0x20), 0x7F) if each != 0x09)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 _SPELLINGS = {"etag": "ETag", "id": "ID", "ip": "IP", "te": "TE", "ua": "UA", "websocket": "WebSocket", "www": "WWW"}
 """Parts of names that do not begin with the one capital that they have. It matters to nobody who reads by the rules."""
@@ -126,22 +126,17 @@ class _Fields:
         self.complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((_folded(name), value.decode("latin-1").strip(" \t")))
+        self.fields.append((name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")))
 
     def on_headers_complete(self) -> None:
         self.complete = True
-
-
-@lru_cache(maxsize=1024)
-def _folded(name: bytes) -> str:
-    return name.decode("latin-1").lower()
 
 
 def _notOne(kind: str) -> RemoteProtocolError:
     return RemoteProtocolError(f"bad-{kind}", f"This is not an HTTP/1 {kind}.")
 
 
-def _find(kind: str, data: bytes, limit: int, maxFields: int) -> tuple[str, bytes] | None:
+def _find(kind: str, data: bytes, limit: int) -> tuple[str, bytes] | None:
     """
     @param kind: C{request} or C{response}.
     @return: the first line, and the whole head; C{None} when more bytes are needed.
@@ -160,13 +155,14 @@ def _find(kind: str, data: bytes, limit: int, maxFields: int) -> tuple[str, byte
     line = data[start : data.find(b"\r\n", start)]
     if not line or line[0] in b"\r\n":
         raise _notOne(kind)
-    if data.count(b"\r\n", start, end) > maxFields:
-        raise RemoteProtocolError("head-too-large", f"The {kind}'s head has more than {maxFields} fields.")
     return line.decode("latin-1"), data[start : end + len(_END)]
 
 
 def _read(
-    parserClass: Callable[[_Fields], httptools.HttpRequestParser | httptools.HttpResponseParser], kind: str, head: bytes
+    parserClass: Callable[[_Fields], httptools.HttpRequestParser | httptools.HttpResponseParser],
+    kind: str,
+    head: bytes,
+    maxFields: int,
 ) -> list[tuple[str, str]]:
     collected = _Fields()
     try:
@@ -180,6 +176,8 @@ def _read(
             raise _notOne(kind) from None
     if not collected.complete:
         raise _notOne(kind)
+    if len(collected.fields) > maxFields:
+        raise RemoteProtocolError("head-too-large", f"The {kind}'s head has more than {maxFields} fields.")
     return collected.fields
 
 
@@ -194,7 +192,7 @@ def parseRequestHead(data: bytes, limit: int = 16 * 1024, maxFields: int = 100) 
     @return: the head, or C{None} when more bytes are needed.
     @raise RemoteProtocolError: C{bad-request}, C{version}, C{uri-too-long} or C{head-too-large}.
     """
-    if (found := _find("request", data, limit, maxFields)) is None:
+    if (found := _find("request", data, limit)) is None:
         return None
     line, head = found
     # llhttp lets more than one space through, and RTSP.
@@ -204,7 +202,7 @@ def parseRequestHead(data: bytes, limit: int = 16 * 1024, maxFields: int = 100) 
         if _OTHER_VERSION.fullmatch(line):
             raise RemoteProtocolError("version", "This version of HTTP is not spoken here.")
         raise _notOne("request")
-    return RequestHead(method, target, version, _read(httptools.HttpRequestParser, "request", head))
+    return RequestHead(method, target, version, _read(httptools.HttpRequestParser, "request", head, maxFields))
 
 
 def parseResponseHead(data: bytes, limit: int = 16 * 1024, maxFields: int = 100) -> ResponseHead | None:
@@ -217,14 +215,14 @@ def parseResponseHead(data: bytes, limit: int = 16 * 1024, maxFields: int = 100)
     @return: the head, or C{None} when more bytes are needed.
     @raise RemoteProtocolError: C{bad-response} or C{head-too-large}.
     """
-    if (found := _find("response", data, limit, maxFields)) is None:
+    if (found := _find("response", data, limit)) is None:
         return None
     line, head = found
     # llhttp lets anything through behind the status.
     protocol, _, rest = line.partition(" ")
     if (version := _VERSIONS.get(protocol)) is None or not (match := _STATUS.fullmatch(rest)):
         raise _notOne("response")
-    fields = _read(httptools.HttpResponseParser, "response", head)
+    fields = _read(httptools.HttpResponseParser, "response", head, maxFields)
     return ResponseHead(int(match[1]), match[2] or "", version, fields)
 
 
@@ -259,7 +257,7 @@ def _encode(line: str, fields: Sequence[tuple[str, str]]) -> bytes:
     data = text.encode("latin-1")
     # What came by HTTP/1 was looked at. HTTP/2 frames its fields by their length, so that anything fits in them.
     ends = len(fields) + (2 if line else 1)
-    if data.count(b"\n") != ends or data.count(b"\r") != ends or len(data.translate(None, _CONTROLS)) != len(data):
+    if data.count(b"\r\n") != ends or len(data.translate(None, _CONTROLS)) != len(data) - 2 * ends:
         raise LocalProtocolError("a control character in a head")
     return data
 
