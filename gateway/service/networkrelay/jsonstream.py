@@ -19,6 +19,7 @@ __all__ = ["JsonStream", "JsonStreamSettings", "JsonStreams"]
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer, IProtocol, IPushProducer, IReactorTime
@@ -49,8 +50,11 @@ class JsonStreamSettings:
     patience: float = 15.0
 
 
+S = TypeVar("S", bound="JsonStream")
+
+
 @implementer(IPushProducer)
-class JsonStreams:
+class JsonStreams(Generic[S]):
     """
     The streams of one WebSocket, which are its producer, too.
 
@@ -72,8 +76,8 @@ class JsonStreams:
         self.settings = settings
         self.isPaused = False
         self._goodbye = goodbye
-        self._streams: dict[str, JsonStream] = {}
-        self._stalled: set[JsonStream] = set()
+        self._streams: dict[str, S] = {}
+        self._stalled: set[S] = set()
         self._timer: IDelayedCall | None = None
         channel.registerProducer(self, True)
 
@@ -86,15 +90,17 @@ class JsonStreams:
         """Whether the peer can be heard: its silence means something only then."""
         return not self._stalled
 
-    def add(self, stream: "JsonStream") -> None:
+    def add(self, stream: S) -> None:
         """A connection has been asked for."""
         self._streams[stream.connection] = stream
 
-    def get(self, connection: str) -> "JsonStream | None":
-        """@return: C{None} for one that has ended: what is still said of it is late."""
+    def get(self, connection: str) -> S | None:
+        """
+        @return: C{None} for one that has ended: what is still said of it is late.
+        """
         return self._streams.get(connection)
 
-    def forget(self, stream: "JsonStream", reason: str = "") -> None:
+    def forget(self, stream: S, reason: str = "") -> None:
         """
         A stream has ended.
 
@@ -112,14 +118,14 @@ class JsonStreams:
 
     # -- Reading: a slow reader stops all
 
-    def stalls(self, stream: "JsonStream") -> None:
+    def stalls(self, stream: S) -> None:
         """As much waits for the reader of this stream as may."""
         if not self._stalled:
             self.channel.pauseProducing()
             self._timer = self.clock.callLater(self.settings.patience, self._late)
         self._stalled.add(stream)
 
-    def flows(self, stream: "JsonStream") -> None:
+    def flows(self, stream: S) -> None:
         """Its reader has taken all."""
         if stream in self._stalled:
             self._stalled.discard(stream)
@@ -172,8 +178,9 @@ class JsonStream:
 
     _protocol: IProtocol | None = None
 
-    def __init__(self, streams: JsonStreams, connection: str) -> None:
+    def __init__(self, streams: "JsonStreams[Any]", connection: str) -> None:
         self.connection = connection
+        self.clock = streams.clock
         self._streams = streams
         self._arrived: deque[bytes] = deque()
         self._size = 0
@@ -231,8 +238,12 @@ class JsonStream:
         if not self._isOver:
             self._isOver = True
             self._arrived.clear()
+            self.finished()
             if self._protocol is not None:
                 self._protocol.connectionLost(reason)
+
+    def finished(self) -> None:
+        """It is over for good. For what a subclass has to put away."""
 
     # -- ITransport
 
@@ -271,7 +282,7 @@ class JsonStream:
             self._streams.forget(self, why)
         self._arrived.clear()
         # Not in here: whoever closes a transport is not told in the middle of that.
-        self._streams.clock.callLater(0, self._finish, self._reason)
+        self.clock.callLater(0, self._finish, self._reason)
 
     def getPeer(self) -> IAddress:
         """That of the WebSocket."""
