@@ -266,6 +266,14 @@ class RoutePolicy:
         challenge = ("WWW-Authenticate", 'Basic realm="gateway", charset="UTF-8"')
         return _refusal(HttpProblem.UNAUTHORIZED, "A user name and a password are needed here.", challenge)
 
+    def user(self, head: RequestHead) -> str:
+        """
+        @param head: of a request that was let in.
+        @return: the name for which a password was shown; empty where none is asked for.
+        """
+        shown = _basic(head.get("authorization") or "") if self.options.basicAuth else None
+        return "" if shown is None else shown.partition(b":")[0].decode("utf-8", "replace")
+
     def _excess(self, length: int | None, now: float) -> Refusal | None:
         if self.maxBody and length is not None and length > self.maxBody:
             return _refusal(

@@ -69,7 +69,8 @@ class RefusalTests(SynchronousTestCase):
         return refusal
 
     def test_nothing(self) -> None:
-        """Where nothing is asked for nobody is refused."""
+        """Where nothing is asked for nobody is refused, and nobody has a name."""
+        self.assertEqual(RoutePolicy().user(request(basic("alice:secret"))), "")
         self.assertIsNone(self.ask(RoutePolicy(), isSecure=False, length=None))
 
     def test_access(self) -> None:
@@ -119,6 +120,7 @@ class RefusalTests(SynchronousTestCase):
         policy = RoutePolicy(HttpOptions(basicAuth=("alice:" + hashToken("a:b"), "bj\u00f6rn:" + hashToken("\u00fc"))))
         for good in ("alice:a:b", "bj\u00f6rn:\u00fc"):
             self.assertIsNone(self.ask(policy, request(basic(good))))
+            self.assertEqual(policy.user(request(basic(good))), good.partition(":")[0])
         self.assertIsNone(self.ask(policy, request(("authorization", basic("alice:a:b")[1].replace("Basic", "bASIC")))))
         for wrong in (
             [], [basic("alice:a")], [basic("bj\u00f6rn:a:b")], [basic("alice")], [basic("alice:")], [basic("")], [basic(":")],
