@@ -66,6 +66,13 @@ class Sweep:
             if thing in self._watched:
                 thing.check(now)
 
+    def stop(self) -> None:
+        """Look at nothing any more."""
+        self._watched.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def endOfTurn(self, call: Callable[[], object]) -> None:
         """
         Call this when all that is there to be read now has been read.

@@ -67,6 +67,16 @@ class SweepTests(SynchronousTestCase):
         self.clock.advance(1.0)
         self.assertEqual(third.seen, [2.0])
 
+    def test_stop(self) -> None:
+        """When it is stopped it looks at nothing any more, and no call is outstanding."""
+        thing = Watched()
+        self.sweep.watch(thing)
+        self.sweep.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(1.0)
+        self.assertEqual(thing.seen, [])
+        self.sweep.stop()
+
     def test_forgetsWhatItDoesNotKnow(self) -> None:
         """To forget something twice is no error."""
         self.sweep.forget(Watched())
