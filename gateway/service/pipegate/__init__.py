@@ -1,0 +1,3 @@
+"""
+PipeGate's users: its server and its client, by our means.
+"""

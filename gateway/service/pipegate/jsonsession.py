@@ -1,0 +1,246 @@
+"""
+A client of PipeGate's that is connected, in PipeGate's own dialect; the server's side.
+
+To the doors it is an agent that takes requests, and no streams. Of a visitor's request it makes a message; whose
+response comes back is in the response::
+
+    session = JSONSession(dialect, "node", digest, peer="192.0.2.7", replica="")
+    channel.accept(session)                                     # as the receiver of a WebSocket
+    request = session.originFor(service, visitor).send(head, length, exchange)
+"""
+
+__all__ = ["CARRIER", "JSONSession", "serviceOf"]
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.domain.pipegate import AGENT_PREFIX, grantFor
+from gateway.domain.targets import Target
+from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
+from gateway.net.httpinterfaces import IExchange, IOriginConnection, IOriginRequest
+from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
+from gateway.service.pipegate.jsonrequest import Held, JSONRequest, Refusal
+from gateway.service.server.attached import IHttpSession, SessionFacts, Visitor
+from gateway.wire.agentcontrol import Service, SessionError
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.http1 import RequestHead
+from gateway.wire.pipegate import METHODS, decodeResponse
+
+if TYPE_CHECKING:
+    from gateway.service.pipegate.dialect import PipeGateDialect
+
+CARRIER = "websocket, PipeGate"
+"""What the session runs on, for people."""
+
+_GOING_AWAY = 1001
+_PROTOCOL_ERROR = 1002
+_UNSUPPORTED_DATA = 1003
+_POLICY = 1008
+
+
+def serviceOf(identifier: str) -> Service:
+    """What a client serves."""
+    return Service(key="app", kind="http", prefixes=(f"/{identifier}",))
+
+
+@implementer(IHttpSession, IOriginConnection, IWebSocketReceiver)
+class JSONSession:
+    """
+    @param digest: of the token that has proved it.
+    @param peer: the client's address.
+    @param replica: which of several clients of this id.
+    @param gone: called when the connection is.
+    """
+
+    _log = Logger()
+    takesTargets = False
+    rates = None
+    isReused = False
+
+    def __init__(
+        self,
+        dialect: "PipeGateDialect",
+        identifier: str,
+        digest: str,
+        *,
+        peer: str,
+        replica: str,
+        gone: Callable[[], object],
+    ) -> None:
+        self.agent = AGENT_PREFIX + identifier
+        self.identifier = identifier
+        self.digest = digest
+        self.replica = replica
+        self.grant = grantFor(identifier)
+        self.held: Held = dialect.held
+        self.clock = dialect.agents.clock
+        self._dialect = dialect
+        self._peer = peer
+        self._gone = gone
+        self._since = dialect.agents.seconds()
+        self._requests: dict[str, JSONRequest] = {}
+        self._up = self._down = 0
+        self._isOver = False
+
+    # -- IAttachment
+
+    @property
+    def load(self) -> int:
+        """Requests that wait for a response, or for a visitor to take it."""
+        return len(self._requests)
+
+    # -- IWebSocketReceiver
+
+    def opened(self, channel: IWebSocketChannel) -> None:
+        self.transport = self._channel = channel
+        problem = self._dialect.attach(self)
+        if problem is not None:
+            self._isOver = True
+            self._dialect.agents.sessionOver(self)
+            self._logEnd(problem.code, problem.details)
+            channel.close(_POLICY, problem.details)
+
+    def gotMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self._isOver:
+            return
+        if isBinary:
+            self._break(_UNSUPPORTED_DATA, "A message is text, and this one is binary.")
+            return
+        try:
+            message = decodeResponse(payload)
+        except RemoteProtocolError as e:
+            self._break(_PROTOCOL_ERROR, e.details)
+            return
+        request = self._requests.get(message.correlationID)
+        if request is not None:  # otherwise its visitor has left, or had no more patience
+            request.gotResponse(message)
+
+    def _break(self, code: int, details: str) -> None:
+        """The client does not keep to the protocol."""
+        self._finish(SessionError.INVALID_MESSAGE, details, code)
+
+    def lost(self, reason: Failure) -> None:
+        dialect = self._dialect
+        if not self._isOver:
+            self._isOver = True
+            facts = self.facts()
+            dialect.left(self)
+            dialect.agents.sessionOver(self)
+            self._log.info(
+                "agent {agent} is gone: {reason}",
+                event="agent.detached",
+                agent=self.agent,
+                replica=self.replica,
+                session=self.agent,
+                reason="closed" if reason.check(ConnectionDone) else reason.getErrorMessage(),
+                seconds=facts.seconds,
+                up=facts.up,
+                down=facts.down,
+            )
+            self._fail()
+        self._gone()
+
+    def _fail(self) -> None:
+        for request in tuple(self._requests.values()):
+            request.lost(f"The client {self.identifier} went away before it answered.")
+
+    # -- IHttpSession and IOriginConnection
+
+    def originFor(self, service: Service, visitor: Visitor) -> IOriginConnection:
+        return self
+
+    def send(self, head: RequestHead, length: int | None, exchange: IExchange) -> IOriginRequest:
+        identifier = str(uuid4())
+        request = JSONRequest(self, identifier, head, exchange, self._refusal(head, length))
+        self._requests[identifier] = request
+        self.held.requests += 1
+        return request
+
+    def _refusal(self, head: RequestHead, length: int | None) -> Refusal | None:
+        """Why a request cannot be carried."""
+        limits, soon = self.held.limits, (("Retry-After", "5"),)
+        if head.method not in METHODS:
+            return Refusal(405, f"PipeGate has no {head.method[:20]}.", (("Allow", ", ".join(sorted(METHODS))),))
+        if "websocket" in head.tokens("upgrade"):
+            details = "PipeGate's messages carry no WebSockets. Between gateway pipegate-client and ours they pass."
+            return Refusal(502, details)
+        if length is not None and length > limits.message:
+            return Refusal(413, f"A request to this client takes up at most {limits.message} bytes.")
+        if len(self._requests) >= limits.requestsPerID:
+            return Refusal(503, f"The client {self.identifier} has too many requests at the moment.", soon)
+        if self.held.requests >= limits.requests:
+            return Refusal(503, "The gateway has too many requests for such clients at the moment.", soon)
+        return None
+
+    def ask(self, text: str) -> None:
+        """Send a request's message."""
+        self._channel.sendText(text)
+
+    def forget(self, identifier: str) -> None:
+        """A request is over."""
+        if self._requests.pop(identifier, None) is not None:
+            self.held.requests -= 1
+
+    # -- IAgentSession
+
+    def endpointFor(self, service: Service, visitor: Visitor) -> IStreamClientEndpoint:
+        details = "A client of PipeGate's takes requests of HTTP's alone."
+        return FailingEndpoint(DialFailed(DialFailure.DENIED, details))
+
+    def targetEndpoint(self, target: Target, visitor: Visitor) -> IStreamClientEndpoint:
+        details = "A client of PipeGate's serves its own application alone."
+        return FailingEndpoint(DialFailed(DialFailure.DENIED, details))
+
+    def moved(self, up: int, down: int) -> None:
+        self._up += up
+        self._down += down
+
+    def facts(self) -> SessionFacts:
+        return SessionFacts(
+            agent=self.agent,
+            replica=self.replica,
+            software="",
+            peer=self._peer,
+            carrier=CARRIER,
+            seconds=self._dialect.agents.seconds() - self._since,
+            lastPing=None,
+            rtt=None,
+            streams=self.load,
+            up=self._up,
+            down=self._down,
+            places=self._dialect.agents.registry.placesOf(self),
+        )
+
+    def end(self, code: str, details: str) -> None:
+        isShutdown = code == SessionError.SHUTTING_DOWN
+        self._finish(code, details, _GOING_AWAY if isShutdown else _POLICY)
+
+    def _finish(self, code: str, details: str, closeCode: int) -> None:
+        if self._isOver:
+            return  # the carrier is on its way out
+        self._isOver = True
+        self._logEnd(code, details)
+        self._dialect.agents.registry.detach(self)
+        self._fail()
+        self._channel.close(closeCode, details)
+        self._dialect.agents.sessionOver(self)
+
+    def _logEnd(self, code: str, details: str) -> None:
+        self._log.info(
+            "ended the session of agent {agent}: {details}",
+            event="agent.ended",
+            agent=self.agent,
+            replica=self.replica,
+            code=str(code),
+            details=details,
+        )
+
+    def drain(self, seconds: float, reason: str) -> None:
+        """Clients of PipeGate's cannot be told; the doors take no more visitors."""
