@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.wire import (
@@ -19,12 +19,14 @@ from gateway.wire import (
     datagrams,
     gotunnel,
     http1,
+    http1body,
     preamble,
     proxyheader,
     tabby,
     yamuxframes,
 )
 from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.forwarded import forwardedFields
 from gateway.wire.upgrade import upgradeKey
 from gateway.wire.upgraderequest import EXCERPT, WebSocketRequest, checkAcceptance, excerptSize, refusal
 from gateway.wire.window import INITIAL_WINDOW, ReceiveWindow, WindowBudget
@@ -261,6 +263,49 @@ def _parseAnswer(data: bytes) -> object:
     return head
 
 
+def _decodeRequest(pieces: Sequence[bytes]) -> Events:
+    """A request as the HTTP door reads it, and as it is passed on."""
+    data, payload, rest, body = b"", b"", b"", None
+    for piece in pieces:
+        if body is None:
+            data += piece
+            if (head := http1.parseRequestHead(data, limit=KIB)) is None:
+                continue
+            head = http1body.checkRequest(head)
+            assert http1.parseRequestHead(http1.encodeRequestHead(head)) == replace(head, version="1.1")
+            fields = http1body.endToEnd(head.headers)
+            for trusted in (False, True):
+                http1.encodeFields(
+                    forwardedFields(
+                        fields, client="::1", proto="http", host="a:80", port=80, trusted=trusted, requestID="1"
+                    )
+                )
+            body, piece = http1body.BodyReader(http1body.requestLength(head)), data.partition(b"\r\n\r\n")[2]
+        taken, behind = body.receive(piece)
+        payload, rest = payload + b"".join(taken), rest + behind
+    if body is not None:
+        http1body.lastChunk(body.trailers)
+        yield head, payload, body.isDone, body.trailers, rest
+
+
+def _decodeResponse(pieces: Sequence[bytes]) -> Events:
+    """A response to a GET, as it is read from an origin."""
+    data, payload, rest, body = b"", b"", b"", None
+    for piece in pieces:
+        if body is None:
+            data += piece
+            if (head := http1.parseResponseHead(data, limit=KIB)) is None:
+                continue
+            assert http1.parseResponseHead(http1.encodeResponseHead(head)) == replace(head, version="1.1")
+            body = http1body.BodyReader(http1body.responseLength(head, "GET"))
+            piece = data.partition(b"\r\n\r\n")[2]
+        taken, behind = body.receive(piece)
+        payload, rest = payload + b"".join(taken), rest + behind
+    if body is not None:
+        http1body.lastChunk(body.trailers)
+        yield head, payload, body.isDone, body.trailers, rest
+
+
 def _decodeTabby(pieces: Sequence[bytes]) -> Events:
     """A client's conversation, with a message in each line."""
     conversation = tabby.ClientConversation(authRequired=True)
@@ -280,6 +325,8 @@ def _quads(data: bytes) -> list[bytes]:
     return [data[n : n + 4] for n in range(0, len(data), 4)]
 
 
+_REQUEST_CODES = ("bad-request", "version", "uri-too-long", "head-too-large")
+
 TARGETS = {
     "agentcontrol": Target(
         _received(lambda: agentcontrol.ControlReader(client=False).receive), agentcontrol.SessionError
@@ -288,7 +335,9 @@ TARGETS = {
     "datagrams": Target(_received(lambda: datagrams.DatagramDecoder().receive), ("datagram-too-long",)),
     "gotunnel": Target(_received(lambda: gotunnel.ControlReader(client=False).receive), agentcontrol.SessionError),
     "gotunnel-preamble": Target(_grown(lambda: gotunnel.parsePreamble), ("bad-preamble",)),
-    "http1": Target(_grown(lambda: _parseUpgrade), ("bad-request", "head-too-large", "bad-upgrade")),
+    "http1": Target(_grown(lambda: _parseUpgrade), (*_REQUEST_CODES, "bad-upgrade")),
+    "http1-request": Target(_decodeRequest, (*_REQUEST_CODES, "method-refused", "unsupported-coding", "bad-body")),
+    "http1-response": Target(_decodeResponse, ("bad-response", "head-too-large", "bad-body")),
     "preamble": Target(_grown(lambda: preamble.parsePreamble), preamble.StreamError),
     "proxyheader": Target(_grown(lambda: proxyheader.parse), proxyheader.Code),
     "tabby": Target(_decodeTabby, tabby.Code, isStream=False),

@@ -34,7 +34,7 @@ class CorpusTests(SynchronousTestCase):
             self.assertTrue(known, name)
             self.assertEqual(len(known), len(set(known)), name)
             self.assertLessEqual(max(map(len, known)), MAX_INPUT, name)
-        self.assertLessEqual(sum(map(len, inputs.values())), 300)
+        self.assertLessEqual(sum(map(len, inputs.values())), 400)
 
 
 class FuzzTests(SynchronousTestCase):
