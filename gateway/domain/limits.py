@@ -36,6 +36,8 @@ from collections import OrderedDict
 from enum import Enum
 from ipaddress import IPv6Address
 
+from gateway.domain.addresses import parseAddress
+
 MAX_UNAUTHENTICATED = 2000  # connections
 MAX_UNAUTHENTICATED_PER_ADDRESS = 100  # connections
 MAX_PER_ADDRESS = 1000  # connections; each may become a session
@@ -181,12 +183,13 @@ class Bans:
 
     def failed(self, host: str, now: float) -> bool:
         """
-        Count a failed authentication; while the address is banned, it does not count.
+        Count a failed authentication; while the address is banned, it does not count. Nor does it for what is no
+        address, such as a socket's path or a proxy's name, as others come by the same way.
 
         @return: whether this one starts a ban.
         """
         key = addressKey(host)
-        if self._remainingOf(key, now):
+        if parseAddress(host) is None or self._remainingOf(key, now):
             return False
         failures, ends, capacity = self._failures, self._ends, self._capacity
         while failures and next(iter(failures.values()))[1] + self._window <= now:

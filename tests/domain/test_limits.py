@@ -161,22 +161,30 @@ class BansTests(SynchronousTestCase):
     def test_capacity(self) -> None:
         """Of failures and of bans, the oldest are forgotten when there are too many, and no other."""
         bans = Bans(threshold=2, capacity=2)
-        for host in ("a", "b", "c"):
+        a, b, c, d = (f"192.0.2.{number}" for number in range(1, 5))
+        for host in (a, b, c):
             bans.failed(host, 0.0)
-        self.assertFalse(bans.failed("a", 0.0))  # a was forgotten; it takes the place of b
-        self.assertTrue(bans.failed("c", 0.0))
-        self.assertTrue(bans.failed("a", 0.0))
-        self.failed(bans, 2, 1.0, "d")
-        self.assertEqual([bool(bans.remaining(host, 1.0)) for host in "acd"], [True, False, True])
+        self.assertFalse(bans.failed(a, 0.0))  # a was forgotten; it takes the place of b
+        self.assertTrue(bans.failed(c, 0.0))
+        self.assertTrue(bans.failed(a, 0.0))
+        self.failed(bans, 2, 1.0, d)
+        self.assertEqual([bool(bans.remaining(host, 1.0)) for host in (a, c, d)], [True, False, True])
         self.assertEqual(len(bans), 2)
 
     def test_endedBansAreForgotten(self) -> None:
         """Bans that ended take no memory beyond the next ban, even if nobody asks about them."""
         bans = Bans(threshold=1, duration=10.0)
         for number in range(100):
-            bans.failed(str(number), 0.0)
-        bans.failed("last", 10.0)
+            bans.failed(f"192.0.2.{number}", 0.0)
+        bans.failed("198.51.100.1", 10.0)
         self.assertEqual(len(bans), 1)
+
+    def test_noAddress(self) -> None:
+        """What is no address is the way by which many come, and is never shut out."""
+        bans = Bans(threshold=1)
+        for host in ("/run/gateway.socket", "unix", "proxy 127.0.0.1"):
+            self.assertFalse(bans.failed(host, 0.0))
+            self.assertFalse(bans.remaining(host, 0.0))
 
 
 class CountsTests(SynchronousTestCase):
@@ -335,11 +343,11 @@ class AdmissionTests(SynchronousTestCase):
         """A banned address is not admitted for as long as the ban lasts."""
         bans = Bans(threshold=1, duration=10.0)
         admission = self.admission(bans=bans)
-        self.ticket(admission, "a")
-        bans.failed("a", 0.0)
-        self.assertIs(admission.admit("a", 9.5), AdmissionRefusal.BANNED)
-        self.ticket(admission, "b", 9.5)
-        self.ticket(admission, "a", 10.0)
+        self.ticket(admission, "192.0.2.1")
+        bans.failed("192.0.2.1", 0.0)
+        self.assertIs(admission.admit("192.0.2.1", 9.5), AdmissionRefusal.BANNED)
+        self.ticket(admission, "192.0.2.2", 9.5)
+        self.ticket(admission, "192.0.2.1", 10.0)
 
     def test_ticketsCountOnce(self) -> None:
         """To authenticate or release twice, or to authenticate after the release, changes nothing."""

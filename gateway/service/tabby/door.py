@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 
-from gateway.domain.addresses import IPAddress, IPNetwork, parseAddress
+from gateway.domain.addresses import IPNetwork, parseAddress
 from gateway.domain.identity import Identity
 from gateway.domain.limits import Admission, Bans, Counts, Ticket
 from gateway.domain.targets import Target
@@ -23,10 +23,10 @@ from gateway.domain.tokens import TokenAuthority
 from gateway.net.budget import StallBudget
 from gateway.net.relay import RelaySettings
 from gateway.service.draining import Draining, Vacancy
-from gateway.service.listening import UNIX
 from gateway.service.logs import RefusalLog
 from gateway.service.metrics import Metrics
 from gateway.service.pages import errorPage, statusPage, webSocketURL
+from gateway.service.proxies import TrustedProxies
 from gateway.service.tabby.session import SessionCause
 from gateway.service.tabby.visit import TabbyVisit
 from gateway.wire.http1 import RequestHead, Response
@@ -62,6 +62,7 @@ class TabbyDoor:
 
     @param endpointFor: where a target that an identity asks for is dialled; the policy is behind it.
     @param wallClock: POSIX seconds, for the expiry of tokens.
+    @ivar proxies: who may say for whom they come.
     @ivar visits: everybody who is in, whatever the state, until the target has taken all that was sent to it.
     @ivar sessions: how many each identity has open.
     """
@@ -90,6 +91,7 @@ class TabbyDoor:
         self.budget = budget
         self.metrics = metrics
         self.wallClock = wallClock
+        self.proxies = TrustedProxies(settings.trustedProxies)
         self.visits: set[TabbyVisit] = set()
         self.sessions = Counts()
         self.draining = False
@@ -102,14 +104,6 @@ class TabbyDoor:
 
     # -- Decisions
 
-    def _isProxy(self, host: str) -> bool:
-        if host == UNIX:
-            return True  # whoever may open the socket's path was let in by its permissions
-        address = parseAddress(host)
-        # A socket for IPv6 and IPv4 sees IPv4 peers as mapped addresses.
-        address = getattr(address, "ipv4_mapped", None) or address
-        return address is not None and any(address in network for network in self.settings.trustedProxies)
-
     def arrive(self, host: str, *, secure: bool = False) -> TabbyVisit | None:
         """
         A connection has come.
@@ -117,7 +111,7 @@ class TabbyDoor:
         @param secure: whether its port speaks TLS.
         @return: C{None} to drop it.
         """
-        if self._isProxy(host):
+        if self.proxies.includes(host):
             return TabbyVisit(self, host, None, secure)  # admitted when the proxy has said for whom
         ticket = self.admit(host)
         return None if ticket is None else TabbyVisit(self, host, ticket, secure)
@@ -131,20 +125,6 @@ class TabbyDoor:
         self.metrics.refused.add(answer.value)
         self._refusals.refused(answer.value, host)
         return None
-
-    def clientAddress(self, head: RequestHead, host: str) -> str:
-        """Who is behind a trusted proxy: the last forwarded address that is not itself one."""
-        if not self._isProxy(host):
-            return host
-        forwarded = ",".join(value for name, value in head.headers if name == "x-forwarded-for")
-        for each in reversed([entry.strip() for entry in forwarded.split(",")]):
-            address = _forwardedAddress(each)
-            if address is None:
-                break
-            host = str(address)
-            if not self._isProxy(host):
-                break
-        return host
 
     def upgradeProblem(self, head: RequestHead) -> str | None:
         """
@@ -171,7 +151,7 @@ class TabbyDoor:
 
         @return: whether this starts a ban.
         """
-        if parseAddress(host) is None or self._isProxy(host):
+        if self.proxies.includes(host):
             return False
         return self.bans.failed(host, self.clock.seconds())
 
@@ -195,7 +175,7 @@ class TabbyDoor:
                 "It must pass on the headers Upgrade and Connection, and speak HTTP/1.1.",
                 (("Upgrade", "websocket"), ("Connection", "Upgrade")),
             )
-        secure = secure or (self._isProxy(host) and head.get("x-forwarded-proto") in ("https", "wss"))
+        secure = secure or (self.proxies.includes(host) and head.get("x-forwarded-proto") in ("https", "wss"))
         return statusPage(self.settings.publicURL or webSocketURL(head, secure=secure))
 
     # -- All visitors at once
@@ -246,15 +226,3 @@ def _hostName(host: str) -> str | None:
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
-
-
-def _forwardedAddress(entry: str) -> IPAddress | None:
-    """An entry of X-Forwarded-For, which some proxies write with the port."""
-    if "%" in entry:
-        return None  # a zone id may be any text, and logs would show it
-    if (address := parseAddress(entry)) is not None:
-        return address
-    if entry.startswith("["):
-        return parseAddress(entry[1:].partition("]")[0])
-    host, _, port = entry.rpartition(":")
-    return parseAddress(host) if port.isdigit() else None

@@ -82,7 +82,7 @@ class TabbyVisit:
     def accept(self, head: RequestHead, channel: IWebSocketChannel) -> IWebSocketReceiver:
         if self.door.draining:
             raise Denied(Response(503, b"The gateway is shutting down.\n"))
-        host = self.door.clientAddress(head, self.host)
+        host = self.door.proxies.visitor(head, self.host)
         if self._ticket is None:
             self.host = host
             self._ticket = self.door.admit(host)
