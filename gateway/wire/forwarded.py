@@ -27,9 +27,15 @@ _PREFIX = "x-forwarded-"
 _CLAIMS = frozenset(("forwarded", "x-real-ip", "x-request-id"))
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
 _OTHER_SPELLING = re.compile(r"[^a-z0-9-]")
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _OBFUSCATED = re.compile(r"_[A-Za-z0-9._-]+|unknown", re.IGNORECASE)  # RFC 7239, section 6
-_FOR = re.compile(r'(?:^|[;,])[ \t]*for=(?:"([^"\\]*)"|([^";, \t]+))', re.IGNORECASE)
+_FOR = re.compile(r'(?:^|[;,])[ \t]*for=(?:"([^"]*)"|([^";, \t]+))', re.IGNORECASE)
+_PAIR = rf'{_TOKEN}=(?:{_TOKEN}|"[^"\\]*")'
+_ELEMENT = rf"{_PAIR}(?:;[ \t]*{_PAIR})*"
+_FORWARDED = re.compile(rf"{_ELEMENT}(?:[ \t]*,[ \t]*{_ELEMENT})*")
+"""RFC 7239, section 4, without escapes in quotes, which no address needs, and with a blank behind a semicolon."""
+
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+/?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
 
 
@@ -102,10 +108,12 @@ def _extended(
     joined = {name: ", ".join(value for value in values if value) for name, values in said.items()}
     chain = [each for part in joined.pop("x-forwarded-for", "").split(",") if (each := part.strip(" \t"))]
     forwarded = joined.pop("forwarded", "")
+    if not _FORWARDED.fullmatch(forwarded):
+        forwarded = ""  # what comes behind an open quote would be within it
     if not chain:
         # Which of the two an origin reads is not known here, so the one is made from the other (RFC 7239, section 7.4).
         chain = [_address(quoted or plain) for quoted, plain in _FOR.findall(forwarded)]
-    if joined.get("x-forwarded-proto", "").lower() not in ("http", "https"):
+    if joined.get("x-forwarded-proto") not in ("http", "https"):
         joined["x-forwarded-proto"] = proto
     if not isAuthority(joined.get("x-forwarded-host", "")):
         joined["x-forwarded-host"] = host
@@ -113,12 +121,12 @@ def _extended(
         joined["x-forwarded-port"] = str(port)
     if not _REQUEST_ID.fullmatch(joined.get("x-request-id", "")):
         joined["x-request-id"] = requestID
-    if prefix:
-        joined["x-forwarded-prefix"] = joined.get("x-forwarded-prefix", "").rstrip("/") + prefix
+    before = joined.get("x-forwarded-prefix", "")
+    joined["x-forwarded-prefix"] = (before.rstrip("/") if _PATH.fullmatch(before) else "") + prefix
     last = _element(client, joined["x-forwarded-host"], joined["x-forwarded-proto"])
-    before = [forwarded] if forwarded else [f"for={_node(each)}" for each in chain]
+    first = [forwarded] if forwarded else [f"for={_node(each)}" for each in chain]
     joined["x-forwarded-for"] = ", ".join([*chain, client])
-    joined["forwarded"] = ", ".join([*before, last])
+    joined["forwarded"] = ", ".join([*first, last])
     return [(name, value) for name, value in joined.items() if value]
 
 
@@ -133,7 +141,7 @@ def _element(client: str, host: str, proto: str) -> str:
 
 
 def _value(text: str) -> str:
-    return text if _TOKEN.fullmatch(text) else f'"{text}"'
+    return text if re.fullmatch(_TOKEN, text) else f'"{text}"'
 
 
 @lru_cache(maxsize=1024)
