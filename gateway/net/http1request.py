@@ -20,7 +20,10 @@ from gateway.net.httpinterfaces import Fields, IExchange, IVisitorRequest
 from gateway.net.relay import Half
 from gateway.wire.errors import LocalProtocolError
 from gateway.wire.http1 import RequestHead, ResponseHead, encodeResponseHead
-from gateway.wire.http1body import UNTIL_CLOSE
+from gateway.wire.http1body import UNTIL_CLOSE, endToEnd, keepsAlive
+
+_OURS_ALONE = frozenset(("h2c", "http", "tls"))
+"""Protocols to which no origin may switch a connection: what came then would be requests that nobody looked at."""
 
 _CONTINUE = 100
 _NO_CONTENT = 204
@@ -83,21 +86,23 @@ class VisitorRequest:
         "length",
     )
 
-    def __init__(
-        self,
-        connection: IRequestConnection,
-        head: RequestHead,
-        length: int | None,
-        *,
-        canUpgrade: bool,
-        keeps: bool,
-        expects: bool,
-    ) -> None:
-        self.head = head
+    def __init__(self, connection: IRequestConnection, head: RequestHead, length: int | None) -> None:
+        """
+        @param head: as it was read and checked.
+        """
+        fields = endToEnd(head.headers)
+        isModern = head.version != "1.0"
+        given = dict(head.headers)
+        self.expects = "expect" in given and isModern and "100-continue" in head.tokens("expect")
+        self.canUpgrade = False
+        if "upgrade" in given and isModern and length == 0 and "upgrade" in head.tokens("connection"):
+            protocols = head.members("upgrade")
+            if protocols and not any(each.partition("/")[0].lower() in _OURS_ALONE for each in protocols):
+                self.canUpgrade = True
+                fields.append(("upgrade", ", ".join(protocols)))
+        self.head = RequestHead(head.method, head.target, head.version, fields)
         self.length = length
-        self.canUpgrade = canUpgrade
-        self.keeps = keeps
-        self.expects = expects
+        self.keeps = keepsAlive(head)
         self.exchange: IExchange | None = None
         self.isAnswered = False
         self.isOver = False

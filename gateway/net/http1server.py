@@ -36,12 +36,12 @@ from gateway.net.http1writer import MessageWriter
 from gateway.net.httpinterfaces import IVisitorOwner
 from gateway.net.httpsettings import HttpSettings
 from gateway.net.interfaces import IStreamTransport
-from gateway.net.progress import Progress
-from gateway.net.relay import Half, canHalfClose
+from gateway.net.lingering import Lingering, Taking
+from gateway.net.relay import Half
 from gateway.net.sweep import ISwept, Sweep
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, parseRequestHead
-from gateway.wire.http1body import BodyReader, checkRequest, endToEnd, keepsAlive, requestLength
+from gateway.wire.http1body import BodyReader, checkRequest, requestLength
 
 _STATUS = {
     "head-too-large": 431,
@@ -58,9 +58,6 @@ _END = b"\r\n\r\n"
 
 _KEPT = 16 * 1024
 """Bytes that may wait to be looked at before reading is paused."""
-
-_OURS_ALONE = frozenset(("h2c", "http", "tls"))
-"""Protocols to which no origin may switch a connection: what came then would be requests that nobody looked at."""
 
 # The reasons for which reading may be paused; it resumes when none is left.
 _WAITING = 1
@@ -82,11 +79,8 @@ class _State(Enum):
     UNREAD = auto()
     """The rest of the body of one that was answered."""
 
-    ENDING = auto()
-    """All was said; what comes is dropped."""
-
-    RELAY = auto()
-    """It is a relay's."""
+    OVER = auto()
+    """It is for somebody else, or for nobody."""
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer, IRequestConnection, ISwept)
@@ -108,16 +102,15 @@ class HttpServerConnection(Protocol):
         self._data = b""  # what was read and not looked at
         self._request: VisitorRequest | None = None
         self._body: BodyReader | None = None  # of the request; None: it has none
-        self._half: Half | None = None
+        self._successor: Half | Lingering | None = None
         self._count = 0
         self._paused = 0
         self._isReading = False
         self._isFull = False  # the visitor has enough for now
         self._isLast = False  # no request after the present one
         self._readEnded = False
-        self._isFlushed = False
         self._isLost = False
-        self._taking: _Taking | None = None
+        self._taking: Taking | None = None
         self._since: float | None = None  # when the present state was first looked at
         self._received = 0  # of the body
         self._receivedBefore = 0
@@ -145,9 +138,8 @@ class HttpServerConnection(Protocol):
             self._keep(data)
         elif state is _State.UNREAD:
             self._gotUnread(data)
-        elif state is _State.RELAY:
-            assert self._half is not None
-            self._half.dataReceived(data)
+        elif self._successor is not None:
+            self._successor.dataReceived(data)
 
     def _keep(self, data: Buffer) -> None:
         self._data += data
@@ -189,33 +181,15 @@ class HttpServerConnection(Protocol):
             return False
         self._data = data[data.index(_END) + len(_END) :]
         self._count += 1
-        self._request = request = self._made(head, length)
+        self._request = request = VisitorRequest(self, head, length)
+        if self._count >= settings.requests:
+            request.keeps = False
         self._body = None if length == 0 else BodyReader(length)
         self._received = self._receivedBefore = 0
         self._since = None
         self._state = _State.RESPONSE
         self._owner.gotRequest(request)
         return True
-
-    def _made(self, head: RequestHead, length: int | None) -> VisitorRequest:
-        """A request as others get it: without what was for this connection alone."""
-        fields = endToEnd(head.headers)
-        given = dict(head.headers)
-        isModern = head.version != "1.0"
-        upgrade = None
-        if "upgrade" in given and isModern and length == 0 and "upgrade" in head.tokens("connection"):
-            protocols = head.members("upgrade")
-            if not any(each.partition("/")[0].lower() in _OURS_ALONE for each in protocols):
-                upgrade = ", ".join(protocols)
-                fields.append(("upgrade", upgrade))
-        return VisitorRequest(
-            self,
-            RequestHead(head.method, head.target, head.version, fields),
-            length,
-            canUpgrade=bool(upgrade),
-            keeps=keepsAlive(head) and self._count < self._settings.requests,
-            expects="expect" in given and isModern and "100-continue" in head.tokens("expect"),
-        )
 
     def _gotBody(self, data: Buffer) -> None:
         request, body = self._request, self._body
@@ -319,23 +293,12 @@ class HttpServerConnection(Protocol):
                 self._end()
 
     def upgraded(self, near: Half) -> None:
-        self._request = None
-        self._half = near
-        self._state = _State.RELAY
-        self._sweep.forget(self)
-        self.transport.unregisterProducer()
-        self._resume(self._paused)
-        rest, self._data = self._data, b""
-        near.makeConnection(self.transport)
-        if rest:
-            near.dataReceived(rest)
-        if self._readEnded:
-            near.readConnectionLost()
+        self._become(near)
         self._owner.connectionEnded()
 
     def abort(self) -> None:
         self._request = None
-        self._state = _State.ENDING
+        self._state = _State.OVER
         if not self._isLost:
             self.transport.abortConnection()
 
@@ -374,8 +337,10 @@ class HttpServerConnection(Protocol):
     # -- Limits: ISwept
 
     def check(self, now: float) -> None:
-        if self._isFull and self._state is not _State.ENDING:
-            if self._isNotTaken(now):
+        if self._isFull:
+            if self._taking is None:
+                self._taking = Taking(self.transport, self._settings, now)
+            if self._taking.isOver(now):
                 self._giveUp("The visitor does not take the response.")
             return
         if self._since is None:
@@ -390,11 +355,8 @@ class HttpServerConnection(Protocol):
                 self._end()
         elif self._state is _State.BODY:
             self._checkBody(now, waited)
-        elif self._state is _State.UNREAD:
-            if waited > settings.headTimeout:
-                self._end()
-        elif waited > settings.lingerTimeout if self._isFlushed else self._isNotTaken(now):
-            self.abort()
+        elif self._state is _State.UNREAD and waited > settings.headTimeout:
+            self._end()
 
     def _checkBody(self, now: float, waited: float) -> None:
         assert self._request is not None
@@ -405,11 +367,6 @@ class HttpServerConnection(Protocol):
                 self._broken(408, "The request's body came too slowly.")
             self._receivedBefore = self._received
             self._since = now
-
-    def _isNotTaken(self, now: float) -> bool:
-        if self._taking is None:
-            self._taking = _Taking(self.transport, self._settings, now)
-        return self._taking.isOver(now)
 
     # -- Ending
 
@@ -440,18 +397,24 @@ class HttpServerConnection(Protocol):
 
     def _end(self) -> None:
         """Close when all that was written has been sent."""
-        if self._state is _State.ENDING:
-            return
-        self._state = _State.ENDING
-        self._data = b""
-        self._since = self._taking = None
+        if self._state is not _State.OVER:
+            self._become(Lingering(self._settings, self._sweep, self._owner.connectionEnded))
+
+    def _become(self, successor: Half | Lingering) -> None:
+        """The transport, and what came and was not looked at, is for somebody else."""
+        self._request = None
+        self._state = _State.OVER
+        self._successor = successor
+        self._sweep.forget(self)
         self.writer.flush()
         self.transport.unregisterProducer()
         self._resume(self._paused)
-        if canHalfClose(self.transport) and not self._readEnded:
-            self.transport.loseWriteConnection()
-        else:
-            self.transport.loseConnection()
+        rest, self._data = self._data, b""
+        successor.makeConnection(self.transport)
+        if rest:
+            successor.dataReceived(rest)
+        if self._readEnded:
+            successor.readConnectionLost()
 
     def drain(self) -> None:
         """Take no more requests: the present one is the last."""
@@ -465,39 +428,31 @@ class HttpServerConnection(Protocol):
         """End at once: a request that is not answered is cut off."""
         if self._request is not None:
             self._giveUp("The connection was closed.")
-        elif self._state is not _State.RELAY:
+        elif not self._isLost:
             self._end()
 
     def readConnectionLost(self) -> None:
-        if self._half is not None:
-            self._half.readConnectionLost()
-            return
-        if self._readEnded:
-            return
-        self._readEnded = True
-        if self._state is _State.HEAD:
-            self._readHeads()
-        elif self._state is _State.BODY:
-            if not self._data:
+        if self._successor is not None:
+            self._successor.readConnectionLost()
+        elif not self._readEnded:
+            self._readEnded = True
+            if self._state is _State.HEAD:
+                self._readHeads()
+            elif self._state is _State.BODY and not self._data:
                 self._broken(400, _CUT_OFF)
-        elif self._state is _State.UNREAD:
-            self._end()
-        elif self._state is _State.ENDING:
-            self.transport.loseConnection()
+            elif self._state is _State.UNREAD:
+                self._end()
 
     def writeConnectionLost(self) -> None:
-        if self._half is not None:
-            self._half.writeConnectionLost()
-        else:
-            self._isFlushed = True
-            self._since = None
+        if self._successor is not None:
+            self._successor.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._half is not None:
-            self._half.connectionLost(reason)
+        if self._successor is not None:
+            self._successor.connectionLost(reason)
             return
         self._isLost = True
-        self._state = _State.ENDING
+        self._state = _State.OVER
         self._sweep.forget(self)
         request, self._request = self._request, None
         if request is not None:
@@ -505,22 +460,3 @@ class HttpServerConnection(Protocol):
             if request.exchange is not None:
                 request.exchange.visitorLost("The visitor went away.")
         self._owner.connectionEnded()
-
-
-class _Taking:
-    """
-    Whether a visitor still takes what waits for them.
-    """
-
-    def __init__(self, transport: IStreamTransport, settings: HttpSettings, now: float) -> None:
-        self._progress = Progress(transport)
-        self._progress.isMade()
-        self._settings = settings
-        self._began = self._last = now
-
-    def isOver(self, now: float) -> bool:
-        """Whether it is time to give up."""
-        if self._progress.isMade():
-            self._last = now
-        settings = self._settings
-        return now - self._last > settings.takeTimeout or now - self._began > settings.takeLimit
