@@ -59,7 +59,8 @@ _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*")
+_EXTENSION = rb";" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})((?:" + _EXTENSION + rb")*)\r\n")
 _FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,254}))(?::([0-9]{1,5}))?", re.ASCII)
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
@@ -301,57 +302,57 @@ class BodyReader:
                 if self._left == 0:
                     self._at = _At.DATA_END
                 continue
-            taken = self._line(bytes(view[position : position + self._reach()]))
-            if taken == 0:
+            if self._at is _At.SIZE:
+                end = self._readSize(view, position)
+            elif self._at is _At.DATA_END:
+                end = self._readDataEnd(view, position)
+            else:
+                end = self._readTrailers(view, position)
+            if end == position:
                 self._held = bytes(view[position:])
                 break
-            position += taken
+            position = end
         if len(pieces) > _MAX_PIECES:
             pieces = [b"".join(pieces)]
         return pieces, view[position:] if self.isDone else b""
 
-    def _reach(self) -> int:
-        if self._at is _At.TRAILERS:
-            return MAX_TRAILERS
-        return 2 if self._at is _At.DATA_END else MAX_CHUNK_LINE
+    # Each reads one thing, and returns where it ends; or where it begins, when it is not all there.
 
-    def _line(self, data: bytes) -> int:
-        """
-        @param data: from the beginning of something that is not payload, as far as it is there and may reach.
-        @return: how long it is; 0 when it is not complete.
-        """
-        if self._at is _At.DATA_END:
-            if not b"\r\n".startswith(data):
-                raise _bad("body", "A chunk is longer than it says.")
-            if len(data) == 2:
-                self._at = _At.SIZE
-                return 2
-            return 0
-        if self._at is _At.TRAILERS:
-            return self._readTrailers(data)
-        line, newline, _ = data.partition(b"\n")
-        if not newline:
-            if len(line) >= MAX_CHUNK_LINE:
+    def _readSize(self, view: memoryview, start: int) -> int:
+        if (match := _CHUNK.match(view, start, start + MAX_CHUNK_LINE)) is None:
+            line = bytes(view[start : start + MAX_CHUNK_LINE])
+            if b"\n" in line:
+                raise _bad("body", "The line before a chunk does not say how long it is.")
+            if len(line) == MAX_CHUNK_LINE:
                 raise _bad("body", f"The line before a chunk is longer than {MAX_CHUNK_LINE} bytes.")
-            return 0
-        if not line.endswith(b"\r") or not (match := _CHUNK.fullmatch(line, 0, len(line) - 1)):
-            raise _bad("body", "The line before a chunk does not say how long it is.")
-        self._extensions += len(line) - 1 - len(match[1])
-        if self._extensions > MAX_EXTENSIONS:
-            raise _bad("body", f"There are more than {MAX_EXTENSIONS} bytes of extensions to chunks.")
+            return start
+        if extensions := match[2]:
+            self._extensions += len(extensions)
+            if self._extensions > MAX_EXTENSIONS:
+                raise _bad("body", f"There are more than {MAX_EXTENSIONS} bytes of extensions to chunks.")
         self._left = int(match[1], 16)
         self._at = _At.DATA if self._left else _At.TRAILERS
-        return len(line) + 1
+        return match.end()
 
-    def _readTrailers(self, data: bytes) -> int:
+    def _readDataEnd(self, view: memoryview, start: int) -> int:
+        end = bytes(view[start : start + 2])
+        if end == b"\r\n":
+            self._at = _At.SIZE
+            return start + 2
+        if end != b"\r":
+            raise _bad("body", "A chunk is longer than it says.")
+        return start
+
+    def _readTrailers(self, view: memoryview, start: int) -> int:
+        data = bytes(view[start : start + MAX_TRAILERS])
         if data.startswith(b"\r\n"):
             self.isDone = True
-            return 2
+            return start + 2
         end = data.find(b"\r\n\r\n")
         if end < 0:
             if len(data) >= MAX_TRAILERS:
                 raise _bad("body", f"The trailers are longer than {MAX_TRAILERS} bytes.")
-            return 0
+            return start
         lines = data[:end].decode("latin-1").split("\r\n")
         if len(lines) > MAX_TRAILER_FIELDS:
             raise _bad("body", f"There are more than {MAX_TRAILER_FIELDS} trailers.")
@@ -362,7 +363,7 @@ class BodyReader:
             if name not in _NOT_IN_TRAILERS and not name.startswith(("x-forwarded-", "if-", "proxy-")):
                 self.trailers.append((name, match[2].rstrip(" \t")))
         self.isDone = True
-        return end + 4
+        return start + end + 4
 
 
 def chunkHead(size: int) -> bytes:
