@@ -1,12 +1,14 @@
 """
-HTTP/1.1 heads: that of a request or of a response to a value, a small response to bytes (RFC 9112).
+HTTP/1.1 heads: that of a request or of a response to a value, and back to bytes (RFC 9112).
 
-The doors that speak WebSocket look at a request's head before they decide whether to upgrade it, and answer
-everything else with a short page; a client looks at the head of the answer. The grammar is llhttp's (by way of
-httptools), so that what we accept is what Node accepts, no more::
+What a head says of the message that it begins is for L{gateway.wire.http1body}, and not looked at here. The grammar is
+llhttp's (by way of httptools), which is Node's, without those few things in which it is lenient::
 
     head = parseRequestHead(b"GET /healthz HTTP/1.1\\r\\nHost: gw\\r\\n\\r\\n")
     assert head is not None and head.path == "/healthz" and head.get("host") == "gw"
+    assert encodeRequestHead(head) == b"GET /healthz HTTP/1.1\\r\\nHost: gw\\r\\n\\r\\n"
+
+Names are in lower case in values, and spelled as they mostly are in bytes.
 """
 
 __all__ = [
@@ -79,7 +81,7 @@ class RequestHead(_Headers):
 
     @ivar method: as sent, e.g. C{"GET"}.
     @ivar target: as sent, e.g. C{"/a?b"}; never empty.
-    @ivar version: C{"1.0"} or C{"1.1"}.
+    @ivar version: C{"1.0"} or C{"1.1"}; C{"2"} where it did not come in bytes of HTTP/1.
     @ivar headers: name in lower case and value, in the order sent. Decoded as ISO 8859-1, which loses nothing.
     """
 
@@ -106,7 +108,7 @@ class ResponseHead(_Headers):
 
     @ivar status: of three digits.
     @ivar reason: the words after it, which may be none.
-    @ivar version: C{"1.0"} or C{"1.1"}.
+    @ivar version: as that of a L{RequestHead}.
     @ivar headers: as those of a L{RequestHead}.
     """
 
