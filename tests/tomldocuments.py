@@ -54,14 +54,15 @@ key = "/etc/txgateway/privkey.pem"
 name = "alice"
 secret-hash = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 hostnames = ["*.alice.example.com", "alice.example.net"]
+prefixes = ["/alice", "/alice/*"]
 ports = ["2222", "20000-20099"]
 limits = { streams = 1000, new-per-second = 50.0 }
 ```
 
 SIGHUP reads the file and the environment again, and the files that are named there. What an agent may not do any more ends at once;
-everything else goes on. Taken at once are agents, certificates, `access` everywhere, `proxy-protocol-from` of `tls` and `http`, and of
-`limits` the two memories, `connect-timeout`, `idle-timeout`, `udp-idle-timeout`, and what begins with `route`. Other changes need a
-restart; the log names them.
+everything else goes on. Taken at once are agents, certificates, `access` everywhere, `proxy-protocol-from` of `tls`, all of `http` but
+`listen`, and of `limits` the two memories, `connect-timeout`, `idle-timeout`, `udp-idle-timeout`, what begins with `route`, and, for
+connections that come later, what is about requests. Other changes need a restart; the log names them. The access log is opened anew.
 
 This page is generated: run `python -m tests.tomldocuments`.
 """
@@ -92,6 +93,16 @@ kind = "http"
 hostnames = ["app.example.com", "*.app.example.com"]
 origin = "127.0.0.1:8080"
 health = { kind = "http", path = "/healthz" }
+
+[service.http]
+max-body = 10485760
+set-response-headers = { X-Frame-Options = "DENY" }
+
+[[service]]
+key = "docs"
+kind = "http"
+prefixes = ["/docs"]
+origin = "127.0.0.1:8081"
 
 [[service]]
 key = "shop"
@@ -185,6 +196,14 @@ def _isList(type_: inspect.Type) -> bool:
 
 def keyTexts(kind: type[Any]) -> dict[str, str]:
     """What a section says of its keys: the texts below its fields, by their names."""
+    texts = {}
+    for each in reversed(kind.__mro__):
+        if issubclass(each, msgspec.Struct) and each is not msgspec.Struct:
+            texts.update(_ownTexts(each))
+    return texts
+
+
+def _ownTexts(kind: type[Any]) -> dict[str, str]:
     (section,) = ast.parse(textwrap.dedent(getsource(kind))).body
     assert isinstance(section, ast.ClassDef)
     texts = {}

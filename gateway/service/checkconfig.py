@@ -87,7 +87,8 @@ def _gateway(path: str, environ: Mapping[str, str]) -> Iterator[str]:
 
 def _agentLine(entry: AgentEntry) -> str:
     ports = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in entry.grant.ports)
-    return f"agent {entry.name}: names {', '.join(entry.grant.hostnames) or 'none'}; ports {ports or 'none'}"
+    paths = f"; paths {', '.join(entry.grant.prefixes)}" if entry.grant.prefixes else ""
+    return f"agent {entry.name}: names {', '.join(entry.grant.hostnames) or 'none'}; ports {ports or 'none'}{paths}"
 
 
 def _agent(path: str, environ: Mapping[str, str]) -> Iterator[str]:

@@ -61,6 +61,7 @@ class CheckConfigTests(CommandTestCase):
             name = "box"
             secret-hash = "{HASH}"
             hostnames = ["app.example.com"]
+            prefixes = ["/box"]
             ports = ["2222", "20000-20009"]
             """
         )
@@ -72,7 +73,7 @@ class CheckConfigTests(CommandTestCase):
             "takes agents at wss://gw.example:8443/agent too",
             "listens for agents, plain on 127.0.0.1:9000",
             "wss://gw.example/agent",
-            "agent box: names app.example.com; ports 2222, 20000-20009",
+            "agent box: names app.example.com; ports 2222, 20000-20009; paths /box",
         ):
             self.assertIn(text, out)
         self.assertNotIn(HASH, out)

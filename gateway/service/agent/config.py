@@ -42,6 +42,7 @@ from gateway.domain.rules import parseRuleLine
 from gateway.domain.targets import ITargetPolicy, TargetPolicy
 from gateway.net.udp import DATAGRAM_IDLE
 from gateway.service.agent.carrier import GatewayLink, gatewayLink
+from gateway.service.agent.httpconfig import HttpSection, httpOptions
 from gateway.service.agent.origins import Origin, ServiceKind, parseOrigin
 from gateway.service.configuration import ConfigurationError, Section
 from gateway.wire.agentcontrol import (
@@ -135,6 +136,9 @@ class ServiceSection(Section, frozen=True):
     hostnames: tuple[str, ...] = ()
     """for `tls` and `http`: its public names; `*.` for one label"""
 
+    prefixes: tuple[str, ...] = ()
+    """for `http`: beginnings of paths at the gateway's own name, as `/node`; the origin gets what comes behind"""
+
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """for `tcp` and `udp`: its public port; 0: the gateway's choice"""
 
@@ -152,6 +156,9 @@ class ServiceSection(Section, frozen=True):
 
     health: HealthSection | None = None
     """how to see whether the origin works"""
+
+    http: HttpSection | None = None
+    """for `http`: what the gateway does with requests and responses"""
 
 
 class LimitsSection(Section, frozen=True):
@@ -214,6 +221,10 @@ def defaultName() -> str:
     return label[:63].strip("-") or "agent"
 
 
+def _usesProxy(section: ServiceSection) -> bool:
+    return section.proxyProtocol not in (None, "none")
+
+
 def wireService(section: ServiceSection) -> Service:
     """
     @raise ValueError: the gateway would refuse it.
@@ -225,6 +236,8 @@ def wireService(section: ServiceSection) -> Service:
             hostnames=tuple(name.lower().removesuffix(".") for name in section.hostnames),
             port=section.port,
             tls=section.tls,
+            prefixes=section.prefixes,
+            http=httpOptions(section.http, proxyPerVisitor=section.kind == "http" and _usesProxy(section)),
         )
     )
 
@@ -248,6 +261,9 @@ def originOf(section: ServiceSection) -> Origin:
         raise ValueError("udp knows no health check, and of the PROXY protocol version 2 alone")
     if section.health is not None and not re.fullmatch("/[!-~]*", section.health.path):
         raise ValueError(f"health: {section.health.path!a:.80} is not a path, which begins with a slash")
+    protocol = "http/1.1" if section.http is None else section.http.protocol
+    if protocol == "h2c" and section.health is not None and section.health.kind == "http":
+        raise ValueError("health: an origin that speaks h2c is looked at by tcp, not by http")
     return Origin(
         kind=section.kind,
         address=parseOrigin(section.origin, section.kind),

@@ -126,7 +126,7 @@ def _requestLine(head: RequestHead | None) -> str:
     return f"{_text(head.method)} {_text(head.target)} HTTP/{version}"
 
 
-class _Common:
+class _CommonLine:
     """The Common Log Format of NCSA's server, which all others took over."""
 
     def __init__(self) -> None:
@@ -145,7 +145,7 @@ class _Common:
         return f"{self.line(access)}\n".encode("ascii")
 
 
-class _Combined(_Common):
+class _CombinedLine(_CommonLine):
     """The same, and what sent the visitor here, and with which program."""
 
     def __call__(self, access: Access) -> bytes:
@@ -194,7 +194,7 @@ def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)
 
 
-class _Json:
+class _JsonLine:
     """All that is known."""
 
     def __init__(self) -> None:
@@ -231,9 +231,9 @@ class _Json:
 
 
 _FORMS: dict[Form, Callable[[], Callable[[Access], bytes]]] = {
-    "common": _Common,
-    "combined": _Combined,
-    "json": _Json,
+    "common": _CommonLine,
+    "combined": _CombinedLine,
+    "json": _JsonLine,
 }
 
 

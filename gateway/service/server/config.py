@@ -6,6 +6,8 @@ stand for something else - addresses, rules, ranges - are taken apart in L{gatew
 
     config = readConfiguration("gateway.toml", GatewayConfig, environ=os.environ)
     config.tls.listen       # ("0.0.0.0:443",)
+
+Length: one key after another, in the order of the page.
 """
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "GatewayConfig",
     "GatewaySection",
     "GrantSection",
+    "HttpSection",
     "JwtSection",
     "LimitsSection",
     "ManagementSection",
@@ -24,10 +27,11 @@ __all__ = [
 ]
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from gateway.net.httpsettings import HttpSettings
 from gateway.net.udp import DATAGRAM_FLOWS, DATAGRAM_IDLE
 from gateway.service.configuration import Section
 
@@ -37,6 +41,9 @@ Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
 Path = Annotated[str, Meta(pattern="^/[^?# ]*$")]
 MiB = Annotated[int, Meta(ge=1, le=1024 * 1024)]
+Bytes = Annotated[int, Meta(ge=1024, le=1024 * 1024)]
+
+_HTTP = HttpSettings()
 
 
 class GatewaySection(Section, frozen=True):
@@ -62,6 +69,28 @@ class DoorSection(Section, frozen=True):
     """
     rules for visitors' addresses: `allow` or `deny`, and an address, a network or `*`; the first that fits decides
     """
+
+
+class HttpSection(DoorSection, frozen=True):
+    """A port for visitors without TLS; and what holds for all requests, with TLS or without."""
+
+    trustedProxies: Texts = ()
+    """
+    networks of fronts that speak for others: what they say in `X-Forwarded-*`, `Forwarded` and `X-Request-ID` is
+    believed; nobody else's is
+    """
+
+    httpsRedirect: bool = False
+    """send visitors without TLS to the same place with it, where a service does not say otherwise"""
+
+    hsts: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    """seconds for which browsers come by TLS alone once they were here, where a service does not say; 0: none"""
+
+    accessLog: str = ""
+    """file for a line about each request; `-` is standard output; empty: none"""
+
+    accessLogFormat: Literal["common", "combined", "json"] = "combined"
+    """what a line [looks like](http.md#access-log)"""
 
 
 class AgentsSection(Section, frozen=True):
@@ -152,6 +181,12 @@ class AgentEntrySection(Section, frozen=True):
     hostnames: Texts = ()
     """the names that it may serve; `*.example.com` is any name one label below; `*` is any"""
 
+    prefixes: Texts = ()
+    """
+    the paths at `gateway.public-host` that it may serve, as `/node`; `/team/*` is any below `/team`; `*` is any that
+    does not begin with a dot
+    """
+
     ports: Texts = ()
     """the ports that it may serve, as `"2222"` or `"20000-29999"`"""
 
@@ -234,6 +269,15 @@ class LimitsSection(Section, frozen=True):
     routeBytesPerSecond: Annotated[int, Meta(ge=0)] = 0
     """payload in each direction, all visitors of one name or port together; 0: no limit"""
 
+    requestsPerAddress: Annotated[int, Meta(ge=0)] = 1000
+    """requests at once of one address, over all of its connections; 0: no limit"""
+
+    routeRequests: Annotated[int, Meta(ge=0)] = 0
+    """requests at once of one name or prefix; 0: no limit"""
+
+    requestsPerConnection: Count = _HTTP.requests
+    """requests on one connection, which is closed after the last"""
+
     unregistered: Count = 1000
     """agents' connections at once that have not registered"""
 
@@ -254,6 +298,51 @@ class LimitsSection(Section, frozen=True):
 
     headTimeout: Seconds = 10.0
     """seconds for the head of a request"""
+
+    headBytes: Bytes = _HTTP.headLimit
+    """bytes of the head of a request"""
+
+    headFields: Count = _HTTP.headFields
+    """headers of a request"""
+
+    bodyBytes: Annotated[int, Meta(ge=0)] = 0
+    """bytes of the body of a request; a service may take fewer; 0: no limit"""
+
+    bodyRate: Annotated[int, Meta(ge=0)] = _HTTP.bodyRate
+    """bytes per second of the body of a request, at least, in the mean of `body-grace`; 0: no limit"""
+
+    bodyGrace: Seconds = _HTTP.bodyGrace
+    """seconds over which that is counted"""
+
+    takeTimeout: Seconds = _HTTP.takeTimeout
+    """seconds for a visitor to take some of a response that waits for them"""
+
+    takeLimit: Seconds = _HTTP.takeLimit
+    """seconds for a visitor to take all that waits for them, 304 KiB at most"""
+
+    keepAliveTimeout: Seconds = _HTTP.idleTimeout
+    """seconds from a response to the next request"""
+
+    originTimeout: Seconds = _HTTP.originHeadTimeout
+    """seconds from the end of a request to the head of its response"""
+
+    originHeadBytes: Bytes = _HTTP.originHeadLimit
+    """bytes of the head of a response"""
+
+    originIdleConnections: Annotated[int, Meta(ge=0)] = _HTTP.originIdle
+    """connections to an origin that are kept for the next request, for each replica of an agent"""
+
+    originIdleTimeout: Seconds = _HTTP.originIdleTimeout
+    """seconds for which they are"""
+
+    h2Streams: Annotated[int, Meta(ge=1, le=10_000)] = _HTTP.streams
+    """requests at once on one HTTP/2 connection"""
+
+    h2Resets: Count = _HTTP.resets
+    """requests that a visitor may cancel on one HTTP/2 connection in half a minute, before it is closed"""
+
+    h2Controls: Count = _HTTP.controls
+    """frames of settings, pings and the like on one HTTP/2 connection in half a minute, before it is closed"""
 
     registerTimeout: Seconds = 10.0
     """seconds for an agent to register"""
@@ -312,7 +401,7 @@ class GatewayConfig(Section, frozen=True):
 
     gateway: GatewaySection = GatewaySection()
     tls: DoorSection = DoorSection()
-    http: DoorSection = DoorSection()
+    http: HttpSection = HttpSection()
     agents: AgentsSection = AgentsSection()
     agent: tuple[AgentEntrySection, ...] = ()
     gotunnel: GoTunnelSection = GoTunnelSection()

@@ -7,6 +7,8 @@ Whatever is wrong is found here, before anything listens, and named by its key::
     settings.agents         # AgentEntry, AgentEntry...
 
 Keys and files that are read here are those that SIGHUP reads again.
+
+Length: one key after another, each with what can be wrong with it.
 """
 
 __all__ = ["CertificateFilesPaths", "DoorSettings", "GatewaySettings", "Listen", "parseListen", "readGatewaySettings"]
@@ -19,14 +21,18 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from gateway.domain.access import EVERYBODY, AccessRules
 from gateway.domain.addresses import IPNetwork, normaliseHost, parseAddress, parsePort
 from gateway.domain.agents import AgentEntry, JwtIssuer
 from gateway.domain.gotunnel import GoTunnelTokens
-from gateway.domain.grant import ANY_NAME, Grant
+from gateway.domain.grant import ANY_NAME, ANY_PREFIX, Grant
+from gateway.domain.httppolicy import HttpDefaults
 from gateway.domain.registry import PortRules
 from gateway.domain.rules import Rule, parseRuleLine
 from gateway.domain.tokens import hashToken
+from gateway.net.httpsettings import HttpSettings
 from gateway.service.configuration import ConfigurationError, readConfiguration
 from gateway.service.server.config import (
     AgentEntrySection,
@@ -36,6 +42,10 @@ from gateway.service.server.config import (
     JwtSection,
     PortsSection,
 )
+from gateway.wire.httpoptions import Prefix
+
+HTTPS = 443
+"""The port of TLS where an endpoint string does not show it."""
 
 _HMAC = ("HS256", "HS384", "HS512")
 _PUBLIC = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA")
@@ -137,6 +147,7 @@ class GatewaySettings:
     @ivar config: as it was read.
     @ivar publicHost: normalised; may be empty.
     @ivar goTunnel: C{None}: agents of go-tunnel's are not taken.
+    @ivar trustedProxies: fronts that speak HTTP, and for others.
     """
 
     config: GatewayConfig = field(repr=False)
@@ -153,6 +164,42 @@ class GatewaySettings:
     agentsListen: tuple[Listen, ...]
     plainListen: tuple[Listen, ...]
     managementListen: tuple[Listen, ...]
+    trustedProxies: tuple[IPNetwork, ...]
+
+    @property
+    def tlsPort(self) -> int:
+        """The port where visitors find TLS, as far as it is known; 0: there is none."""
+        return (self.tlsListen[0].port or HTTPS) if self.tlsListen else 0
+
+    @property
+    def httpDefaults(self) -> HttpDefaults:
+        """What is done with requests where a service says nothing."""
+        http, limits = self.config.http, self.config.limits
+        return HttpDefaults(http.httpsRedirect, http.hsts, self.tlsPort, limits.bodyBytes, limits.routeRequests)
+
+    @property
+    def httpSettings(self) -> HttpSettings:
+        """The limits of HTTP connections."""
+        limits = self.config.limits
+        return HttpSettings(
+            headLimit=limits.headBytes,
+            headFields=limits.headFields,
+            headTimeout=limits.headTimeout,
+            idleTimeout=limits.keepAliveTimeout,
+            bodyRate=limits.bodyRate,
+            bodyGrace=limits.bodyGrace,
+            takeTimeout=limits.takeTimeout,
+            takeLimit=limits.takeLimit,
+            requests=limits.requestsPerConnection,
+            originHeadLimit=limits.originHeadBytes,
+            originHeadTimeout=limits.originTimeout,
+            originIdle=limits.originIdleConnections,
+            originIdleTimeout=limits.originIdleTimeout,
+            dialTimeout=limits.connectTimeout,
+            streams=limits.h2Streams,
+            resets=limits.h2Resets,
+            controls=limits.h2Controls,
+        )
 
 
 def readGatewaySettings(path: str | None, environ: Mapping[str, str]) -> GatewaySettings:
@@ -201,6 +248,7 @@ def _settings(config: GatewayConfig) -> GatewaySettings:
         _each("agents.listen", parseListen, config.agents.listen),
         _each("agents.plain-listen", parseListen, config.agents.plainListen),
         _each("management.listen", parseListen, config.management.listen),
+        _each("http.trusted-proxies", _network, config.http.trustedProxies),
     )
     _each("ports.interfaces", _interface, config.ports.interfaces)
     _check(settings)
@@ -226,6 +274,8 @@ def _check(settings: GatewaySettings) -> None:
         raise ConfigurationError("tls.listen: no agent can attach: set it, agents.listen or agents.plain-listen")
     if settings.goTunnel is not None and not settings.agentsListen:
         raise ConfigurationError("gotunnel.jwt-secret-file: agents of go-tunnel's come to agents.listen: set it")
+    if config.http.httpsRedirect and not settings.tlsListen:
+        raise ConfigurationError("http.https-redirect: there is no TLS to send visitors to: set tls.listen")
     if not (settings.certificates or settings.plainListen):
         raise ConfigurationError("certificate: no agent can attach by TLS without one")
 
@@ -265,6 +315,15 @@ def _name(text: str) -> str:
 
 def _grantedName(text: str) -> str:
     return text if text == ANY_NAME else _name(text)
+
+
+def _grantedPrefix(text: str) -> str:
+    try:
+        if text != ANY_PREFIX:
+            msgspec.convert(text.removesuffix("/*"), Prefix)
+    except msgspec.ValidationError:
+        raise ValueError(f"{text!a:.60} is neither a path, as /node, nor /node/* or *") from None
+    return text
 
 
 def _nameRule(line: str) -> Rule:
@@ -320,6 +379,7 @@ def _agent(key: str, section: AgentEntrySection, clientCa: str) -> AgentEntry:
         limits.newPerSecond,
         limits.bytesPerSecond,
         _each(f"{key}.targets", _nameRule, section.targets),
+        _each(f"{key}.prefixes", _grantedPrefix, section.prefixes),
     )
     expires = None if section.expires is None else section.expires.timestamp()
     return AgentEntry(section.name, grant, tuple(secrets), certificates, issuer, expires)

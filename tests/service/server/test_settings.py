@@ -10,7 +10,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.gotunnel import GoTunnelTokens
+from gateway.domain.httppolicy import HttpDefaults
 from gateway.domain.tokens import hashToken
+from gateway.net.httpsettings import HttpSettings
 from gateway.service.configuration import ConfigurationError
 from gateway.service.server.settings import GatewaySettings, parseListen, readGatewaySettings
 
@@ -94,6 +96,7 @@ class ReadTests(SettingsTestCase):
             secret-file = "{secret}"
             certificates = ["{":".join(["AB"] * 32)}"]
             hostnames = ["App.Example.com", "*.alice.example", "*"]
+            prefixes = ["/node", "/team/*", "*"]
             ports = ["2222", "20000-29999"]
             limits = {{ sessions = 2, streams = 7 }}
             expires = 2027-01-01T00:00:00Z
@@ -103,6 +106,7 @@ class ReadTests(SettingsTestCase):
         self.assertEqual(entry.secrets, (HASH, HASH[:-1] + "1", hashToken("hush")))
         self.assertEqual(entry.certificates, ("ab" * 32,))
         self.assertEqual(entry.grant.hostnames, ("app.example.com", "*.alice.example", "*"))
+        self.assertEqual(entry.grant.prefixes, ("/node", "/team/*", "*"))
         self.assertEqual(entry.grant.ports, ((2222, 2222), (20000, 29999)))
         self.assertEqual((entry.grant.sessions, entry.grant.streams, entry.grant.services), (2, 7, None))
         self.assertEqual(entry.expires, 1798761600.0)
@@ -136,6 +140,38 @@ class ReadTests(SettingsTestCase):
         self.assertEqual(settings.http.proxies, (ip_network("10.0.0.0/8"),))
         self.assertFalse(settings.ports.access.allows("192.0.2.1"))
         self.assertEqual((settings.portRules.privileged, settings.portRules.automatic), (True, (30000, 30009)))
+
+    def test_http(self) -> None:
+        """What holds for requests is in the shape that the doors take; without a word it is what they do anyway."""
+        settings = self.read(LISTEN)
+        self.assertEqual(settings.httpSettings, HttpSettings())
+        self.assertEqual(settings.httpDefaults, HttpDefaults())
+        settings = self.read(
+            LISTEN.replace("443", "8443")
+            + """
+            [http]
+            trusted-proxies = ["10.0.0.0/8"]
+            https-redirect = true
+            hsts = 3600
+            access-log = "-"
+            access-log-format = "json"
+            [limits]
+            head-bytes = 8192
+            connect-timeout = 3
+            keep-alive-timeout = 5
+            origin-timeout = 7
+            h2-streams = 9
+            body-bytes = 100
+            route-requests = 10
+            """
+        )
+        self.assertEqual(
+            settings.httpSettings,
+            HttpSettings(headLimit=8192, dialTimeout=3.0, idleTimeout=5.0, originHeadTimeout=7.0, streams=9),
+        )
+        self.assertEqual(settings.httpDefaults, HttpDefaults(True, 3600, 8443, 100, 10))
+        self.assertEqual(settings.trustedProxies, (ip_network("10.0.0.0/8"),))
+        self.assertEqual(settings.config.http.accessLogFormat, "json")
 
     def test_goTunnel(self) -> None:
         """Agents of go-tunnel's are taken where there is their secret, with the names that they may have."""
@@ -186,6 +222,17 @@ class ProblemTests(SettingsTestCase):
             (LISTEN + '[[agent]]\nname = "box"\nsecret-hash = "x"', ["agent[0].secret-hash"]),
             (agent + f'[[agent]]\nname = "box"\nsecret-hash = "{HASH}"\n', ["agent[1].name", "two agents"]),
             (agent + 'hostnames = ["*.*.example"]', ["agent[0].hostnames[0]"]),
+            (agent + 'prefixes = ["/a", "node"]', ["agent[0].prefixes[1]", "'node'", "/node/*"]),
+            (agent + 'prefixes = ["/*"]', ["agent[0].prefixes[0]"]),
+            (agent + 'prefixes = ["/a/*/b"]', ["agent[0].prefixes[0]"]),
+            (LISTEN + '[http]\ntrusted-proxies = ["a.example"]', ["http.trusted-proxies[0]"]),
+            (LISTEN + "[http]\nhsts = -1", ["http.hsts"]),
+            (LISTEN + '[http]\naccess-log-format = "clf"', ["http.access-log-format", "combined or common or json"]),
+            (
+                '[agents]\nplain-listen = ["127.0.0.1:1"]\n[http]\nhttps-redirect = true',
+                ["http.https-redirect", "tls.listen"],
+            ),
+            (LISTEN + "[limits]\nhead-bytes = 10", ["limits.head-bytes"]),
             (agent + 'ports = ["x"]', ["agent[0].ports[0]"]),
             (agent + 'targets = ["ssh.box.agent"]', ["agent[0].targets[0]", "allow"]),
             (agent + 'targets = ["allow 10.0.0.0/8"]', ["agent[0].targets[0]", "names"]),
