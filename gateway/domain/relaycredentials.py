@@ -83,9 +83,13 @@ class AccessClient:
         @param agent: a label.
         @return: C{None} when the client may go there, as far as it is about the client.
         """
-        if self.agents is not None and agent not in self.agents:
-            return Refusal("no rule allows it", f"This access client may not go to the agent {agent}.")
-        return refusalBehind(self.targets, target)
+        return self.refusalOfAgent(agent) or refusalBehind(self.targets, target)
+
+    def refusalOfAgent(self, agent: str) -> Refusal | None:
+        """The same, whatever the target."""
+        if self.agents is None or agent in self.agents:
+            return None
+        return Refusal("no rule allows it", f"This access client may not go to the agent {agent}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.peek import become
-from gateway.net.relay import Half, Outcome, Relay, RelaySettings
+from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
 from gateway.net.udp import DATAGRAM_DRAIN_IDLE
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.preamble import MAX_ANSWER, Answer, Preamble, StreamError, decodeAnswer, encodeAnswer, parsePreamble
@@ -93,6 +93,13 @@ class _Answering(Half):
         assert self.transport is not None
         self.transport.write(OK)
         super().joined(other)
+
+    def finish(self, cause: str) -> None:
+        # A stream that was cut short may not look whole.
+        if cause in (Cause.NEAR_CLOSED, Cause.FAR_CLOSED):
+            super().finish(cause)
+        else:
+            self.cutOff()
 
 
 @dataclass(frozen=True, slots=True)

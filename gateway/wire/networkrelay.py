@@ -22,12 +22,16 @@ __all__ = [
     "AGENT_PATH",
     "CLIENT_PATH",
     "CLOSED_BY_TARGET",
+    "GOING_AWAY",
+    "INTERNAL",
     "INVALID_MESSAGE",
     "INVALID_SECRET",
     "MAX_DATA",
     "MAX_MESSAGE",
+    "NORMAL",
     "NOT_INITIATED",
     "NOT_REGISTERED",
+    "POLICY",
     "RELAY_KEEP_ALIVE",
     "SUBPROTOCOL",
     "AgentData",
@@ -80,6 +84,9 @@ MAX_DATA = 64 * 1024
 AGENT_KEEP_ALIVE = 10.0
 RELAY_KEEP_ALIVE = 30.0
 """Seconds between the C{keep_alive}s of an agent, and of a relay."""
+
+NORMAL, GOING_AWAY, POLICY, INTERNAL = 1000, 1001, 1008, 1011
+"""Codes with which our relay closes a WebSocket (RFC 6455, section 7.4.1). The original's says none but the first."""
 
 INVALID_MESSAGE = "invalid-message"
 """The code of all that is raised here."""

@@ -36,6 +36,8 @@ from gateway.service.server.identifiedsession import IdentifiedSession
 from gateway.wire.agentcontrol import Service, SessionError
 from gateway.wire.networkrelay import (
     CLOSED_BY_TARGET,
+    GOING_AWAY,
+    POLICY,
     RELAY_KEEP_ALIVE,
     AgentData,
     AgentStart,
@@ -57,9 +59,6 @@ PING_TIMEOUT = "ping-timeout"
 
 LINGER = 60.0
 """Seconds of silence after which a connection is over whose visitor has said all: older agents tell no end."""
-
-_GOING_AWAY, _POLICY = 1001, 1008
-"""Codes with which a WebSocket is closed (RFC 6455, section 7.4.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +291,7 @@ class JsonAgentSession(IdentifiedSession):
 
     def sayGoodbye(self, code: str, details: str) -> None:
         self._streams.lost(Failure(ConnectionLost(details)))
-        self._channel.close(_GOING_AWAY if code == SessionError.SHUTTING_DOWN else _POLICY, details)
+        self._channel.close(GOING_AWAY if code == SessionError.SHUTTING_DOWN else POLICY, details)
 
     def drain(self, seconds: float, reason: str) -> None:
         """Take no new streams. The agent cannot be told."""

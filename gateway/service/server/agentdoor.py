@@ -151,6 +151,11 @@ class AgentDoor:
         port = "" if number == usual else f":{number}"
         return f"{scheme}://{host}{port}{place.name}" if place.kind == "prefix" else f"{scheme}://{place.name}{port}"
 
+    def hasRoom(self, who: AgentIdentity, replica: str) -> bool:
+        """Whether there may be a session of this replica."""
+        others = [each for each in self.registry.replicas(who.name) if each.replica != replica]
+        return who.grant.sessions is None or len(others) < who.grant.sessions
+
     def attach(self, session: IAgentSession) -> IAgentSession | None:
         """
         A session has proved whose it is.
@@ -283,7 +288,7 @@ class AgentArrival(ServerFactory):
             banned = door.bans.failed(self._host, door.clock.seconds())
             self.refuse(SessionError.UNAUTHORIZED, who.details, problem=who.problem, banned=banned)
             return
-        if not self._hasRoom(who, register.replica):
+        if not door.hasRoom(who, register.replica):
             details = f"The agent {who.name} has {who.grant.sessions} sessions already."
             self.refuse(SessionError.TOO_MANY_SESSIONS, details)
             return
@@ -307,10 +312,6 @@ class AgentArrival(ServerFactory):
         self.mux.flush()  # no stream may come before the answer
         if ghost is not None:
             ghost.end(SessionError.REPLACED, "A newer session of the same agent has taken over.")
-
-    def _hasRoom(self, who: AgentIdentity, replica: str) -> bool:
-        others = [each for each in self.door.registry.replicas(who.name) if each.replica != replica]
-        return who.grant.sessions is None or len(others) < who.grant.sessions
 
     def refuse(self, code: str, details: str, **facts: object) -> None:
         """There will be no session: say why, and close the carrier."""

@@ -172,6 +172,10 @@ class Destinations:
         self._registry = registry
         self._clock = clock
 
+    def isHere(self, agent: str) -> bool:
+        """Whether an agent has a session."""
+        return bool(self._registry.replicas(agent))
+
     def endpointFor(self, target: Target | StreamTarget, visitor: Visitor) -> IStreamClientEndpoint | None:
         """
         @return: C{None} for a target that is not an agent's: dial it directly.
