@@ -65,6 +65,7 @@ _FRAMING = frozenset(("content-length", "transfer-encoding"))
 _CONNECTION = frozenset(("connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect"))
 """What is for one connection alone, and none of what is in a message."""
 
+_UNCOMPRESSED = ("accept-encoding", "identity")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._~-]{1,64}")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -226,7 +227,7 @@ class RequestMessage(
             raise _invalid(f"The query has more than {_MAX_PARAMETERS} parameters.") from None
         # Who reads the response decodes it, and what was compressed with something newer would not be text.
         fields = _without(head.headers, *_FRAMING, *_CONNECTION, "accept-encoding", _CORRELATION)
-        fields += [("accept-encoding", "identity"), (_CORRELATION, identifier.replace("-", ""))]
+        fields += [_UNCOMPRESSED, (_CORRELATION, identifier.replace("-", ""))]
         if body or head.get("content-length") is not None:
             fields.append(("content-length", str(len(body))))
         return cls(
@@ -235,7 +236,8 @@ class RequestMessage(
 
     def read(self) -> tuple[RequestHead, bytes]:
         """
-        The request, for the origin. Its headers do not say how long the body is.
+        The request, for the origin. Its headers do not say how long the body is, and ask for a response that is not
+        compressed, as that has to be text.
 
         @raise RemoteProtocolError: C{invalid-message}.
         """
@@ -246,8 +248,8 @@ class RequestMessage(
         target = "/" + quote(path, safe="/%:@!$&'()*+,;=~")
         if query:
             target += "?" + urlencode(query, doseq=True)
-        fields = _without(_fields(self.headers), *_FRAMING)
-        return RequestHead(self.method, target, "1.1", fields), self.body.encode()
+        fields = _without(_fields(self.headers), *_FRAMING, "accept-encoding")
+        return RequestHead(self.method, target, "1.1", [*fields, _UNCOMPRESSED]), self.body.encode()
 
 
 class ResponseMessage(msgspec.Struct, frozen=True, rename={"correlationID": "correlation_id", "status": "status_code"}):

@@ -1,7 +1,7 @@
 """
 Where clients of PipeGate's arrive: a WebSocket at the id that they want, with a token that is good for it::
 
-    dialect = PipeGateDialect(agents, authority, JSONLimits())
+    dialect = PipeGateDialect(agents, authority, JsonLimits())
     if dialect.takes(head):
         protocol = dialect.arrive(visitor, ticket)          # on the connection that the head came on
 
@@ -31,8 +31,8 @@ from gateway.net.websocketendpoints import ChannelStream
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.pages import errorPage
 from gateway.service.pipegate.absence import Absence
-from gateway.service.pipegate.jsonrequest import Held, JSONLimits
-from gateway.service.pipegate.jsonsession import CARRIER, JSONSession, serviceOf
+from gateway.service.pipegate.jsonrequest import Held, JsonLimits
+from gateway.service.pipegate.jsonsession import CARRIER, JsonSession, serviceOf
 from gateway.service.server.agentdoor import AgentArrival, AgentDoor
 from gateway.service.server.attached import IAgentSession, Visitor
 from gateway.service.server.site import SUBPROTOCOL
@@ -59,7 +59,7 @@ class PipeGateDialect:
         self,
         agents: AgentDoor,
         authority: PipeGateAuthority,
-        limits: JSONLimits = JSONLimits(),  # noqa: B008 -- frozen
+        limits: JsonLimits = JsonLimits(),  # noqa: B008 -- frozen
         *,
         shares: bool = False,
         handshakeTimeout: float = 10.0,
@@ -92,7 +92,7 @@ class PipeGateDialect:
 
     # -- Sessions
 
-    def attach(self, session: JSONSession) -> Problem | None:
+    def attach(self, session: JsonSession) -> Problem | None:
         """
         A client has proved who it is.
 
@@ -151,7 +151,7 @@ class PipeGateDialect:
         """End the sessions of clients whose tokens are not good any more."""
         self.agents.authorityChanged()
         for session in tuple(self.agents.sessions):
-            if isinstance(session, JSONSession) and not self.authority.tokens.isGood(
+            if isinstance(session, JsonSession) and not self.authority.tokens.isGood(
                 session.digest, session.identifier
             ):
                 session.end(SessionError.REVOKED, "The token is not good any more.")
@@ -218,7 +218,7 @@ class _ClientVisit(ChannelStream):
             self._protocol = _Arrival(dialect, identifier, tokens[0], host, ticket).mux
             return self
         ticket.authenticated()
-        return JSONSession(dialect, identifier, digest, peer=host, replica=dialect.replica(), gone=ticket.release)
+        return JsonSession(dialect, identifier, digest, peer=host, replica=dialect.replica(), gone=ticket.release)
 
     def _refused(self, status: int, details: str, **facts: object) -> Denied:
         self._log.info(

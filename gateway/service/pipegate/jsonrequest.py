@@ -11,7 +11,7 @@ What is wrong is answered like a response, with the status that fits. A message 
 of them is counted, in L{Held}.
 """
 
-__all__ = ["Held", "JSONLimits", "JSONRequest", "Refusal"]
+__all__ = ["Held", "JsonLimits", "JsonRequest", "Refusal"]
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -29,14 +29,14 @@ from gateway.wire.http1 import RequestHead, ResponseHead
 from gateway.wire.pipegate import MAX_REQUEST, RequestMessage, ResponseMessage, encode
 
 if TYPE_CHECKING:
-    from gateway.service.pipegate.jsonsession import JSONSession
+    from gateway.service.pipegate.jsonsession import JsonSession
 
 _PIECE = 64 * 1024
 """Bytes of a response that are handed on at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class JSONLimits:
+class JsonLimits:
     """
     What there may be of this dialect.
 
@@ -64,7 +64,7 @@ class Held:
     @ivar size: bytes of bodies.
     """
 
-    def __init__(self, limits: JSONLimits) -> None:
+    def __init__(self, limits: JsonLimits) -> None:
         self.limits = limits
         self.requests = 0
         self.size = 0
@@ -91,13 +91,13 @@ class Refusal:
 
 
 @implementer(IOriginRequest)
-class JSONRequest:
+class JsonRequest:
     """
     @param refusal: the answer, if it is known already.
     """
 
     def __init__(
-        self, session: "JSONSession", identifier: str, head: RequestHead, exchange: IExchange, refusal: Refusal | None
+        self, session: "JsonSession", identifier: str, head: RequestHead, exchange: IExchange, refusal: Refusal | None
     ) -> None:
         self._session = session
         self._identifier = identifier

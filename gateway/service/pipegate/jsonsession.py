@@ -4,12 +4,12 @@ A client of PipeGate's that is connected, in PipeGate's own dialect; the server'
 To the doors it is an agent that takes requests, and no streams. Of a visitor's request it makes a message; whose
 response comes back is in the response::
 
-    session = JSONSession(dialect, "node", digest, peer="192.0.2.7", replica="")
+    session = JsonSession(dialect, "node", digest, peer="192.0.2.7", replica="")
     channel.accept(session)                                     # as the receiver of a WebSocket
     request = session.originFor(service, visitor).send(head, length, exchange)
 """
 
-__all__ = ["CARRIER", "JSONSession", "serviceOf"]
+__all__ = ["CARRIER", "JsonSession", "serviceOf"]
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from gateway.domain.targets import Target
 from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.httpinterfaces import IExchange, IOriginConnection, IOriginRequest
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
-from gateway.service.pipegate.jsonrequest import Held, JSONRequest, Refusal
+from gateway.service.pipegate.jsonrequest import Held, JsonRequest, Refusal
 from gateway.service.server.attached import IHttpSession, SessionFacts, Visitor
 from gateway.wire.agentcontrol import Service, SessionError
 from gateway.wire.errors import RemoteProtocolError
@@ -51,7 +51,7 @@ def serviceOf(identifier: str) -> Service:
 
 
 @implementer(IHttpSession, IOriginConnection, IWebSocketReceiver)
-class JSONSession:
+class JsonSession:
     """
     @param digest: of the token that has proved it.
     @param peer: the client's address.
@@ -85,7 +85,7 @@ class JSONSession:
         self._peer = peer
         self._gone = gone
         self._since = dialect.agents.seconds()
-        self._requests: dict[str, JSONRequest] = {}
+        self._requests: dict[str, JsonRequest] = {}
         self._up = self._down = 0
         self._isOver = False
 
@@ -158,7 +158,7 @@ class JSONSession:
 
     def send(self, head: RequestHead, length: int | None, exchange: IExchange) -> IOriginRequest:
         identifier = str(uuid4())
-        request = JSONRequest(self, identifier, head, exchange, self._refusal(head, length))
+        request = JsonRequest(self, identifier, head, exchange, self._refusal(head, length))
         self._requests[identifier] = request
         self.held.requests += 1
         return request

@@ -29,7 +29,7 @@ from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.net.websocketclient import WebSocketClientFactory
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.pipegate.dialect import PipeGateDialect
-from gateway.service.pipegate.jsonrequest import JSONLimits
+from gateway.service.pipegate.jsonrequest import JsonLimits
 from gateway.service.server.attached import IHttpSession, Visitor
 from gateway.testing import flowPair
 from gateway.wire.http1 import RequestHead, ResponseHead
@@ -154,9 +154,9 @@ class Visit:
 class PipeGate(Tunnel):
     """A dialect, its clients, and their visitors."""
 
-    def __init__(self, *, shares: bool = False, limits: JSONLimits | None = None) -> None:
+    def __init__(self, *, shares: bool = False, limits: JsonLimits | None = None) -> None:
         self.shares = shares
-        self.limits = limits or JSONLimits()
+        self.limits = limits or JsonLimits()
         self.admission = Admission(
             0.0,
             unauthenticated=None,

@@ -17,7 +17,7 @@ from gateway.domain.tokens import hashToken
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.httpinterfaces import OriginProblem
 from gateway.net.websocketclient import WebSocketRefused
-from gateway.service.pipegate.jsonrequest import JSONLimits
+from gateway.service.pipegate.jsonrequest import JsonLimits
 from gateway.service.server.destinations import RouteEndpoint
 from gateway.wire.agentcontrol import SessionError
 from gateway.wire.http1 import RequestHead
@@ -204,7 +204,7 @@ class LimitTests(GateTests):
     """What cannot be carried is said at once, with the status that fits."""
 
     def setUp(self) -> None:
-        self.gate = PipeGate(limits=JSONLimits(message=2000, requests=5, requestsPerID=3, memory=10_000))
+        self.gate = PipeGate(limits=JsonLimits(message=2000, requests=5, requestsPerID=3, memory=10_000))
         self.client = self.gate.client("node")
 
     def test_tooLarge(self) -> None:
@@ -280,7 +280,7 @@ class HostileTests(GateTests):
         for text in ("", "hello", "[]", "{}", '{"correlation_id":1}', json.dumps(JSON | {"status_code": "x"})):
             with self.subTest(text):
                 client, other = self.gate.client("node"), self.gate.client("other")
-                visit, unharmed = self.gate.ask("/node/x"), self.gate.visit("/other/x")
+                visit, unharmed = self.gate.ask("/node/x"), self.gate.ask("/other/x")
                 client.say(text)
                 assert client.reason is not None and visit.lost is not None
                 other.answer(other.heard[0], "fine")
@@ -300,7 +300,7 @@ class HostileTests(GateTests):
     def test_badResponse(self) -> None:
         """A response that HTTP cannot carry is the trouble of its own visitor, and of no other."""
         client = self.gate.client("node")
-        visit, other = self.gate.ask("/node/x"), self.gate.visit("/node/y")
+        visit, other = self.gate.ask("/node/x"), self.gate.ask("/node/y")
         client.say(JSON | {"correlation_id": client.heard[0]["correlation_id"], "headers": '{"a":"b\\r\\nc: d"}'})
         self.assertPage(visit, 502, "none that HTTP can carry")
         client.answer(client.heard[1], "fine")
