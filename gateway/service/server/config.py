@@ -203,6 +203,19 @@ class AgentEntrySection(Section, frozen=True):
     """from when on it is not known, with the zone, as `2027-01-31T00:00:00Z`"""
 
 
+class NetworkRelaySection(Section, frozen=True):
+    """The edge agents and access clients of http-network-relay."""
+
+    listen: Texts = ()
+    """where they come to, in HTTP; TLS is for a proxy in front, or for an `ssl:` endpoint"""
+
+    credentialsFile: str = ""
+    """the JSON file that says who they are; read again when it changes"""
+
+    trustedProxies: Texts = ("127.0.0.0/8", "::1")
+    """networks of proxies whose `X-Forwarded-For` is believed"""
+
+
 class CertificateSection(Section, frozen=True):
     """A certificate for names whose TLS ends here. There may be many. The files are read again when they change."""
 
@@ -405,6 +418,7 @@ class GatewayConfig(Section, frozen=True):
     agents: AgentsSection = AgentsSection()
     agent: tuple[AgentEntrySection, ...] = ()
     gotunnel: GoTunnelSection = GoTunnelSection()
+    networkrelay: NetworkRelaySection = NetworkRelaySection()
     certificate: tuple[CertificateSection, ...] = ()
     ports: PortsSection = PortsSection()
     limits: LimitsSection = LimitsSection()

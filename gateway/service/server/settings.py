@@ -40,6 +40,7 @@ from gateway.service.server.config import (
     GatewayConfig,
     GoTunnelSection,
     JwtSection,
+    NetworkRelaySection,
     PortsSection,
 )
 from gateway.wire.httpoptions import Prefix
@@ -140,6 +141,19 @@ class GoTunnelAgents:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkRelaySettings:
+    """
+    A network relay.
+
+    @ivar credentialsFile: its path.
+    @ivar proxies: whose C{X-Forwarded-For} is believed.
+    """
+
+    credentialsFile: str
+    proxies: tuple[IPNetwork, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """
     All that a gateway is told.
@@ -147,6 +161,7 @@ class GatewaySettings:
     @ivar config: as it was read.
     @ivar publicHost: normalised; may be empty.
     @ivar goTunnel: C{None}: agents of go-tunnel's are not taken.
+    @ivar networkRelay: C{None}: those of http-network-relay's are not taken.
     @ivar trustedProxies: fronts that speak HTTP, and for others.
     """
 
@@ -158,12 +173,14 @@ class GatewaySettings:
     portRules: PortRules
     agents: tuple[AgentEntry, ...] = field(repr=False)
     goTunnel: GoTunnelAgents | None
+    networkRelay: NetworkRelaySettings | None
     certificates: tuple[CertificateFilesPaths, ...]
     tlsListen: tuple[Listen, ...]
     httpListen: tuple[Listen, ...]
     agentsListen: tuple[Listen, ...]
     plainListen: tuple[Listen, ...]
     managementListen: tuple[Listen, ...]
+    networkRelayListen: tuple[Listen, ...]
     trustedProxies: tuple[IPNetwork, ...]
 
     @property
@@ -237,6 +254,7 @@ def _settings(config: GatewayConfig) -> GatewaySettings:
         PortRules(config.ports.privileged, _at("ports.automatic", lambda: _range(config.ports.automatic))),
         _agents(config),
         _goTunnel(config.gotunnel),
+        _networkRelay(config.networkrelay),
         tuple(
             CertificateFilesPaths(
                 _each(f"certificate[{index}].hostnames", _name, each.hostnames), each.certificate, each.key
@@ -248,6 +266,7 @@ def _settings(config: GatewayConfig) -> GatewaySettings:
         _each("agents.listen", parseListen, config.agents.listen),
         _each("agents.plain-listen", parseListen, config.agents.plainListen),
         _each("management.listen", parseListen, config.management.listen),
+        _each("networkrelay.listen", parseListen, config.networkrelay.listen),
         _each("http.trusted-proxies", _network, config.http.trustedProxies),
     )
     _each("ports.interfaces", _interface, config.ports.interfaces)
@@ -270,13 +289,16 @@ def _check(settings: GatewaySettings) -> None:
             raise ConfigurationError(
                 f"management.listen[{index}]: {each.text} is not loopback, which needs management.password-hash"
             )
-    if not (settings.tlsListen or settings.agentsListen or settings.plainListen):
+    withoutTLS = settings.plainListen or settings.networkRelayListen
+    if not (settings.tlsListen or settings.agentsListen or withoutTLS):
         raise ConfigurationError("tls.listen: no agent can attach: set it, agents.listen or agents.plain-listen")
     if settings.goTunnel is not None and not settings.agentsListen:
         raise ConfigurationError("gotunnel.jwt-secret-file: agents of go-tunnel's come to agents.listen: set it")
     if config.http.httpsRedirect and not settings.tlsListen:
         raise ConfigurationError("http.https-redirect: there is no TLS to send visitors to: set tls.listen")
-    if not (settings.certificates or settings.plainListen):
+    if bool(settings.networkRelayListen) is not (settings.networkRelay is not None):
+        raise ConfigurationError("networkrelay.listen and credentials-file: one is of no use without the other")
+    if not (settings.certificates or withoutTLS):
         raise ConfigurationError("certificate: no agent can attach by TLS without one")
 
 
@@ -394,6 +416,11 @@ def _goTunnel(section: GoTunnelSection) -> GoTunnelAgents | None:
         _at(key, lambda: GoTunnelTokens(secret.decode().strip())),
         Grant(hostnames=_each("gotunnel.hostnames", _grantedName, section.hostnames)),
     )
+
+
+def _networkRelay(section: NetworkRelaySection) -> NetworkRelaySettings | None:
+    proxies = _each("networkrelay.trusted-proxies", _network, section.trustedProxies)
+    return NetworkRelaySettings(section.credentialsFile, proxies) if section.credentialsFile else None
 
 
 def _hash(text: str) -> str:
