@@ -17,6 +17,7 @@ __all__ = [
     "IPAddress",
     "IPNetwork",
     "classify",
+    "hostOf",
     "normaliseHost",
     "parseAddress",
     "parsePort",
@@ -264,6 +265,23 @@ def parseAddress(host: str) -> IPAddress | None:
 
 
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
+
+
+def hostOf(authority: str) -> str:
+    """
+    @param authority: C{HOST} or C{HOST:PORT}, as in a Host header.
+    @return: the name or address, normalised.
+    @raise ValueError: it is none, with a sentence that says why. What is not ASCII would be a name to us, and another
+        one or none to others.
+    """
+    host, colon, port = authority.rpartition(":")
+    if not colon or port.endswith("]"):
+        host = authority
+    elif not port.isdigit():
+        raise ValueError(f"{port!a:.20} is no port.")
+    if not host.isascii():
+        raise ValueError(f"{host!a:.80} is not in ASCII.")
+    return normaliseHost(host)
 
 
 def parsePort(text: str) -> int:

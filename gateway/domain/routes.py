@@ -70,7 +70,7 @@ class Replica:
     @ivar service: what it serves there.
     """
 
-    __slots__ = ("_failedUntil", "attachment", "service")
+    __slots__ = ("__weakref__", "_failedUntil", "attachment", "service")
 
     def __init__(self, attachment: IAttachment, service: Service) -> None:
         self.attachment = attachment

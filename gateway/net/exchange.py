@@ -21,7 +21,7 @@ What holds:
      declined, and then its connection goes on).
 """
 
-__all__ = ["IDEMPOTENT", "Exchange", "reply"]
+__all__ = ["DONE", "IDEMPOTENT", "Exchange", "reply"]
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -47,6 +47,9 @@ from gateway.wire.http1 import RequestHead, Response, ResponseHead
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 """Methods of requests that may be made twice (RFC 9110, section 9.2.2)."""
 
+DONE = "done"
+"""The cause of an exchange that ended with its response."""
+
 _PEER = 1
 _RATE = 2
 """The reasons for which an end may be paused."""
@@ -67,6 +70,7 @@ def reply(request: IVisitorRequest, response: Response) -> int:
     """
     fields = [
         ("content-type", response.contentType),
+        ("content-length", str(len(response.body))),
         ("cache-control", "no-store"),
         ("x-content-type-options", "nosniff"),
         *((name.lower(), value) for name, value in response.headers),
@@ -127,6 +131,7 @@ class Exchange:
     @ivar up: bytes of the request's body so far, or of all that came up after an upgrade.
     @ivar down: the same of the response's.
     @ivar began: by the clock.
+    @ivar sent: when the end of the request had come; C{None} before.
     @ivar responded: when the response's head came; C{None} before.
     @ivar isOver: nothing more happens.
     """
@@ -140,11 +145,12 @@ class Exchange:
         self.status = 0
         self.up = self.down = 0
         self.began = clock.seconds()
+        self.sent: float | None = None
         self.responded: float | None = None
         self.isOver = False
         self._origin: IOriginRequest | None = None
         self._relay: Relay | None = None
-        self._accepted = self._requestEnded = self._bodySent = False
+        self._accepted = self._bodySent = False
         self._visitorEnd, self._originEnd = _End(), _End()
 
     # -- For the class that knows more
@@ -180,6 +186,11 @@ class Exchange:
         @param cause: one word.
         """
 
+    @property
+    def isRelay(self) -> bool:
+        """Whether it has ended in a relay."""
+        return self._relay is not None
+
     # -- Verbs
 
     def connected(self, connection: IOriginConnection) -> None:
@@ -189,7 +200,7 @@ class Exchange:
             self._accepted = True
             self._visitorEnd.producer = self.request
             self.request.accept(self)
-        elif self._requestEnded and self._origin is not None:
+        elif self.sent is not None and self._origin is not None:
             self._origin.finish()
 
     def refuse(self, response: Response, cause: str) -> None:
@@ -234,7 +245,7 @@ class Exchange:
                 self._visitorEnd.wait(self.clock, wait)
 
     def gotRequestEnd(self, trailers: Fields) -> None:
-        self._requestEnded = True
+        self.sent = self.clock.seconds()
         if self._origin is not None:
             self._origin.finish(trailers)
 
@@ -266,10 +277,10 @@ class Exchange:
             self._originEnd.wait(self.clock, wait)
 
     def gotResponseEnd(self, trailers: Fields) -> None:
-        if self._requestEnded:
+        if self.sent is not None:
             self._origin = None  # it may serve another request already
         self.request.finish(trailers)
-        self.end("done")
+        self.end(DONE)
 
     def gotUpgrade(self, head: ResponseHead) -> None:
         if not self.request.canUpgrade:
@@ -318,7 +329,7 @@ class Exchange:
             self.originFailed(lost)
 
     def _mayBeSentAgain(self, lost: OriginLost) -> bool:
-        if self._bodySent or not self._requestEnded:
+        if self._bodySent or self.sent is None:
             return False
         if lost.isUnseen:
             return True

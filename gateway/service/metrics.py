@@ -85,6 +85,7 @@ class Metrics:
         self.authenticated = self._counter("authenticated", "Visitors who proved an identity.")
         self.opened = self._counter("sessions_opened", "Sessions connected to their target.")
         self.closed = self._tally("sessions_closed", "Sessions ended, by cause.", "cause")
+        self.requests = self._tally("http_requests", "Requests of HTTP answered, by status.", "status")
         self.bytes = self._tally("bytes", "Payload bytes of ended sessions.", "direction")
 
     def _counter(self, name: str, text: str) -> Counter:

@@ -17,7 +17,7 @@ from gateway.domain.access import AccessRules
 from gateway.domain.limits import Admission
 from gateway.net.udp import DATAGRAM_DRAIN_IDLE, DATAGRAM_FLOWS, DATAGRAM_IDLE
 from gateway.service.server.portdoors import PortDoors
-from gateway.service.server.visitors import RouteLimits
+from gateway.service.server.usage import RouteLimits
 from gateway.wire.agentcontrol import Service
 from gateway.wire.datagrams import LENGTH, DatagramDecoder
 from gateway.wire.proxyheader import Address

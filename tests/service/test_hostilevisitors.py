@@ -30,7 +30,7 @@ class HostileTests(SynchronousTestCase):
     """
 
     @given(
-        door=st.sampled_from(["tls", "hosts", "agentPort"]),
+        door=st.sampled_from(["tls", "http", "agentPort"]),
         beginning=st.sampled_from(BEGINNINGS),
         cut=st.integers(0, 600),
         noise=st.binary(max_size=300),

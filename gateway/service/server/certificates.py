@@ -2,16 +2,20 @@
 Which certificate is shown to visitors of which name.
 
 A name's own certificate comes before a wildcard's. What is spoken after the handshake differs from door to door, and
-with it what TLS may agree on, so each use of a certificate is a context of its own, made when it is first wanted::
+with it what TLS may agree on, and a session that was begun for one route may not be resumed for another, whose policy
+may be another one (as it could in nginx, CVE-2025-23419). So each use of a certificate for a route is a context of its
+own, with keys of its own for the tickets, made when it is first wanted::
 
     certificates = Certificates(entries, clock=reactor)
-    tls = certificates.find("app.example.com", HTTP)     # None: there is none
+    tls = certificates.find("app.example.com", HTTP, "app.example.com")     # None: there is none
     protocol = tls.protocol(tls, Handshake(...))
 """
 
 __all__ = ["CARRIER", "HTTP", "OWN", "RAW", "Certificates"]
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
@@ -24,9 +28,23 @@ from gateway.service.server.settings import CertificateFilesPaths
 RAW: Sequence[bytes] = ()
 """Bytes, of whatever protocol: nothing is agreed on."""
 
-HTTP: Sequence[bytes] = (b"http/1.1",)
+HTTP: Sequence[bytes] = (b"h2", b"http/1.1")
 CARRIER: Sequence[bytes] = (b"gateway/1",)
 OWN: Sequence[bytes] = (*CARRIER, *HTTP)
+
+MAX_CONTEXTS = 512
+"""
+Contexts that are kept, of some 50 KB each. A visitor for whom one was dropped begins a new session of TLS.
+"""
+
+
+class _Use(NamedTuple):
+    """What a context is for."""
+
+    entry: CertificateFilesPaths
+    protocols: Sequence[bytes]
+    clients: bool
+    scope: str
 
 
 class Certificates:
@@ -54,26 +72,28 @@ class Certificates:
         @raise CertificateError: files cannot be used; then nothing is replaced.
         """
         names: dict[str, CertificateFilesPaths] = {}
-        files: dict[tuple[CertificateFilesPaths, Sequence[bytes], bool], TLSMemoryBIOFactory] = {}
         for entry in entries:
-            files[entry, RAW, False] = self._factory(entry, RAW, clients=False)
+            self._factory(_Use(entry, RAW, False, ""))
             for name in entry.hostnames:
                 names.setdefault(name, entry)
-        self._names, self._files = names, files
+        self._names = names
+        self._contexts: OrderedDict[_Use, TLSMemoryBIOFactory] = OrderedDict()
 
-    def _factory(
-        self, entry: CertificateFilesPaths, protocols: Sequence[bytes], *, clients: bool
-    ) -> TLSMemoryBIOFactory:
-        authority = self._clientAuthority if clients else None
+    def _factory(self, use: _Use) -> TLSMemoryBIOFactory:
+        entry = use.entry
+        authority = self._clientAuthority if use.clients else None
         files = CertificateFiles(
-            entry.certificate, entry.key, authority, alpn=protocols, demands=False, clock=self._clock
+            entry.certificate, entry.key, authority, alpn=use.protocols, demands=False, clock=self._clock
         )
         return TLSMemoryBIOFactory(files, False, Factory(), self._clock)
 
-    def find(self, name: str, protocols: Sequence[bytes], *, clients: bool = False) -> TLSMemoryBIOFactory | None:
+    def find(
+        self, name: str, protocols: Sequence[bytes], scope: str = "", *, clients: bool = False
+    ) -> TLSMemoryBIOFactory | None:
         """
         @param name: in lower case; empty for whoever names none, who gets the first certificate.
         @param protocols: that are spoken, best first.
+        @param scope: what sessions of TLS are for: they are resumed nowhere else.
         @param clients: whether client certificates are looked at.
         @return: makes protocols that speak TLS; C{None} without a certificate for the name.
         """
@@ -82,13 +102,17 @@ class Certificates:
             entry = next(iter(self._names.values()), None)
         if entry is None:
             return None
-        key = entry, protocols, clients
-        if key not in self._files:
+        use = _Use(entry, protocols, clients, scope)
+        factory = self._contexts.get(use)
+        if factory is None:
             try:
-                self._files[key] = self._factory(entry, protocols, clients=clients)
+                factory = self._contexts[use] = self._factory(use)
             except CertificateError as e:  # it could be used at the start
                 self._log.error(
                     "a certificate cannot be used: {problem}", event="gateway.certificate-lost", problem=str(e)
                 )
                 return None
-        return self._files[key]
+            if len(self._contexts) > MAX_CONTEXTS:
+                self._contexts.popitem(last=False)
+        self._contexts.move_to_end(use)
+        return factory

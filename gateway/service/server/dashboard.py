@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.domain.addresses import parseAddress
+from gateway.domain.addresses import hostOf, parseAddress
 from gateway.domain.limits import Admission, Ticket
 from gateway.domain.tokens import MAX_TOKEN_LENGTH, hashToken
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
@@ -29,7 +29,6 @@ from gateway.service.metrics import Metrics
 from gateway.service.pages import errorPage, tablePage
 from gateway.service.server.agentdoor import AgentDoor
 from gateway.service.server.attached import SessionFacts
-from gateway.service.server.hostdoor import hostOf
 from gateway.service.server.turnedaway import turnedAway
 from gateway.wire.http1 import RequestHead, Response
 
@@ -96,8 +95,12 @@ class Dashboard:
 
     def page(self, head: RequestHead) -> Response:
         """Answer a request."""
-        host = hostOf(head)
-        if host is None or (parseAddress(host) is None and host not in self.hosts):
+        names = head.all("host")
+        try:
+            host = hostOf(names[0]) if len(names) == 1 else ""
+        except ValueError:
+            host = ""
+        if parseAddress(host) is None and host not in self.hosts:
             return errorPage(403, "This listener does not go by that name.")
         if head.method not in ("GET", "HEAD"):
             return errorPage(405, "There is nothing to send to here.", (("Allow", "GET, HEAD"),))

@@ -30,6 +30,7 @@ from gateway.domain.limits import Admission, Bans
 from gateway.domain.registry import Registry
 from gateway.domain.routes import Place
 from gateway.net.budget import StallBudget
+from gateway.net.httpsettings import HttpSettings
 from gateway.net.mux import MuxSettings
 from gateway.net.relay import RelaySettings
 from gateway.net.tls import CertificateError
@@ -49,12 +50,13 @@ from gateway.service.server.clientstreams import ClientStreams
 from gateway.service.server.config import GatewayConfig, LimitsSection
 from gateway.service.server.dashboard import Dashboard
 from gateway.service.server.destinations import Destinations
-from gateway.service.server.hostdoor import HostDoor
+from gateway.service.server.httpdoor import HttpDoor
 from gateway.service.server.portdoors import IReactorPorts, PortDoors
 from gateway.service.server.settings import GatewaySettings, Listen
 from gateway.service.server.site import Site
 from gateway.service.server.tlsdoor import TlsDoor, TlsDoorSettings
-from gateway.service.server.visitors import RouteLimits, Visitors
+from gateway.service.server.usage import RouteLimits
+from gateway.service.server.visitors import Visitors
 from gateway.service.tabby.options import TabbyOptions
 from gateway.service.tabby.service import IReactor as IReactorTabby
 from gateway.service.tabby.service import TabbyService
@@ -157,13 +159,13 @@ class GatewayService(MultiService):
     def _openDoors(self) -> None:
         settings, limits, reactor = self._settings, self._settings.config.limits, self._reactor
         site = Site(reactor, self.agents, path=settings.config.agents.websocketPath, timeout=limits.headTimeout)
-        self._hosts = HostDoor(
+        self.http = HttpDoor(
             reactor,
             self.registry,
             self.visitors,
             site,
             publicHost=settings.publicHost,
-            headTimeout=limits.headTimeout,
+            settings=HttpSettings(headTimeout=limits.headTimeout),
             access=settings.http.access,
         )
         self._tls = TlsDoor(
@@ -172,8 +174,7 @@ class GatewayService(MultiService):
             self.visitors,
             self._certificates,
             self.agents,
-            site,
-            self._hosts,
+            self.http,
             settings=TlsDoorSettings(settings.publicHost, limits.helloTimeout, limits.handshakeTimeout),
             access=settings.tls.access,
         )
@@ -202,7 +203,7 @@ class GatewayService(MultiService):
             return Arrivals(arrive, clock=reactor, proxies=proxies, timeout=limits.helloTimeout)
 
         self._tlsArrivals = arrivals(self._tls.arrive, settings.tls.proxies)
-        self._httpArrivals = arrivals(self._hosts.arrive, settings.http.proxies)
+        self._httpArrivals = arrivals(self.http.arrive, settings.http.proxies)
         public = self._publicListeners
         self._listen("tls.listen", settings.tlsListen, self._tlsArrivals, public)
         self._listen("http.listen", settings.httpListen, self._httpArrivals, public)
@@ -316,7 +317,7 @@ class GatewayService(MultiService):
             self._tabby.reload()
         self._tls.access = settings.tls.access
         self._tlsArrivals.proxies = settings.tls.proxies
-        self._hosts.access = settings.http.access
+        self.http.access = settings.http.access
         self._httpArrivals.proxies = settings.http.proxies
         self._portDoors.access = settings.ports.access
         limits = settings.config.limits
@@ -352,6 +353,7 @@ class GatewayService(MultiService):
                 seconds=seconds,
             )
             self.visitors.drain()
+            self.http.drain()
             self.agents.drain(seconds)
             # Now, as many of its sessions lead to agents. It has a time of its own, and may take longer.
             tabby = succeed(None) if self._tabby is None else maybeDeferred(self._tabby.disownServiceParent)

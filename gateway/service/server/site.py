@@ -2,7 +2,8 @@
 What is at the gateway's own name: agents that come by WebSocket, a health check, and a page for who lost their way::
 
     site = Site(reactor, agents, path="/agent")
-    protocol = site.arrive(visitor, ticket)
+    protocol = site.arrive(visitor, ticket) if site.takes(head) else None
+    response = site.page(head)
 """
 
 __all__ = ["SUBPROTOCOL", "Site"]
@@ -41,29 +42,42 @@ class Site:
             clock=clock, settings=WebSocketSettings(handshakeTimeout=timeout, pingInterval=0)
         )
 
-    def arrive(self, visitor: Visitor, ticket: Ticket, *, takesAgents: bool = True) -> IProtocol:
+    def takes(self, head: RequestHead) -> bool:
+        """Whether a connection that begins with this request is for L{arrive}."""
+        return head.wantsWebSocket and head.path == self.path
+
+    def arrive(self, visitor: Visitor, ticket: Ticket) -> IProtocol:
         """
-        @param takesAgents: C{False} without TLS.
+        An agent's connection, inside of TLS.
         """
-        return self._websockets.protocolFor(_SiteVisit(self, visitor, ticket, takesAgents))
+        return self._websockets.protocolFor(_SiteVisit(self, visitor, ticket))
+
+    def page(self, head: RequestHead) -> Response:
+        """Answer any other request."""
+        if head.wantsWebSocket and head.path == self.path:
+            return errorPage(403, "Agents come by TLS: use wss instead of ws.")
+        if head.method not in ("GET", "HEAD"):
+            return errorPage(405, "There is nothing to send to here.", (("Allow", "GET, HEAD"),))
+        if head.path == "/healthz":
+            return Response(503, b"draining\n") if self.agents.draining else Response(200, b"ok\n")
+        if head.path == self.path:
+            return errorPage(426, "This is for agents, which speak WebSocket.", (("Upgrade", "websocket"),))
+        if head.path == "/":
+            return Response(200, b"This is a gateway, and it is up.\n")
+        return errorPage(404, "There is no such page here.")
 
 
 @implementer(IWebSocketGate)
 class _SiteVisit(ChannelStream):
     """One connection."""
 
-    def __init__(self, site: Site, visitor: Visitor, ticket: Ticket, takesAgents: bool) -> None:
+    def __init__(self, site: Site, visitor: Visitor, ticket: Ticket) -> None:
         self._site = site
         self._visitor = visitor
         self._ticket = ticket
-        self._takesAgents = takesAgents
 
     def accept(self, head: RequestHead, channel: IWebSocketChannel) -> IWebSocketReceiver:
         """Agents may; pages, which browsers send an Origin for, may not."""
-        if head.path != self._site.path:
-            raise Denied(self.plain(head))
-        if not self._takesAgents:
-            raise Denied(errorPage(403, "Agents come by TLS: use wss instead of ws."))
         if head.get("origin") is not None:
             raise Denied(errorPage(403, "This is for agents, not for pages."))
         channel.subprotocol = chooseSubprotocol(head, (SUBPROTOCOL,))
@@ -74,15 +88,7 @@ class _SiteVisit(ChannelStream):
         return self
 
     def plain(self, head: RequestHead) -> Response:
-        if head.method not in ("GET", "HEAD"):
-            return errorPage(405, "There is nothing to send to here.", (("Allow", "GET, HEAD"),))
-        if head.path == "/healthz":
-            return Response(503, b"draining\n") if self._site.agents.draining else Response(200, b"ok\n")
-        if head.path == self._site.path:
-            return errorPage(426, "This is for agents, which speak WebSocket.", (("Upgrade", "websocket"),))
-        if head.path == "/":
-            return Response(200, b"This is a gateway, and it is up.\n")
-        return errorPage(404, "There is no such page here.")
+        return self._site.page(head)
 
     def failed(self, reason: Failure) -> None:
         assert isinstance(reason.value, Exception)

@@ -5,7 +5,7 @@ The gateway's own names lead to its site and to its agents; a name that an agent
 TLS untouched or ended here, as the service wants it; everybody else is told, in TLS's words, that there is no such
 name::
 
-    door = TlsDoor(reactor, registry, visitors, certificates, agents, site, hosts, settings=...)
+    door = TlsDoor(reactor, registry, visitors, certificates, agents, http, settings=...)
     factory = Arrivals(door.arrive, clock=reactor)
 """
 
@@ -30,8 +30,7 @@ from gateway.service.server.agentdoor import AgentDoor
 from gateway.service.server.attached import Visitor
 from gateway.service.server.certificates import CARRIER, HTTP, OWN, RAW, Certificates
 from gateway.service.server.farewell import Farewell
-from gateway.service.server.hostdoor import HostDoor
-from gateway.service.server.site import Site
+from gateway.service.server.httpdoor import HttpDoor
 from gateway.service.server.turnedaway import turnedAway
 from gateway.service.server.visitors import Visitors
 from gateway.wire.clienthello import LIMIT, Alert, ClientHello, ClientHelloReader, Code, HelloRefused, alert
@@ -58,8 +57,7 @@ class TlsDoorSettings:
 class TlsDoor:
     """
     @param agents: who takes agents that come to this port.
-    @param site: what is at the gateway's own name besides.
-    @param hosts: who takes HTTP once its TLS was ended.
+    @param http: who takes HTTP once its TLS was ended.
     @ivar access: who may come.
     """
 
@@ -70,8 +68,7 @@ class TlsDoor:
         visitors: Visitors,
         certificates: Certificates,
         agents: AgentDoor,
-        site: Site,
-        hosts: HostDoor,
+        http: HttpDoor,
         *,
         settings: TlsDoorSettings,
         access: AccessRules = EVERYBODY,
@@ -81,8 +78,7 @@ class TlsDoor:
         self.visitors = visitors
         self.certificates = certificates
         self.agents = agents
-        self.site = site
-        self.hosts = hosts
+        self.http = http
         self.settings = settings
         self.access = access
 
@@ -132,23 +128,27 @@ class _TlsVisit:
         own = self._door.settings.publicHost
         # Who goes by an address cannot name anybody (RFC 6066, section 3), and means the gateway.
         if name is None or name == own:
-            return self._terminate(own, OWN, self._own)
+            return self._terminate(own, OWN, "", self._own)
         route = self._door.registry.host(name)
         if route is None:
             self._refused(f"nobody serves {name}")
             return self._farewell(alert(Alert.UNRECOGNIZED_NAME))
         self._visitor = replace(self._visitor, hostname=name)
         if route.service.kind == "http":
-            return self._terminate(name, HTTP, lambda tls: self._http(route, tls))
+            return self._terminate(name, HTTP, str(route.place), lambda tls: self._http(route, tls))
         if route.service.tls == "terminate":
-            return self._terminate(name, RAW, lambda tls: self._raw(name))
+            return self._terminate(name, RAW, str(route.place), lambda tls: self._raw(name))
         visit = self._door.visitors.visit(route, self._visitor, self._ticket, refusal=_tlsRefusal)
         return visit or self._farewell(alert(Alert.INTERNAL_ERROR))
 
     def _terminate(
-        self, name: str, protocols: Sequence[bytes], decide: Callable[[TLSMemoryBIOProtocol], IProtocol | None]
+        self,
+        name: str,
+        protocols: Sequence[bytes],
+        scope: str,
+        decide: Callable[[TLSMemoryBIOProtocol], IProtocol | None],
     ) -> IProtocol:
-        tls = self._door.certificates.find("" if parseAddress(name) else name, protocols)
+        tls = self._door.certificates.find("" if parseAddress(name) else name, protocols, scope)
         if tls is None:
             self._refused(f"there is no certificate for {name}")
             return self._farewell(alert(Alert.INTERNAL_ERROR))
@@ -161,7 +161,8 @@ class _TlsVisit:
         if tls.negotiatedProtocol in CARRIER:
             self._ticket.release()  # an agent is no visitor
             return self._door.agents.arrive(self._visitor.host, "tls")
-        return self._door.site.arrive(self._visitor, self._ticket)
+        visitor = replace(self._visitor, alpn=tls.negotiatedProtocol)
+        return self._door.http.serve(visitor, self._ticket, isOwn=True)
 
     def _raw(self, name: str) -> IProtocol | None:
         route = self._door.registry.host(name)  # again: an agent may have come or gone meanwhile
@@ -172,7 +173,7 @@ class _TlsVisit:
 
     def _http(self, route: Route, tls: TLSMemoryBIOProtocol) -> IProtocol:
         visitor = replace(self._visitor, alpn=tls.negotiatedProtocol)
-        return self._door.hosts.peek(visitor, self._ticket, route.agent)
+        return self._door.http.serve(visitor, self._ticket, agent=route.agent)
 
 
 def _tlsRefusal(error: DialFailed) -> bytes:

@@ -8,10 +8,9 @@ What a door has to find out is which route is wanted. The rest is the same for a
     protocol.makeConnection(transport)                   # dials
 """
 
-__all__ = ["IVisit", "Meter", "Refusal", "RouteLimits", "Usage", "Visitors"]
+__all__ = ["IVisit", "Refusal", "Visitors"]
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -24,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, implementer
 
 from gateway.domain.access import AccessRules
-from gateway.domain.limits import Admission, Ticket, TokenBucket, addressKey
+from gateway.domain.limits import Admission, Ticket, addressKey
 from gateway.domain.routes import Replica, Route
 from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed, DialFailure
@@ -36,6 +35,7 @@ from gateway.service.metrics import Metrics
 from gateway.service.server.attached import IAgentSession, Visitor
 from gateway.service.server.destinations import RouteEndpoint
 from gateway.service.server.farewell import Farewell
+from gateway.service.server.usage import Meter, Rate, RouteLimits, Usage
 
 
 class Refusal(StrEnum):
@@ -48,9 +48,6 @@ class Refusal(StrEnum):
 SHUTDOWN = "shutting-down"
 """The cause of a visit that ended with the gateway."""
 
-Meter = Callable[[bool, int], float]
-"""Told whether a piece goes down to the visitor, and its size, it returns the seconds to wait after it."""
-
 
 class IVisit(Interface):
     """Somebody who is here, from when it is known what they want."""
@@ -62,62 +59,6 @@ class IVisit(Interface):
 
     def end(cause: str) -> None:
         """End now."""
-
-
-@dataclass(frozen=True, slots=True)
-class RouteLimits:
-    """
-    What each route may take, and each visitor's address on all of them. C{None} is no limit. Of HTTP it is requests
-    that are counted, as a connection may carry some to one route and some to another.
-
-    @ivar connections: visitors at once.
-    @ivar newPerSecond: new visitors per second, and at once (but at least one).
-    @ivar bytesPerSecond: payload in each direction, all visitors together.
-    @ivar bytesPerSecondPerAddress: the same, of all visits from one address.
-    """
-
-    connections: int | None = None
-    newPerSecond: float | None = None
-    bytesPerSecond: int | None = None
-    bytesPerSecondPerAddress: int | None = None
-
-
-class _Rate:
-    """Bytes per second, of several visits together: up, and down. A class, as a tuple cannot be forgotten by itself."""
-
-    def __init__(self, rate: int, now: float) -> None:
-        self.buckets = TokenBucket(rate, rate, now), TokenBucket(rate, rate, now)
-
-
-class Usage:
-    """
-    What one route takes at present.
-
-    @ivar connections: visitors, or requests, at present.
-    """
-
-    def __init__(self, limits: RouteLimits, now: float) -> None:
-        self.connections = 0
-        self.limit(limits, now)
-
-    def limit(self, limits: RouteLimits, now: float) -> None:
-        """Use other limits from now on."""
-        new, rate = limits.newPerSecond, limits.bytesPerSecond
-        self._most = limits.connections
-        self._new = None if new is None else TokenBucket(new, max(1.0, new), now)
-        self.bytes = None if rate is None else (TokenBucket(rate, rate, now), TokenBucket(rate, rate, now))
-
-    def enter(self, now: float) -> bool:
-        """Whether there is room for one more, who is counted then."""
-        isFull = self._most is not None and self.connections >= self._most
-        if isFull or (self._new is not None and not self._new.tryTake(1.0, now)):
-            return False
-        self.connections += 1
-        return True
-
-    def leave(self) -> None:
-        """One who was counted is gone."""
-        self.connections -= 1
 
 
 _ENDED = (Cause.NEAR_CLOSED, Cause.FAR_CLOSED)
@@ -313,7 +254,7 @@ class Visitors:
         self._datagramAdmission = datagramAdmission or admission
         self.refusals = RefusalLog(clock)
         self._usage: WeakKeyDictionary[Route, Usage] = WeakKeyDictionary()
-        self._rates: WeakValueDictionary[str, _Rate] = WeakValueDictionary()  # by address, while somebody is here
+        self._rates: WeakValueDictionary[str, Rate] = WeakValueDictionary()  # by address, while somebody is here
         self._vacancy = Vacancy(self.visits)
 
     def admit(self, host: str, rules: AccessRules, door: str, *, isDatagram: bool = False) -> Ticket | None:
@@ -366,14 +307,14 @@ class Visitors:
 
         return meter
 
-    def rateOf(self, host: str) -> _Rate | None:
+    def rateOf(self, host: str) -> Rate | None:
         """What limits the bytes of all visits from an address."""
         limit, key = self.limits.bytesPerSecondPerAddress, addressKey(host)
         if limit is None:
             return None
         rate = self._rates.get(key)
         if rate is None:
-            rate = self._rates[key] = _Rate(limit, self.clock.seconds())
+            rate = self._rates[key] = Rate(limit, self.clock.seconds())
         return rate
 
     def limit(self, limits: RouteLimits) -> None:

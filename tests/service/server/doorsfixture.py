@@ -3,7 +3,7 @@ All doors of a gateway in memory, with real agents behind them, for the tests of
 
     doors = Doors()
     doors.attached("box", WEB)
-    visitor = doors.come(doors.hosts.arrive)         # a Peer on a connection to the plain port
+    visitor = doors.come(doors.http.arrive)         # a Peer on a connection to the plain port
     visitor.transport.write(b"GET / HTTP/1.1\\r\\nHost: app.example.com\\r\\n\\r\\n")
     doors.pump()
     origin = doors.originAccepts()
@@ -27,17 +27,19 @@ from zope.interface import implementer
 
 from gateway.domain.limits import Admission
 from gateway.net.budget import StallBudget
+from gateway.net.httpsettings import HttpSettings
 from gateway.net.relay import RelaySettings
 from gateway.service.metrics import Metrics
 from gateway.service.server.agentport import AgentPort
 from gateway.service.server.arrivals import Arrivals
 from gateway.service.server.attached import Visitor
 from gateway.service.server.certificates import Certificates
-from gateway.service.server.hostdoor import HostDoor
+from gateway.service.server.httpdoor import HttpDoor
 from gateway.service.server.settings import CertificateFilesPaths
 from gateway.service.server.site import Site
 from gateway.service.server.tlsdoor import TlsDoor, TlsDoorSettings
-from gateway.service.server.visitors import RouteLimits, Visitors
+from gateway.service.server.usage import RouteLimits
+from gateway.service.server.visitors import Visitors
 from gateway.testing import flowPair
 from gateway.wire.agentcontrol import Service
 from tests.certificates import makeAuthority
@@ -138,15 +140,16 @@ class Doors(Tunnel):
         )
         self.certificates = Certificates(certificateFiles(), clock=self.clock)
         self.site = Site(self.clock, self.door, path="/agent")
-        self.hosts = HostDoor(self.clock, self.registry, self.visitors, self.site, publicHost=OWN)
+        self.http = HttpDoor(
+            self.clock, self.registry, self.visitors, self.site, publicHost=OWN, settings=HttpSettings()
+        )
         self.tls = TlsDoor(
             self.clock,
             self.registry,
             self.visitors,
             self.certificates,
             self.door,
-            self.site,
-            self.hosts,
+            self.http,
             settings=TlsDoorSettings(publicHost=OWN),
         )
         self.agentPort = AgentPort(self.clock, self.door, self.certificates, publicHost=OWN)

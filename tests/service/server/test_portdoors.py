@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.domain.access import AccessRules
 from gateway.domain.routes import Place, Route
 from gateway.service.server.portdoors import PortDoors
-from gateway.service.server.visitors import RouteLimits
+from gateway.service.server.usage import RouteLimits
 from gateway.testing import flowPair
 from gateway.wire.proxyheader import Address, ProxyHeader, encodeV2
 from tests.net.sides import Peer

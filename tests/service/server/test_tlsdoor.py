@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.access import AccessRules
 from gateway.service.server.arrivals import Arrivals
-from gateway.service.server.visitors import RouteLimits
+from gateway.service.server.usage import RouteLimits
 from gateway.testing import flowPair
 from gateway.wire.agentcontrol import Service
 from gateway.wire.clienthello import Alert, alert
@@ -160,19 +160,22 @@ class TerminateTests(TlsDoorTestCase):
         self.assertFalse(visitor.reason.check(ConnectionDone))
 
     def test_http(self) -> None:
-        """A host of HTTP gets HTTP/1.1, and its first request leads on; the agent is told what was agreed on."""
-        visitor = self.doors.comeTLS("app.example.com", b"h2", b"http/1.1")
+        """A host of HTTP gets HTTP, and its requests lead on."""
+        visitor = self.doors.comeTLS("app.example.com", b"http/1.1")
         self.assertEqual(visitor.transport.negotiatedProtocol, b"http/1.1")
         self.assertEqual(self.doors.origins.attempts, [])
-        request = b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n"
-        visitor.transport.write(request)
+        visitor.transport.write(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
         self.doors.pump()
-        self.assertEqual(self.doors.originAccepts().received, request)
-        self.assertEqual(self.doors.preambles[0].header.get(Tlv.ALPN), b"http/1.1")
+        self.assertIn(b"X-Forwarded-Proto: https\r\n", self.doors.originAccepts().received)
 
-    def test_onlyHttp2(self) -> None:
+    def test_http2(self) -> None:
+        """Who speaks HTTP/2 is spoken to in it."""
+        visitor = self.doors.comeTLS("app.example.com", b"http/1.1", b"h2")
+        self.assertEqual(visitor.transport.negotiatedProtocol, b"h2")
+
+    def test_onlyOther(self) -> None:
         """Who speaks nothing that is spoken here is told so."""
-        self.assertAlert(self.doors.comeTLS("app.example.com", b"h2"), "no application protocol")
+        self.assertAlert(self.doors.comeTLS("app.example.com", b"h3"), "no application protocol")
 
     def test_otherAgentsName(self) -> None:
         """A request inside of TLS for one agent's name does not reach another agent."""

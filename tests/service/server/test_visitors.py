@@ -14,7 +14,7 @@ from gateway.domain.grant import EVERYTHING, Grant
 from gateway.domain.limits import Ticket
 from gateway.net.relay import RelaySettings
 from gateway.service.server.attached import Visitor
-from gateway.service.server.visitors import RouteLimits
+from gateway.service.server.usage import RouteLimits
 from gateway.testing import flowPair
 from tests.net.sides import Peer
 from tests.service.server.doorsfixture import SSH, Doors

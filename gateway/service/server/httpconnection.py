@@ -1,0 +1,317 @@
+"""
+A visitor's connection that carries requests of HTTP, whatever version: where each of them leads, and who is told what::
+
+    connection = HttpConnection(door, visitor, ticket, isSecure, agent, isOwn)
+    connection.protocol                         # to put on the visitor's transport
+
+It is one of the L{visits<gateway.service.server.visitors.IVisit>} from its beginning on, though it may ask for nothing.
+"""
+
+__all__ = ["DOOR", "HTTP2", "HttpConnection"]
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from gateway.domain.addresses import hostOf, parseAddress
+from gateway.domain.httppolicy import HttpProblem
+from gateway.domain.limits import Ticket
+from gateway.domain.routes import Replica, Route
+from gateway.net.exchange import DONE, reply
+from gateway.net.http1server import HttpServerConnection
+from gateway.net.http2server import Http2ServerConnection
+from gateway.net.httpinterfaces import IVisitorOwner, IVisitorRequest
+from gateway.net.httppool import OriginPool
+from gateway.service.server.accesslog import Access, AccessLog
+from gateway.service.server.attached import Visitor
+from gateway.service.server.httppages import errorAnswer
+from gateway.service.server.httpvisit import HttpVisit
+from gateway.service.server.turnedaway import turnedAway
+from gateway.service.server.visitors import IVisit
+from gateway.wire.forwarded import forwardedFields
+from gateway.wire.http1 import RequestHead, Response
+from gateway.wire.proxyheader import Address
+
+if TYPE_CHECKING:
+    from gateway.service.server.httpdoor import HttpDoor
+
+DOOR = "http"
+"""What metrics and logs call it."""
+
+HTTP2 = b"h2"
+"""What ALPN calls it."""
+
+
+@implementer(IVisitorOwner, IVisit)
+class HttpConnection:
+    """
+    One visitor's connection.
+
+    @ivar protocol: to put on its transport.
+    @ivar pools: of connections to origins that are for this visitor alone.
+    @ivar isSecure: it is inside of TLS.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, door: "HttpDoor", visitor: Visitor, ticket: Ticket, isSecure: bool, agent: str | None, isOwn: bool
+    ) -> None:
+        self.visitor = visitor
+        self.isSecure = isSecure
+        self.pools: WeakKeyDictionary[Replica, OriginPool] = WeakKeyDictionary()
+        self._door = door
+        self._ticket = ticket
+        self._agent = agent
+        self._isOwn = isOwn
+        self._exchanges: set[HttpVisit] = set()
+        self._hasEnded = False
+        self._count = self._up = self._down = 0
+        self._began = door.clock.seconds()
+        self._hostText: str | None = None
+        self._host = ""
+        self._isTrusted = door.trusts(visitor.source)
+        self._port = visitor.door.port if visitor.door is not None else (443 if isSecure else 80)
+        self.protocol: HttpServerConnection | Http2ServerConnection = (
+            Http2ServerConnection(self, clock=door.clock, settings=door.settings, sweep=door.sweep)
+            if visitor.alpn == HTTP2
+            else HttpServerConnection(self, settings=door.settings, sweep=door.sweep)
+        )
+        door.visitors.visits.add(self)
+
+    # -- IVisitorOwner
+
+    def gotRequest(self, request: IVisitorRequest) -> None:
+        """Lead a request where it belongs."""
+        self._count += 1
+        head, door = request.head, self._door
+        text = head.get("host")
+        if text != self._hostText or not self._host:
+            self._hostText = text
+            self._host = self._hostOf(text)
+        name = self._host
+        route = None if self._isOwn else door.registry.host(name)
+        prefix, target = "", head.target
+        if route is None or route.service.kind != "http":
+            if self._agent is not None or not self._isOwnName(name):
+                self._misses(request)
+                return
+            found = door.registry.prefix(head.target)
+            if found is None:
+                self._answer(request, door.site.page(head))
+                return
+            route, target = found
+            prefix = str(route.place.name)
+        elif self._agent is not None and route.agent != self._agent:
+            self._misses(request)
+            return
+        self._lead(request, route, target, prefix)
+
+    def _hostOf(self, text: str | None) -> str:
+        """The name or address that requests are for; empty where it is none."""
+        if text is None:  # HTTP/1.0 may do without
+            return self.visitor.hostname or self._door.publicHost
+        try:
+            return hostOf(text)
+        except ValueError:
+            return ""
+
+    def _isOwnName(self, name: str) -> bool:
+        return name == self._door.publicHost or parseAddress(name) is not None
+
+    def _misses(self, request: IVisitorRequest) -> None:
+        if self.isSecure:
+            details = f"This connection is not for {self._host}: make another one."
+            self._refuse(request, HttpProblem.MISDIRECTED, details)
+        elif not self._host:
+            self._refuse(request, HttpProblem.BAD_REQUEST, "A request names one host, and this one does not.")
+        else:
+            self._refuse(request, HttpProblem.NO_ROUTE, f"Nobody serves {self._host} here.")
+
+    def _lead(self, request: IVisitorRequest, route: Route, target: str, prefix: str) -> None:
+        door, head, host, isSecure = self._door, request.head, self.visitor.host, self.isSecure
+        if self._isTrusted:
+            host, isSecure = self._told(head, host, isSecure)
+        policy = door.policies.of(route)
+        refusal = policy.refusal(head, host, isSecure, door.clock.seconds(), request.length)
+        if refusal is not None:
+            problem = HttpProblem(refusal.code)
+            self._refuse(request, problem, refusal.details, refusal.headers, str(route.place), host)
+            return
+        usage = door.visitors.enter(route, host)
+        if usage is None:
+            details = f"{self._host} has too many visitors at the moment."
+            self._refuse(request, HttpProblem.UNAVAILABLE, details, (), str(route.place), host)
+            return
+        self._ticket.authenticated()
+        requestID = f"{self.visitor.id.decode()}-{self._count}"
+        fields = forwardedFields(
+            head.headers,
+            client=self.visitor.host,
+            proto="https" if self.isSecure else "http",
+            host=self._hostText or "",
+            port=self._port,
+            trusted=self._isTrusted,
+            requestID=requestID,
+            prefix=prefix,
+        )
+        forwarded = RequestHead(head.method, target, "1.1", policy.requestFields(fields))
+        visit = HttpVisit(door, self, request, forwarded, route, usage, policy, requestID)
+        visit.client = host
+        self._exchanges.add(visit)
+        if not door.exchanges:
+            door.sweep.watch(door)
+        door.exchanges.add(visit)
+        visit.dial()
+
+    def _told(self, head: RequestHead, host: str, isSecure: bool) -> tuple[str, bool]:
+        """Who the visitor is, and whether they came by TLS, as a trusted front says: the nearest who is no front."""
+        for each in reversed(head.members("x-forwarded-for")):
+            address = parseAddress(each.strip("[]"))
+            if address is None:
+                break
+            host = str(address)
+            if not self._door.trusts(Address(address, 0)):
+                break
+        proto = head.members("x-forwarded-proto")
+        return host, proto[-1].lower() == "https" if proto else isSecure
+
+    def _refuse(
+        self,
+        request: IVisitorRequest,
+        problem: HttpProblem,
+        details: str,
+        headers: Sequence[tuple[str, str]] = (),
+        route: str = "",
+        host: str = "",
+    ) -> None:
+        self._door.visitors.metrics.errors.add(problem)
+        answer = errorAnswer(problem.status, problem, details, request.head, headers)
+        self._answer(request, answer, problem, route, host)
+
+    def _answer(
+        self, request: IVisitorRequest, response: Response, problem: str = "", route: str = "", host: str = ""
+    ) -> None:
+        size = reply(request, response)
+        self._down += size
+        door = self._door
+        door.visitors.metrics.requests.add(str(response.status))
+        log = door.accessLog
+        if log is not None and log.isOn:
+            log.add(
+                Access(
+                    started=door.wallClock(),
+                    visitor=host or self.visitor.host,
+                    head=request.head,
+                    status=response.status,
+                    down=size,
+                    isSecure=self.isSecure,
+                    route=route,
+                    problem=problem,
+                )
+            )
+
+    def refused(self, status: int, details: str, head: RequestHead | None) -> Response:
+        """What came is no proper request."""
+        door = self._door
+        turnedAway(DOOR, self.visitor.host, details)
+        door.visitors.metrics.requests.add(str(status))
+        problem = HttpProblem.of(status)
+        answer = errorAnswer(status, problem, details, head)
+        log = door.accessLog
+        if log is not None and log.isOn:
+            log.add(
+                Access(
+                    started=door.wallClock(),
+                    visitor=self.visitor.host,
+                    head=head,
+                    status=status,
+                    down=len(answer.body),
+                    isSecure=self.isSecure,
+                    problem=problem,
+                )
+            )
+        return answer
+
+    def connectionEnded(self) -> None:
+        """The connection is over, or is a relay's now."""
+        self._hasEnded = True
+        for visit in tuple(self._exchanges):
+            if not visit.isRelay:  # it may be dialling, and hears of its visitor only after that
+                visit.visitorLost("The visitor went away.")
+        self._leave()
+
+    # -- For visits
+
+    def exchangeEnded(self, visit: HttpVisit, cause: str) -> None:
+        """A request is over."""
+        door = self._door
+        self._exchanges.discard(visit)
+        door.exchanges.discard(visit)
+        self._up += visit.up
+        self._down += visit.down
+        door.visitors.metrics.requests.add(str(visit.status))
+        log = door.accessLog
+        if log is not None and log.isOn:
+            self._record(log, visit, cause)
+        if self._hasEnded:
+            self._leave()
+
+    def _record(self, log: AccessLog, visit: HttpVisit, cause: str) -> None:
+        began, seconds = visit.began, self._door.clock.seconds() - visit.began
+        session = visit.session
+        log.add(
+            Access(
+                started=self._door.wallClock() - seconds,
+                visitor=visit.client,
+                head=visit.request.head,
+                status=visit.status,
+                up=visit.up,
+                down=visit.down,
+                seconds=seconds,
+                firstByte=None if visit.responded is None else visit.responded - began,
+                dial=None if visit.reached is None else visit.reached - began,
+                isSecure=self.isSecure,
+                id=visit.id,
+                route=str(visit.route.place),
+                agent=visit.route.agent,
+                replica="" if session is None else session.replica,
+                problem=visit.problem,
+                cause="" if cause == DONE or visit.problem else cause,
+            )
+        )
+
+    def _leave(self) -> None:
+        if self._exchanges:
+            return
+        for pool in self.pools.values():
+            pool.close()
+        visitors = self._door.visitors
+        visitors.metrics.bytes.add("up", self._up)
+        visitors.metrics.bytes.add("down", self._down)
+        self._ticket.release()
+        visitors.over(self)
+        if self._count:
+            self._log.info(
+                "{visitor}: connection over: {requests} requests, {up} bytes up, {down} down, {seconds} s",
+                event="http.closed",
+                visitor=self.visitor.host,
+                id=self.visitor.id.decode(),
+                requests=self._count,
+                up=self._up,
+                down=self._down,
+                seconds=round(self._door.clock.seconds() - self._began, 3),
+            )
+
+    # -- IVisit
+
+    def drain(self) -> None:
+        self.protocol.drain()
+
+    def end(self, cause: str) -> None:
+        for visit in tuple(self._exchanges):
+            visit.cutOff(cause)
+        self.protocol.close()

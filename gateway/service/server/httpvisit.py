@@ -1,0 +1,239 @@
+"""
+One request to a service of an agent's: through which of its replicas, on which connection, and what to say when that
+does not work::
+
+    visit = HttpVisit(door, connection, request, head, route, usage, policy, id)
+    visit.dial()
+
+A connection to the origin of a replica is used again, by whichever visitor comes next, unless the origin is told by a
+PROXY header who a connection is for.
+"""
+
+__all__ = ["HttpVisit", "OriginPools"]
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.domain.httppolicy import HttpProblem, RoutePolicy
+from gateway.domain.routes import Replica, Route
+from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.direct import Buffer
+from gateway.net.exchange import IDEMPOTENT, Exchange
+from gateway.net.http1client import HttpClientConnection
+from gateway.net.httpinterfaces import IOriginConnection, IVisitorRequest, OriginLost
+from gateway.net.httppool import OriginPool
+from gateway.net.relay import Cause, RelaySettings
+from gateway.service.server.attached import IAgentSession, IHttpSession, Visitor
+from gateway.service.server.destinations import ATTEMPTS, PATIENCE
+from gateway.service.server.httppages import errorAnswer
+from gateway.service.server.usage import Usage
+from gateway.wire.http1 import RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from gateway.service.server.httpconnection import HttpConnection
+    from gateway.service.server.httpdoor import HttpDoor
+
+_PROBLEMS = {
+    DialFailure.TIMEOUT: HttpProblem.ORIGIN_TIMEOUT,
+    DialFailure.UNAVAILABLE: HttpProblem.UNAVAILABLE,
+    DialFailure.GONE: HttpProblem.AGENT_GONE,
+}
+"""Of what could not be dialled; everything else is the origin's refusal."""
+
+_SHARED = Visitor(None, None)
+"""For connections that serve one visitor after another: it says nothing of any."""
+
+
+class OriginPools:
+    """
+    The connections to origins of all replicas of all routes.
+
+    @param make: makes a pool.
+    """
+
+    def __init__(self, make: Callable[[Replica, Visitor], OriginPool]) -> None:
+        self._make = make
+        self._shared: WeakKeyDictionary[Replica, OriginPool] = WeakKeyDictionary()
+
+    def find(self, replica: Replica, visitor: Visitor, own: WeakKeyDictionary[Replica, OriginPool]) -> OriginPool:
+        """
+        @param own: the pools of the visitor's connection, where it has to have some of its own.
+        """
+        options = replica.service.http
+        isShared = options is None or not options.proxyPerVisitor
+        pools = self._shared if isShared else own
+        pool = pools.get(replica)
+        if pool is None:
+            pool = pools[replica] = self._make(replica, _SHARED if isShared else visitor)
+        return pool
+
+    def close(self) -> None:
+        """Close what is idle, and do not keep what becomes so."""
+        for pool in self._shared.values():
+            pool.close()
+
+
+class HttpVisit(Exchange):
+    """
+    A request that leads to a route.
+
+    @param head: as the origin is to get it.
+    @param usage: which counts it; left when it is over.
+    @param policy: of the route.
+    @param id: of the request.
+    @ivar route: that it leads to.
+    @ivar session: of the agent that serves it, or was tried last.
+    @ivar reached: when a connection was there, by the clock; C{None} before.
+    @ivar client: the visitor's address, by a trusted front's word if there is one.
+    @ivar problem: what it was answered with by the gateway itself; empty: it was not.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        door: "HttpDoor",
+        connection: "HttpConnection",
+        request: IVisitorRequest,
+        head: RequestHead,
+        route: Route,
+        usage: Usage,
+        policy: RoutePolicy,
+        id: str,
+    ) -> None:
+        super().__init__(door.clock, request, head, door.visitors.budget)
+        self.route = route
+        self.id = id
+        self.session: IAgentSession | None = None
+        self.reached: float | None = None
+        self.problem = ""
+        self.client = ""
+        self._door = door
+        self._connection = connection
+        self._usage = usage
+        self._policy = policy
+        policy.inFlight += 1
+        self._tried: list[Replica] = []
+        self._dial: Deferred[HttpClientConnection] | None = None
+        self._moved = -1
+        self._movedAt = 0.0
+
+    # -- Exchange
+
+    def dial(self, *, fresh: bool = False) -> None:
+        """
+        Take an idle connection to an origin, or make one.
+        """
+        now = self.clock.seconds()
+        replica = self.route.choose(now, self._tried) if len(self._tried) < ATTEMPTS else None
+        if replica is None:
+            self.unreached(DialFailed(DialFailure.UNAVAILABLE, f"Nobody serves {self.route.place} at the moment."))
+            return
+        visitor = self._connection.visitor
+        self.session = session = cast(IAgentSession, replica.attachment)
+        self.meter = self._door.visitors.meter(self._usage, session, visitor.host)
+        if IHttpSession.providedBy(session):
+            self._arrived(session.originFor(replica.service, visitor))
+            return
+        pool = self._door.pools.find(replica, visitor, self._connection.pools)
+        connection = None if fresh else pool.take(self.head.method in IDEMPOTENT)
+        if connection is not None:
+            self._arrived(connection)
+            return
+        self._dial = dial = pool.dial()
+        dial.addCallbacks(self._dialled, self._undialled, callbackArgs=(replica,), errbackArgs=(replica, now))
+
+    def _arrived(self, connection: IOriginConnection) -> None:
+        self.reached = self.clock.seconds()
+        self.connected(connection)
+
+    def _dialled(self, connection: IOriginConnection, replica: Replica) -> None:
+        self._dial = None
+        replica.worked()
+        self._arrived(connection)
+
+    def _undialled(self, failure: Failure, replica: Replica, began: float) -> None:
+        self._dial = None
+        now = self.clock.seconds()
+        if self.isOver:  # the visitor left
+            if now - began >= PATIENCE:
+                replica.failed(now)
+            return
+        replica.failed(now)
+        self._tried.append(replica)
+        problem = DialFailed.fromFailure(failure)
+        if problem.kind is not DialFailure.TIMEOUT and len(self._tried) < min(ATTEMPTS, len(self.route.replicas)):
+            self.dial()
+        else:
+            self.unreached(problem)
+
+    def gotRequestBody(self, data: Buffer) -> None:
+        limit = self._policy.maxBody
+        if limit and self.up + len(data) > limit:  # a length that was said was looked at before
+            if self.responded is None:
+                self._say(HttpProblem.BODY_TOO_LARGE, f"No more than {limit} bytes can be sent here at a time.")
+            else:
+                self.cutOff(HttpProblem.BODY_TOO_LARGE)
+            return
+        super().gotRequestBody(data)
+
+    def answering(self, head: ResponseHead, length: int | None) -> tuple[ResponseHead, int | None]:
+        policy = self._policy
+        fields = policy.responseFields(head.headers, self._connection.isSecure)
+        if fields is not head.headers:
+            head = replace(head, headers=fields)
+        return head, length
+
+    def unreached(self, problem: DialFailed) -> None:
+        self._say(_PROBLEMS.get(problem.kind, HttpProblem.ORIGIN_REFUSED), problem.details)
+
+    def originFailed(self, lost: OriginLost) -> None:
+        self._say(HttpProblem.BAD_RESPONSE, lost.details)
+
+    def _say(self, problem: HttpProblem, details: str) -> None:
+        door = self._door
+        self.problem = problem
+        door.visitors.metrics.errors.add(problem)
+        self._log.info(
+            "{place}: a request cannot be served: {problem}",
+            event="visit.failed",
+            place=str(self.route.place),
+            agent=self.route.agent,
+            visitor=self._connection.visitor.host,
+            id=self.id,
+            problem=details,
+        )
+        headers = (("X-Request-Id", self.id),)
+        self.refuse(errorAnswer(problem.status, problem, details, self.request.head, headers), problem)
+
+    def relaySettings(self) -> RelaySettings:
+        return self._door.visitors.settings
+
+    def check(self, now: float) -> None:
+        """See whether the origin takes too long."""
+        if self.sent is not None and self.responded is None and self.reached is not None:
+            limit = self._door.settings.originHeadTimeout
+            if now - max(self.sent, self.reached) > limit:
+                self._say(HttpProblem.ORIGIN_TIMEOUT, f"There was no response within {limit:g} seconds.")
+            return
+        idle = self._door.visitors.settings.idleTimeout
+        if idle is not None and not self.isRelay:
+            if self.up + self.down != self._moved:
+                self._moved, self._movedAt = self.up + self.down, now
+            elif now - self._movedAt > idle:
+                self.cutOff(Cause.IDLE)
+
+    def ended(self, cause: str) -> None:
+        if self._dial is not None:
+            self._dial.cancel()
+        self._usage.leave()
+        self._policy.inFlight -= 1
+        if self.session is not None and self.reached is not None:
+            self.session.moved(self.up, self.down)
+        self._connection.exchangeEnded(self, cause)
