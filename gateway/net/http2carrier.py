@@ -1,0 +1,326 @@
+"""
+What both ends of an HTTP/2 connection do alike: the transport's side of L{gateway.wire.http2}.
+
+What happens in one turn of the reactor leaves in one write at its end, or when what was read has been looked at.
+Streams take turns, a frame of 16 KiB at most at a time, and a transport that is full stops the sending on all of them,
+and the receiving on none, though there is a limit to what may come then and has to be answered::
+
+    class Http2ServerConnection(Http2Carrier):
+        def gotHead(self, event): ...           # and what else differs
+
+An exchange that raises loses its own stream and no other.
+"""
+
+__all__ = ["Http2Carrier", "limitsOf"]
+
+from collections.abc import Callable
+from typing import Any
+
+from h2.errors import ErrorCodes
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.net.direct import Buffer, directWriter, limitUnsent, readDirectly
+from gateway.net.http2stream import Http2Stream, ICarrier
+from gateway.net.httpsettings import HttpSettings
+from gateway.net.interfaces import IStreamTransport
+from gateway.net.sweep import ISwept, Sweep
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.http2 import Http2Connection
+from gateway.wire.http2budget import Http2Limits
+from gateway.wire.http2events import DataReceived, GoneAway, HeadReceived, Ponged, StreamReset
+
+_BATCH = 128 * 1024
+"""Bytes of payload that the transport is given at once."""
+
+_ROUNDS = 16
+"""Batches before the reactor gets a turn, however much the transport takes."""
+
+
+def limitsOf(settings: HttpSettings, *, headLimit: int) -> Http2Limits:
+    """What L{gateway.wire.http2} is to hold a peer to."""
+    return Http2Limits(
+        streams=settings.streams,
+        streamWindow=settings.streamWindow,
+        connectionWindow=settings.connectionWindow,
+        headerList=headLimit,
+        resets=settings.resets,
+        controls=settings.controls,
+        updates=10 * settings.controls,
+        seconds=settings.controlSeconds,
+        queued=settings.controlQueue,
+    )
+
+
+@implementer(IPushProducer, ICarrier, ISwept)
+class Http2Carrier(Protocol):
+    """
+    @ivar wire: what is said on the connection.
+    @ivar streams: those of which somebody here is told.
+    @ivar isUsable: there is a transport, and nothing has ended the connection.
+    """
+
+    _log = Logger()
+    transport: IStreamTransport
+
+    def __init__(self, wire: Http2Connection, sweep: Sweep, settings: HttpSettings) -> None:
+        self.wire = wire
+        self.settings = settings
+        self.sweep = sweep
+        self.streams: dict[int, Http2Stream] = {}
+        self.isUsable = False
+        self.heard = 0.0
+        self._line: dict[Http2Stream, None] = {}
+        self._shut: dict[Http2Stream, None] = {}  # wait for a window
+        self._corked = self._flushDue = self._isDeaf = False
+        self._held = 0  # heads that came while the transport was full, each of which may cause one of ours
+        self._full = True
+        self._cutOffAt: float | None = None
+
+    # -- For a subclass to say
+
+    def gotHead(self, event: HeadReceived) -> None:
+        """A head, or trailers."""
+        raise NotImplementedError
+
+    def gotGoneAway(self, event: GoneAway) -> None:
+        """The peer takes no more streams."""
+        raise NotImplementedError
+
+    def gotPong(self, event: Ponged) -> None:
+        """The peer answered a ping."""
+        raise NotImplementedError
+
+    def failed(self, problem: RemoteProtocolError) -> None:
+        """The peer broke the rules: the connection is about to end."""
+        raise NotImplementedError
+
+    def ended(self, reason: Failure) -> None:
+        """The connection is gone. Called once, last."""
+        raise NotImplementedError
+
+    def settled(self) -> None:
+        """A stream is over, or all was sent: see whether there is a reason to go on."""
+        raise NotImplementedError
+
+    def look(self, now: float) -> None:
+        """See whether something took too long."""
+        raise NotImplementedError
+
+    # -- The transport's life
+
+    def connectionMade(self) -> None:
+        self._write = directWriter(self.transport)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        limitUnsent(self.transport)
+        self._full, self.isUsable = False, True
+        self.heard = self.sweep.clock.seconds()
+        self.transport.registerProducer(self, True)
+        readDirectly(self.transport, self.dataReceived)
+        self.sweep.watch(self)
+        self.wire.begin()
+        self.flushSoon()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.isUsable, self._full = False, True
+        self.sweep.forget(self)
+        self._loseStreams("The connection was lost.")
+        self.ended(reason)
+
+    def _loseStreams(self, details: str) -> None:
+        streams, self.streams = list(self.streams.values()), {}
+        self._line.clear()
+        self._shut.clear()
+        for stream in streams:
+            if not (stream.isOver or stream.stopped()):
+                stream.drop()
+                self.tell(stream, ErrorCodes.CANCEL, details)
+
+    def tell(self, stream: Http2Stream, code: int, details: str) -> None:
+        """Tell a stream that it is over."""
+        try:
+            stream.lost(code, details)
+        except Exception:  # of the exchange's; the other streams go on
+            self._log.failure("an exchange failed", event="gateway.defect")
+
+    def disconnect(self, details: str) -> None:
+        """End the connection and every stream on it, after what was said."""
+        if not self.isUsable:
+            return
+        self.isUsable = False
+        self._loseStreams(details)
+        if output := self.wire.take():
+            self._write((output,))
+        self._full = True
+        self._cutOffAt = self.sweep.clock.seconds() + self.settings.lingerTimeout
+        self.transport.unregisterProducer()  # a TLS transport that has one never finishes closing
+        self.transport.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Cut the connection off, and every stream with it."""
+        self.isUsable = False
+        self.transport.abortConnection()
+
+    # -- Receiving
+
+    def dataReceived(self, data: Buffer) -> None:
+        if not self.isUsable:
+            return
+        self.heard = now = self.sweep.clock.seconds()
+        self._corked = True
+        try:
+            for event in self.wire.receive(data, now):
+                if isinstance(event, HeadReceived):
+                    self._held += self._full
+                    self._guard(event.stream, self.gotHead, event)
+                elif isinstance(event, DataReceived):
+                    if (stream := self.streams.get(event.stream)) is not None:
+                        self._guard(event.stream, stream.gotData, event)
+                    else:
+                        self.wire.consumed(event.stream, event.credit)
+                elif isinstance(event, StreamReset):
+                    if (stream := self.streams.pop(event.stream, None)) is not None:
+                        self.lose(stream, event)
+                elif isinstance(event, GoneAway):
+                    self.gotGoneAway(event)
+                elif isinstance(event, Ponged):
+                    self.gotPong(event)
+                else:
+                    self._opened(event.stream)
+                if not self.isUsable:
+                    return
+                if self._full and self._held > self.settings.streams and not self._isDeaf:
+                    self._isDeaf = True
+                    self.transport.pauseProducing()
+        except RemoteProtocolError as e:
+            self.failed(e)
+            self.disconnect(e.details)
+            return
+        self._flush()
+
+    def _guard(self, number: int, receiver: Callable[[Any], None], event: object) -> None:
+        try:
+            receiver(event)
+        except Exception:  # of the exchange's; the other streams go on
+            self._log.failure("an exchange failed", event="gateway.defect")
+            self._defect(number)
+
+    def _defect(self, number: int) -> None:
+        if (stream := self.streams.get(number)) is not None:
+            stream.reset(ErrorCodes.INTERNAL_ERROR)
+            self.tell(stream, ErrorCodes.INTERNAL_ERROR, "Something failed here.")
+
+    def lose(self, stream: Http2Stream, event: StreamReset) -> None:
+        """A stream is over before its end."""
+        self.forget(stream)
+        if not (stream.isOver or stream.stopped()):
+            stream.drop()
+            self.tell(stream, event.code, event.details)
+
+    def _opened(self, number: int) -> None:
+        if number:
+            stream = self.streams.get(number)
+            if stream is not None and stream in self._shut:
+                del self._shut[stream]
+                self._line[stream] = None
+        else:
+            self._line.update(self._shut)
+            self._shut.clear()
+
+    # -- Sending
+
+    def wants(self, stream: Http2Stream) -> None:
+        if stream not in self._shut:
+            self._line[stream] = None
+        elif not stream.unsent:  # only an end, for which no window is needed
+            del self._shut[stream]
+            self._line[stream] = None
+        self.flushSoon()
+
+    def forget(self, stream: Http2Stream) -> None:
+        self.streams.pop(stream.number, None)
+        self._line.pop(stream, None)
+        self._shut.pop(stream, None)
+
+    def flushSoon(self) -> None:
+        if not (self._corked or self._flushDue):
+            self._flushDue = True
+            self.sweep.endOfTurn(self._flushNow)
+
+    def _flushNow(self) -> None:
+        self._flushDue = False
+        if self.isUsable:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Give the transport what it takes."""
+        self._corked = True
+        for _ in range(_ROUNDS):
+            if self._full:
+                break
+            isAll = self._takeTurns()
+            if output := self.wire.take():
+                self._write((output,))
+            if isAll:
+                break
+        self._corked = False
+        if self._line and not self._full:
+            self.flushSoon()
+        if self._full and self.wire.hoards:
+            self.failed(RemoteProtocolError("ENHANCE_YOUR_CALM", "Answers are asked for, and not read."))
+            self.abortConnection()
+        elif self.isUsable:
+            self.settled()
+
+    def _takeTurns(self) -> bool:
+        """Let the streams fill a batch. Return whether there is nothing left for another."""
+        line, room = self._line, _BATCH
+        while line and room > 0:
+            stream = next(iter(line))
+            del line[stream]
+            before = stream.sent
+            try:
+                more = stream.sendSome()
+            except Exception:  # of the exchange's, which was resumed
+                self._log.failure("an exchange failed", event="gateway.defect")
+                self._defect(stream.number)
+                continue
+            if more:
+                line[stream] = None
+            elif more is None:
+                self._shut[stream] = None
+            room -= stream.sent - before
+        return not line
+
+    # -- IPushProducer: of the transport
+
+    def pauseProducing(self) -> None:
+        """The transport is full."""
+        self._full = True
+
+    def resumeProducing(self) -> None:
+        """The transport has room."""
+        if self.isUsable:
+            self._full = False
+            self._held = 0
+            if self._isDeaf:
+                self._isDeaf = False
+                self.transport.resumeProducing()
+            if not self._corked:
+                self._flush()
+
+    def stopProducing(self) -> None:
+        """The transport is gone, which L{connectionLost} tells."""
+
+    # -- ISwept
+
+    def check(self, now: float) -> None:
+        if self.isUsable:
+            self.look(now)
+        elif self._cutOffAt is not None and now >= self._cutOffAt:
+            self._cutOffAt = None
+            self.transport.abortConnection()

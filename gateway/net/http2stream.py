@@ -1,0 +1,288 @@
+"""
+One stream of an HTTP/2 connection, as the two ends of an exchange have in common.
+
+What is written waits here until it is the stream's turn, the peer's windows are open and the transport takes more; and
+what comes waits here until somebody takes it, which is what the peer gets new credit for. So of one stream we hold no
+more than what one write brought beyond 64 KiB one way, and its window the other way. A request of a visitor's is one,
+and so is one to an origin::
+
+    class Request(Http2Stream): ...             # says what to do with what comes, and who is told to pause
+
+Nothing is sent here: L{gateway.net.http2carrier} asks each stream in turn.
+"""
+
+__all__ = ["HIGH_WATER", "Http2Stream", "ICarrier"]
+
+from typing import TYPE_CHECKING
+
+from h2.errors import ErrorCodes
+from zope.interface import Attribute, Interface
+
+from gateway.net.direct import Buffer
+from gateway.net.httpinterfaces import Fields
+from gateway.wire.http2fields import trailerFields
+from gateway.wire.http2frames import MAX_FRAME
+
+if TYPE_CHECKING:
+    from gateway.wire.http2 import Http2Connection
+    from gateway.wire.http2events import DataReceived
+
+HIGH_WATER = 64 * 1024
+"""Bytes that may wait to be sent before the source is paused: as of Twisted's own transports."""
+
+_LOW_WATER = MAX_FRAME
+"""Bytes left when it is resumed, so that it has time to bring more before all is sent."""
+
+_SMALL = 4096
+"""Bytes below which it costs less to copy a piece than to send it as one."""
+
+
+class ICarrier(Interface):
+    """What a stream needs of its connection."""
+
+    wire: "Http2Connection" = Attribute("What is said on it.")
+
+    def wants(stream: "Http2Stream") -> None:
+        """The stream has something to send."""
+
+    def flushSoon() -> None:
+        """Something was said: send it when this turn of the reactor ends."""
+
+    def forget(stream: "Http2Stream") -> None:
+        """The stream is over at both ends, or nobody here cares any more."""
+
+
+class Http2Stream:
+    """
+    @ivar number: of the stream; 0: it has none yet.
+    @ivar unsent: bytes that wait to be sent.
+    @ivar sent: bytes that were sent so far.
+    @ivar taken: bytes of payload that were taken so far.
+    @ivar isOver: nobody here is told anything any more.
+    @ivar isPaused: whoever takes what comes does not at present.
+    @ivar ended: the peer has said all.
+    """
+
+    __slots__ = (
+        "_carrier",
+        "_endDue",
+        "_finished",
+        "_kept",
+        "_left",
+        "_queue",
+        "_sourcePaused",
+        "_trailers",
+        "_trailersReceived",
+        "_writeEnded",
+        "ended",
+        "isOver",
+        "isPaused",
+        "number",
+        "sent",
+        "taken",
+        "unsent",
+    )
+
+    def __init__(self, carrier: ICarrier, number: int) -> None:
+        self.number = number
+        self.unsent = self.sent = self.taken = 0
+        self.isOver = self.isPaused = self.ended = False
+        self._carrier = carrier
+        self._queue: list[bytes | memoryview] = []
+        self._finished = self._writeEnded = self._sourcePaused = False
+        self._trailers: Fields = ()
+        self._kept: list[tuple[bytes, int]] = []
+        self._left: int | None = None
+        self._endDue = False
+        self._trailersReceived: Fields = ()
+
+    # -- For a subclass to say
+
+    def canDeliver(self) -> bool:
+        """Whether there is somebody to take what comes."""
+        raise NotImplementedError
+
+    def deliver(self, data: bytes) -> None:
+        """Payload came."""
+        raise NotImplementedError
+
+    def deliverEnd(self, trailers: Fields) -> None:
+        """All has come."""
+        raise NotImplementedError
+
+    def pauseSource(self) -> None:
+        """Enough waits to be sent."""
+        raise NotImplementedError
+
+    def resumeSource(self) -> None:
+        """More may be written."""
+        raise NotImplementedError
+
+    def lost(self, code: int, details: str) -> None:
+        """The stream is over before its end."""
+        raise NotImplementedError
+
+    def sentAll(self) -> None:
+        """All was sent, and its end."""
+        raise NotImplementedError
+
+    def stopped(self) -> bool:
+        """
+        The peer ended the stream at once.
+
+        @return: whether it had said all by then, so that this is no loss.
+        """
+        return False
+
+    # -- Sending
+
+    def write(self, data: Buffer) -> None:
+        """Send this when it is the stream's turn. Of a C{memoryview} nothing is kept beyond the call."""
+        if self.isOver or self._writeEnded or not data:
+            return
+        self._queue.append(data if isinstance(data, bytes) else bytes(data))
+        self.unsent += len(data)
+        self._carrier.wants(self)
+        if self.unsent > HIGH_WATER and not self._sourcePaused:
+            self._sourcePaused = True
+            self.pauseSource()
+
+    def end(self, trailers: Fields = ()) -> None:
+        """Say that this was all, when it was sent."""
+        if not (self.isOver or self._finished):
+            self._finished = True
+            self._trailers = trailers
+            if not self._writeEnded:
+                self._carrier.wants(self)
+
+    def sendSome(self) -> bool | None:
+        """
+        Send one frame, for it is this stream's turn.
+
+        @return: whether there is more to send; C{None}: there is, but a window is closed.
+        """
+        wire = self._carrier.wire
+        if self._queue:
+            room = wire.room(self.number)
+            if room <= 0:
+                return None
+            piece = self._takeFirst(min(room, MAX_FRAME))
+            self.sent += len(piece)
+            isLast = self._finished and not self._queue and not self._trailers
+            wire.sendData(self.number, piece, isLast=isLast)
+            if isLast:
+                self._ended()
+            elif self._sourcePaused and self.unsent <= _LOW_WATER:
+                self._sourcePaused = False
+                self.resumeSource()
+            return bool(self._queue) or (self._finished and not self._writeEnded)
+        if self._finished and not self._writeEnded:
+            fields = trailerFields(self._trailers)
+            if fields:
+                wire.sendFields(self.number, fields, isLast=True)
+            else:
+                wire.sendData(self.number, b"", isLast=True)
+            self._ended()
+        return False
+
+    def _ended(self) -> None:
+        self._writeEnded = True
+        self.sentAll()
+
+    def _takeFirst(self, count: int) -> Buffer:
+        queue = self._queue
+        first = queue[0]
+        if len(queue) > 1 and len(first) < _SMALL:
+            first = b"".join(queue)
+            queue.clear()
+            queue.append(first)
+        if len(first) <= count:
+            del queue[0]
+        else:
+            view = memoryview(first)
+            first, queue[0] = view[:count], view[count:]
+        self.unsent -= len(first)
+        return first
+
+    # -- Receiving
+
+    def gotData(self, event: "DataReceived") -> None:
+        """Payload came, or the end without trailers."""
+        size = len(event.payload)
+        if self._left is not None:
+            self._left -= size
+            if self._left < 0 or (event.ended and self._left):
+                self._carrier.wire.consumed(self.number, event.credit)
+                self.fault("A body has not the length that it was to have.")
+                return
+        if self.isOver:
+            self._carrier.wire.consumed(self.number, event.credit)
+            self.ended = self.ended or event.ended
+            return
+        if size and (self._kept or self.isPaused or not self.canDeliver()):
+            self._kept.append((event.payload, event.credit))
+        else:
+            self._carrier.wire.consumed(self.number, event.credit)
+            if size:
+                self.taken += size
+                self.deliver(event.payload)
+        if event.ended:
+            self.gotEnd(())
+
+    def gotEnd(self, trailers: Fields) -> None:
+        """All has come."""
+        if self._left:
+            self.fault("A body is shorter than it was to be.")
+            return
+        self.ended = self._endDue = True
+        self._trailersReceived = trailers
+        self.settle()
+
+    def settle(self) -> None:
+        """Hand over what was kept, as far as it is wanted."""
+        while self._kept and not (self.isPaused or self.isOver) and self.canDeliver():
+            payload, credit = self._kept.pop(0)
+            self.taken += len(payload)
+            self._carrier.wire.consumed(self.number, credit)
+            self._carrier.flushSoon()
+            self.deliver(payload)
+        if self._endDue and not (self._kept or self.isOver) and self.canDeliver():
+            self._endDue = False
+            self.deliverEnd(self._trailersReceived)
+
+    def pauseProducing(self) -> None:
+        """Hand over nothing for now, and give the peer no credit."""
+        self.isPaused = True
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        if self.isPaused:
+            self.isPaused = False
+            self.settle()
+
+    # -- Ending
+
+    def drop(self) -> None:
+        """Nobody here cares any more: keep nothing."""
+        self.isOver = True
+        self._queue.clear()
+        self.unsent = 0
+        kept, self._kept = self._kept, []
+        for _, credit in kept:
+            self._carrier.wire.consumed(self.number, credit)
+        if kept:
+            self._carrier.flushSoon()
+
+    def reset(self, code: ErrorCodes, *, isFault: bool = False) -> None:
+        """End the stream at once, without telling anybody here."""
+        self.drop()
+        self._carrier.wire.reset(self.number, code, isFault=isFault)
+        self._carrier.forget(self)
+        self._carrier.flushSoon()
+
+    def fault(self, details: str) -> None:
+        """End the stream for something that the peer did."""
+        wasOver = self.isOver
+        self.reset(ErrorCodes.PROTOCOL_ERROR, isFault=True)
+        if not wasOver:
+            self.lost(ErrorCodes.PROTOCOL_ERROR, details)

@@ -1,0 +1,494 @@
+"""
+One end of an HTTP/2 connection, without the connection (RFC 9113): L{h2}, and what has to stand in front of it.
+
+h2 does the bookkeeping of streams, windows and settings, and writes frames. It is not given everything that a peer
+sends, because
+
+  - it ends the connection for what is the fault of one stream (a length that is not kept, a stream too many, trailers
+    that do not end theirs), or with another error than the RFC names (compression, settings);
+  - after a GOAWAY in either direction it neither sends nor receives any more, where the streams that there are should
+    be finished;
+  - it remembers every setting that it does not know, lets the peer choose the size of a table of ours, and waits for a
+    frame to be complete before it looks how long it is.
+
+So frames are found here; those about streams that are not open, and those that need no more than an answer, are dealt
+with here; and header lists are read here, of which h2 is told no more than what they are::
+
+    connection = Http2Connection(client=False)
+    connection.begin()
+    for event in connection.receive(data, now): # an event at a time: what is done about one comes before the next
+        ...
+    send(connection.take())
+
+Length: the two directions of one state; what can be said without it is in the modules beside this one.
+"""
+
+__all__ = ["Http2Connection"]
+
+from collections.abc import Callable, Iterator
+from struct import iter_unpack, pack
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived as _Data
+from h2.events import StreamReset as _Reset
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
+
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.http2budget import Budget, Http2Limits
+from gateway.wire.http2events import DataReceived, Event, GoneAway, HeadReceived, Ponged, StreamReset, WindowOpened
+from gateway.wire.http2frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    MAX_FRAME,
+    MAX_WINDOW,
+    PING,
+    PREFACE,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    Buffer,
+    FrameReader,
+    connectionError,
+    frame,
+    goAway,
+    ping,
+    rstStream,
+    unpadded,
+    windowUpdate,
+)
+from gateway.wire.http2lists import HeaderList, HeaderLists, RawFields
+
+_FIRST_STREAMS = 100
+"""Streams that a client opens before the server has said how many there may be: as many as servers mostly let it."""
+
+_REMEMBERED = 1000
+"""Streams that are over of which it is known how they ended."""
+
+_HEADER_TABLE = 4096
+"""Bytes that compression remembers in either direction, at most: what both ends begin with."""
+
+_HEADER_TABLE_SIZE, _ENABLE_PUSH, _LAST_SETTING = 1, 2, 6
+
+# What is known of an open stream.
+_PEER_ENDED, _WE_ENDED, _HEAD_RECEIVED = 1, 2, 4
+
+# How one ended: both sides said so, the peer reset it, or we did (or never let it begin).
+_ENDED, _PEER_RESET, _WE_RESET = range(3)
+
+# What h2 is told of a header list. That of a request, and trailers, it does not look into.
+_TOLD: tuple[tuple[bytes, bytes], ...] = ()
+_TOLD_INFORMATIONAL = ((b":status", b"100"),)
+
+
+class Http2Connection:
+    """
+    @param client: which end.
+    @ivar highest: the last stream that the peer opened.
+    @ivar hasSettings: the peer has said its own.
+    """
+
+    def __init__(self, *, client: bool, limits: Http2Limits = Http2Limits()) -> None:  # noqa: B008  # frozen
+        self._client = client
+        self._limits = limits
+        self._h2 = H2Connection(
+            H2Configuration(
+                client_side=client,
+                header_encoding=None,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+                validate_inbound_headers=False,
+                normalize_inbound_headers=False,
+            )
+        )
+        settings = {
+            SettingCodes.ENABLE_PUSH: 0,
+            SettingCodes.MAX_CONCURRENT_STREAMS: 0 if client else limits.streams,
+            SettingCodes.INITIAL_WINDOW_SIZE: limits.streamWindow,
+            SettingCodes.MAX_FRAME_SIZE: MAX_FRAME,
+            SettingCodes.MAX_HEADER_LIST_SIZE: limits.headerList,
+        }
+        self._h2.local_settings = Settings(client=client, initial_values=settings)
+        self._h2.decoder = self._lists = HeaderLists(limits.headerList, limits.continuations)
+        self._reader = FrameReader()
+        self._preface = b"" if client else PREFACE
+        self._streams: dict[int, int] = {}
+        self._over: dict[int, int] = {}
+        self._raw = bytearray()
+        self._goingAway = self._said = self._isOverdrawn = False
+        self._nextStream = 1
+        self.highest = 0
+        self.hasSettings = False
+        seconds = limits.seconds
+        self._resets = Budget(limits.resets, seconds)
+        self._controls = Budget(limits.controls, seconds)
+        self._updates = Budget(limits.updates, seconds)
+        self._now = 0.0
+        self._receivers: dict[int, Callable[[int, int, memoryview], Event | None]] = {
+            DATA: self._gotData,
+            HEADERS: self._gotHeaders,
+            PRIORITY: self._gotPriority,
+            RST_STREAM: self._gotRstStream,
+            SETTINGS: self._gotSettings,
+            PUSH_PROMISE: self._gotPushPromise,
+            PING: self._gotPing,
+            GOAWAY: self._gotGoAway,
+            WINDOW_UPDATE: self._gotWindowUpdate,
+            CONTINUATION: self._gotContinuation,
+        }
+
+    def begin(self) -> None:
+        """Say our settings, and a client's preface. Called once, first."""
+        self._h2.initiate_connection()
+        if self._preface:
+            self._h2.receive_data(PREFACE)
+        self._h2.increment_flow_control_window(self._limits.connectionWindow - 65_535)
+
+    # -- Receiving
+
+    def receive(self, data: Buffer, now: float) -> Iterator[Event]:
+        """
+        Take what came. Go on until there is nothing more, or give up the connection.
+
+        @param now: seconds, of any clock that does not go back.
+        @raise RemoteProtocolError: with the name of one of L{ErrorCodes}. The peer is told with what L{take} returns;
+            nothing can be done with the connection any more.
+        """
+        self._now = now
+        try:
+            if self._preface:
+                data = self._receivePreface(data)
+            for kind, flags, stream, payload in self._reader.receive(data):
+                if self._lists.stream and (kind != CONTINUATION or stream != self._lists.stream):
+                    raise connectionError(ErrorCodes.PROTOCOL_ERROR, "A header list is interrupted.")
+                if not self.hasSettings and (kind != SETTINGS or flags & ACK):
+                    raise connectionError(ErrorCodes.PROTOCOL_ERROR, "The first frame has no settings.")
+                receiver = self._receivers.get(kind)
+                if receiver is None:
+                    self._spend(self._controls, "unknown")
+                elif (event := receiver(flags, stream, payload)) is not None:
+                    yield event
+                if self._isOverdrawn:
+                    raise connectionError(ErrorCodes.ENHANCE_YOUR_CALM, "Too many streams with mistakes.")
+        except RemoteProtocolError as e:
+            self.goAway(self.highest, ErrorCodes[e.code])
+            self._streams.clear()
+            raise
+
+    def _receivePreface(self, data: Buffer) -> Buffer:
+        view = memoryview(data)
+        count = min(len(view), len(self._preface))
+        if view[:count] != self._preface[:count]:
+            raise connectionError(ErrorCodes.PROTOCOL_ERROR, "This does not begin as HTTP/2.")
+        self._preface = self._preface[count:]
+        return view[count:]
+
+    def _feed(self, data: bytes) -> list[object]:
+        try:
+            return self._h2.receive_data(data)  # type: ignore[return-value]
+        except ProtocolError as e:
+            self._said = True  # h2 does that by itself
+            raise connectionError(ErrorCodes(e.error_code), str(e)) from e
+
+    def _spend(self, budget: Budget, what: str) -> None:
+        if not budget.spend(self._now):
+            raise connectionError(ErrorCodes.ENHANCE_YOUR_CALM, f"Too many frames: {what}.")
+
+    def _isIdle(self, stream: int) -> bool:
+        if self._client:
+            return not stream % 2 or stream >= self._nextStream
+        return not stream % 2 or stream > self.highest
+
+    def _open(self, stream: int, what: str) -> int | None:
+        """
+        @return: what is known of a stream, C{None} of one that is over.
+        @raise RemoteProtocolError: C{PROTOCOL_ERROR} for one that never was.
+        """
+        if (state := self._streams.get(stream)) is None and self._isIdle(stream):
+            raise connectionError(ErrorCodes.PROTOCOL_ERROR, f"{what} is for a stream that there is not.")
+        return state
+
+    def _gotData(self, flags: int, stream: int, payload: memoryview) -> Event | None:
+        state = self._open(stream, "DATA")
+        size = len(payload)
+        isLast = flags & END_STREAM
+        if not unpadded(flags, payload) and not isLast:
+            self._spend(self._controls, "DATA without data")
+        if state is None or state & _PEER_ENDED:
+            if size:
+                self._raw += windowUpdate(0, size)  # h2 never hears of it
+            if state is not None:
+                return self._fault(stream, ErrorCodes.STREAM_CLOSED, "There is DATA behind the end of a stream.")
+            self._spend(self._controls, "DATA for streams that are over")
+            if self._over.get(stream) != _WE_RESET:
+                self._raw += rstStream(stream, ErrorCodes.STREAM_CLOSED)
+            return None
+        for event in self._feed(frame(DATA, flags, stream, payload)):
+            if isinstance(event, _Data):
+                if isLast:
+                    self._note(stream, _PEER_ENDED)
+                return DataReceived(stream, event.data or b"", event.flow_controlled_length or 0, bool(isLast))
+        return None
+
+    def _gotHeaders(self, flags: int, stream: int, payload: memoryview) -> Event | None:
+        if not stream % 2 or (self._client and stream not in self._streams):
+            self._open(stream, "HEADERS")
+        return self._gotList(self._lists.begin(stream, flags, payload))
+
+    def _gotContinuation(self, flags: int, stream: int, payload: memoryview) -> Event | None:
+        if not self._lists.stream:
+            raise connectionError(ErrorCodes.PROTOCOL_ERROR, "There is nothing that a CONTINUATION would continue.")
+        return self._gotList(self._lists.goOn(stream, flags, payload))
+
+    def _gotList(self, received: HeaderList | None) -> Event | None:
+        if received is None:
+            return None
+        stream, ended = received.stream, received.ended
+        state = self._streams.get(stream)
+        isInformational = False
+        if state is None:
+            if self._client or not self._admits(stream):
+                return None
+            self._streams[stream] = state = 0
+        elif state & _PEER_ENDED:
+            return self._fault(stream, ErrorCodes.STREAM_CLOSED, "There are HEADERS behind the end of a stream.")
+        elif state & _HEAD_RECEIVED:
+            if not ended:
+                return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, "Trailers do not end their stream.")
+        elif (isInformational := received.isInformational) and ended:
+            return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, "A response of 1xx ends its stream.")
+        self._lists.told = _TOLD_INFORMATIONAL if isInformational else _TOLD
+        self._feed(frame(HEADERS, END_HEADERS | (END_STREAM if ended else 0), stream, b"\0"))
+        if received.dependsOnItself:
+            return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, "A stream depends on itself.")
+        if not isInformational:
+            self._note(stream, (_HEAD_RECEIVED | _PEER_ENDED) if ended else _HEAD_RECEIVED)
+        return HeadReceived(stream, received.fields, received.size, ended, bool(state & _HEAD_RECEIVED))
+
+    def _admits(self, stream: int) -> bool:
+        """Whether a stream that is not open may be opened by the peer, now."""
+        if stream <= self.highest:
+            how = self._over.get(stream)
+            if how is None:
+                raise connectionError(ErrorCodes.PROTOCOL_ERROR, "A stream has a lower number than one before.")
+            if how == _ENDED:
+                raise connectionError(ErrorCodes.STREAM_CLOSED, "There are HEADERS for a stream that is over.")
+            self._spend(self._controls, "HEADERS for streams that are over")
+            if how == _PEER_RESET:
+                self._raw += rstStream(stream, ErrorCodes.STREAM_CLOSED)
+            return False
+        self.highest = stream
+        if self._goingAway:
+            self._end(stream, _WE_RESET)  # without a word: the GOAWAY says that nobody will look at it
+            return False
+        if len(self._streams) >= self._limits.streams:
+            self._spend(self._resets, "HEADERS of streams too many")
+            self._raw += rstStream(stream, ErrorCodes.REFUSED_STREAM)
+            self._end(stream, _WE_RESET)
+            return False
+        return True
+
+    def _gotPriority(self, flags: int, stream: int, payload: memoryview) -> Event | None:
+        self._spend(self._controls, "PRIORITY")
+        if len(payload) != 5:
+            return self._faultAnywhere(stream, ErrorCodes.FRAME_SIZE_ERROR, "A priority has not the length of one.")
+        if int.from_bytes(payload[:4]) & MAX_WINDOW == stream:
+            return self._faultAnywhere(stream, ErrorCodes.PROTOCOL_ERROR, "A stream depends on itself.")
+        return None
+
+    def _gotRstStream(self, flags: int, stream: int, payload: memoryview) -> Event | None:
+        if self._open(stream, "RST_STREAM") is None:
+            self._spend(self._controls, "RST_STREAM for streams that are over")
+            return None
+        self._spend(self._resets, "RST_STREAM")
+        self._feed(frame(RST_STREAM, 0, stream, payload))
+        self._end(stream, _PEER_RESET)
+        return StreamReset(stream, int.from_bytes(payload), False, "The stream was reset.")
+
+    def _gotSettings(self, flags: int, stream: int, payload: memoryview) -> Event | None:
+        if payload and flags & ACK:
+            raise connectionError(ErrorCodes.FRAME_SIZE_ERROR, "SETTINGS are acknowledged, and said.")
+        self._spend(self._controls, "SETTINGS")
+        if flags & ACK:
+            return None
+        self.hasSettings = True
+        known = b""
+        for setting, value in iter_unpack(">HL", payload):
+            if setting == _HEADER_TABLE_SIZE:
+                value = min(value, _HEADER_TABLE)
+            elif setting == _ENABLE_PUSH and value and self._client:
+                raise connectionError(ErrorCodes.PROTOCOL_ERROR, "A server would take pushes.")
+            if 0 < setting <= _LAST_SETTING:
+                known += pack(">HL", setting, value)
+        self._feed(frame(SETTINGS, 0, 0, known))
+        return WindowOpened(0)
+
+    def _gotPushPromise(self, flags: int, stream: int, payload: memoryview) -> Event | None:
+        raise connectionError(ErrorCodes.PROTOCOL_ERROR, "Nobody may push here.")
+
+    def _gotPing(self, flags: int, stream: int, payload: memoryview) -> Event | None:
+        self._spend(self._controls, "PING")
+        if flags & ACK:
+            return Ponged(bytes(payload))
+        self._raw += ping(payload, isAnswer=True)
+        return None
+
+    def _gotGoAway(self, flags: int, stream: int, payload: memoryview) -> Event | None:
+        return GoneAway(int.from_bytes(payload[:4]) & MAX_WINDOW, int.from_bytes(payload[4:8]))
+
+    def _gotWindowUpdate(self, flags: int, stream: int, payload: memoryview) -> Event | None:
+        self._spend(self._updates, "WINDOW_UPDATE")
+        if stream and self._open(stream, "WINDOW_UPDATE") is None:
+            return None
+        if not int.from_bytes(payload) & MAX_WINDOW:
+            return self._faultAnywhere(stream, ErrorCodes.PROTOCOL_ERROR, "A window is opened by nothing.")
+        for event in self._feed(frame(WINDOW_UPDATE, 0, stream, payload)):
+            if isinstance(event, _Reset):
+                self._end(stream, _WE_RESET)
+                return StreamReset(stream, ErrorCodes.FLOW_CONTROL_ERROR, True, "A window is too large.")
+        return WindowOpened(stream)
+
+    # -- What a peer did wrong
+
+    def _fault(self, stream: int, code: ErrorCodes, details: str) -> Event:
+        """End an open stream for something that the peer did."""
+        self.reset(stream, code, isFault=True)
+        return StreamReset(stream, code, True, details)
+
+    def _faultAnywhere(self, stream: int, code: ErrorCodes, details: str) -> Event:
+        """The same; it ends the connection where the stream is not open."""
+        if stream not in self._streams:
+            raise connectionError(code, details)
+        return self._fault(stream, code, details)
+
+    # -- The state of streams
+
+    def _note(self, stream: int, what: int) -> None:
+        state = self._streams[stream] | what
+        if state & (_PEER_ENDED | _WE_ENDED) == _PEER_ENDED | _WE_ENDED:
+            self._end(stream, _ENDED)
+            self._resets.earn()
+        else:
+            self._streams[stream] = state
+
+    def _end(self, stream: int, how: int) -> None:
+        self._streams.pop(stream, None)
+        self._over[stream] = how
+        if len(self._over) > _REMEMBERED:
+            del self._over[next(iter(self._over))]
+
+    @property
+    def streamCount(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
+    @property
+    def isInList(self) -> bool:
+        """Whether there is more to come of a header list."""
+        return self._lists.stream != 0
+
+    @property
+    def openable(self) -> int:
+        """How many more streams a client may open at the moment."""
+        if self._nextStream > MAX_WINDOW:
+            return 0
+        most = self._h2.remote_settings.max_concurrent_streams if self.hasSettings else _FIRST_STREAMS
+        return max(0, min(most, self._limits.streams) - len(self._streams))
+
+    # -- Sending. For a stream that is not open any more nothing happens.
+
+    def open(self, fields: RawFields, *, isLast: bool) -> int:
+        """
+        Send a request's head.
+
+        @return: the number of its stream. Only where L{openable} is not 0.
+        """
+        stream, self._nextStream = self._nextStream, self._nextStream + 2
+        self._streams[stream] = 0
+        self.sendFields(stream, fields, isLast=isLast)
+        return stream
+
+    def sendFields(self, stream: int, fields: RawFields, *, isLast: bool = False) -> None:
+        """
+        Send a head, or trailers.
+
+        @param fields: with the pseudo fields first; all of bytes, with names in lower case, and values that are proper.
+        """
+        if stream in self._streams:
+            self._h2.send_headers(stream, fields, end_stream=isLast)
+            if isLast:
+                self._note(stream, _WE_ENDED)
+
+    def room(self, stream: int) -> int:
+        """How many bytes of payload the peer takes on a stream at the moment; may be less than 0."""
+        return self._h2.local_flow_control_window(stream) if stream in self._streams else 0
+
+    def sendData(self, stream: int, data: Buffer, *, isLast: bool = False) -> None:
+        """
+        Send payload.
+
+        @param data: no more than L{room}, and than L{MAX_FRAME}. May be empty, at the end. Not kept.
+        """
+        if stream in self._streams:
+            self._h2.send_data(stream, data, end_stream=isLast)
+            self._updates.earn(4)
+            self._controls.earn()
+            if isLast:
+                self._note(stream, _WE_ENDED)
+
+    def consumed(self, stream: int, credit: int) -> None:
+        """
+        Payload was taken, or dropped: let the peer send as much again.
+
+        @param credit: of its L{DataReceived}.
+        """
+        self._h2.acknowledge_received_data(credit, stream)
+
+    def reset(self, stream: int, code: int, *, isFault: bool = False) -> None:
+        """
+        End a stream at once.
+
+        @param isFault: for something that the peer did, which counts as if it had reset it.
+        """
+        if stream in self._streams:
+            self._h2.reset_stream(stream, code)
+            self._end(stream, _WE_RESET)
+            if isFault and not self._resets.spend(self._now):
+                self._isOverdrawn = True
+
+    def goAway(self, last: int, code: int) -> None:
+        """
+        Say that no more streams are taken. Those that there are go on.
+
+        @param last: the last one that is taken; L{MAX_WINDOW}: whatever comes until this is said again.
+        """
+        if not self._said:
+            self._raw += goAway(last, code)
+            self._said = code != ErrorCodes.NO_ERROR
+            self._goingAway = last != MAX_WINDOW
+
+    def ping(self, data: bytes) -> None:
+        """Ask the peer for a sign of life: L{Ponged} with the same 8 bytes."""
+        self._raw += ping(data)
+
+    @property
+    def hoards(self) -> bool:
+        """Whether more answers wait than a peer may leave unread."""
+        return len(self._raw) > self._limits.queued
+
+    def take(self) -> bytes:
+        """All that is to be sent by now."""
+        output = self._h2.data_to_send()
+        if self._raw:
+            output += self._raw
+            self._raw.clear()
+        return output
