@@ -21,6 +21,9 @@ from gateway.service.completion import CompletionOptions
 from gateway.service.gotunnel.agentoptions import GoTunnelAgentOptions
 from gateway.service.gotunnel.config import GoTunnelAgentFile, TunnelSection
 from gateway.service.gotunnel.serveroptions import GoTunnelServerOptions
+from gateway.service.networkrelay.accessclientoptions import AccessClientOptions
+from gateway.service.networkrelay.edgeagentoptions import EdgeAgentOptions
+from gateway.service.networkrelay.sshconfig import SshConfigOptions
 from gateway.service.options import CommandOptions
 from gateway.service.quickstart import QuickStartOptions
 from gateway.service.relay.options import RelayOptions
@@ -191,6 +194,58 @@ _GOTUNNEL_AGENT_GROUPS: Mapping[str, Sequence[str]] = {
     "Options": ("config", "ca", "drain", "log-format", "help", "version"),
 }
 
+_EDGE_AGENT = """\
+# Options of the edge agent
+
+`gateway edge-agent OPTIONS`, `edge-agent OPTIONS` and `twistd -n edge-agent OPTIONS` take the same options, those of
+http-network-relay's edge agent among them. How to use it is told in [ssh to a box](../howto/ssh-to-a-box.md).
+
+With `--allow` people reach what one of the [rules](target-rules.md) allows, and nothing else; as everywhere, addresses of this machine
+and of private networks are among that only where a rule names them, or a network inside theirs. Without `--allow` they reach all that
+the agent does, as with http-network-relay.
+
+What cannot be used ends the command with one line on standard error and exit status 2. A relay that cannot be reached, or sends the
+agent away, is tried again after a second, then two, and so on up to a minute.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_EDGE_AGENT_GROUPS: Mapping[str, Sequence[str]] = {
+    "Which relay": ("relay-url", "ca", "pin"),
+    "Who the agent is": ("name", "secret-file", "secret"),
+    "Who reaches what": ("allow",),
+    "The rest": ("drain", "log-format", "help", "version"),
+}
+
+_ACCESS_CLIENT = """\
+# Options of the access client
+
+`gateway access-client AGENT HOST PORT PROTOCOL OPTIONS` and `access-client AGENT HOST PORT PROTOCOL OPTIONS` take the same options, those
+of http-network-relay's access client among them; options may stand before, between and behind the words. AGENT is the name of an edge
+agent, HOST and PORT are what it is to connect to, as it sees it, and PROTOCOL is `tcp` or `udp`. How to use it is told in
+[ssh to a box](../howto/ssh-to-a-box.md).
+
+Standard input and output are the connection. With `udp` each datagram is its length in two bytes, the higher one first, and its payload,
+in both directions. The exit status is 0 when the connection came to a proper end, 1 when it did not or there was none, which one line on
+standard error says, and 2 when the command line is wrong. With `--listen` it runs until it is ended.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_ACCESS_CLIENT_GROUPS: Mapping[str, Sequence[str]] = {
+    "Which relay": ("relay-url", "ca", "pin"),
+    "Who we are": ("secret-file", "secret"),
+    "The rest": ("listen", "log-format", "help", "version"),
+}
+
+
+def _sshConfigLines() -> Iterator[str]:
+    options = SshConfigOptions()
+    yield from ("", "## gateway ssh-config AGENT", "", _markUp(options.longdesc))
+    names = ("target", "host", "user", "access-client", "relay-url", "secret-file", "ca", "pin")
+    yield from _table(options, names)
+
+
 _TOKENS = """
 ## The command gateway tabby-token
 
@@ -331,6 +386,14 @@ DOCUMENTS = (
         GoTunnelAgentOptions,
         _GOTUNNEL_AGENT_GROUPS,
         _keyLines,
+    ),
+    Document(_REFERENCE / "edge-agent-options.md", _EDGE_AGENT, EdgeAgentOptions, _EDGE_AGENT_GROUPS),
+    Document(
+        _REFERENCE / "access-client-options.md",
+        _ACCESS_CLIENT,
+        AccessClientOptions,
+        _ACCESS_CLIENT_GROUPS,
+        _sshConfigLines,
     ),
     Document(_REFERENCE / "tabby-options.md", _TABBY, TabbyOptions, _TABBY_GROUPS, _tokenLines),
     Document(_REFERENCE / "relay-options.md", _RELAY, RelayOptions, _RELAY_GROUPS),

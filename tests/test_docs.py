@@ -22,6 +22,7 @@ from gateway.net.relay import Cause
 from gateway.service.agent.config import AgentConfig
 from gateway.service.configuration import Section, readConfiguration
 from gateway.service.main import COMMANDS
+from gateway.service.networkrelay.sshconfig import SshConfigOptions
 from gateway.service.server.config import GatewayConfig
 from gateway.service.server.visitors import Refusal
 from gateway.service.tabby.options import TabbyOptions
@@ -60,6 +61,7 @@ def ownOptions() -> set[str]:
     """Every option of our own commands, with its dashes."""
     known = [document.options() for document in DOCUMENTS] + [command.options() for command in tokenCommands()]
     known += [options() for options in GATEWAY_COMMANDS.values()]
+    known.append(SshConfigOptions())
     return {f"--{name}" for options in known for name in optionNames(options)}
 
 

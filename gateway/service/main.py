@@ -8,7 +8,7 @@ A service runs as under twistd, in the foreground, and when it was stopped by a 
 wrong with the command line is one line on standard error and exit status 2.
 """
 
-__all__ = ["COMMANDS", "Command", "main"]
+__all__ = ["COMMANDS", "Command", "accessClient", "edgeAgent", "main", "networkRelay"]
 
 import sys
 from collections.abc import Sequence
@@ -61,6 +61,18 @@ COMMANDS = {
         "Run an agent for a server of go-tunnel, or for ours",
         "gotunnel.agentoptions.GoTunnelAgentOptions",
         "gotunnel-agent",
+    ),
+    "edge-agent": Command(
+        "Run an edge agent, which leads those who come through a network relay to what is near it",
+        "networkrelay.edgeagentoptions.EdgeAgentOptions",
+        "edge-agent",
+    ),
+    "access-client": Command(
+        "Connect to what is behind an edge agent, as ssh's ProxyCommand does",
+        "networkrelay.accessclientoptions.AccessClientOptions",
+    ),
+    "ssh-config": Command(
+        "Print what makes ssh reach a machine behind an edge agent", "networkrelay.sshconfig.SshConfigOptions"
     ),
     "relay": Command("Relay from any endpoint to any other", "relay.options.RelayOptions", "relay"),
     "tabby": Command("Run a connection gateway for Tabby Web", "tabby.options.TabbyOptions", "tabby-gateway"),
@@ -133,3 +145,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except usage.UsageError as e:
         print(f"gateway {name}: error: {e}", file=sys.stderr)
         return 2
+
+
+def accessClient() -> int:
+    """C{access-client}, as http-network-relay calls it."""
+    return main(["access-client", *sys.argv[1:]])
+
+
+def edgeAgent() -> int:
+    """C{edge-agent}, the same."""
+    return main(["edge-agent", *sys.argv[1:]])
+
+
+def networkRelay() -> int:
+    """C{network-relay}, the same."""
+    return main(["network-relay", *sys.argv[1:]])

@@ -43,3 +43,10 @@ gotunnelAgent = ServiceMaker(
     "An agent for a server of go-tunnel, or for ours, with the configuration of go-tunnel's agent",
     "gotunnel-agent",
 )
+
+edgeAgent = ServiceMaker(
+    "Edge agent",
+    "gateway.service.edge_agent_tap",
+    "An edge agent for a network relay, ours or http-network-relay's, which leads people to what is near it",
+    "edge-agent",
+)

@@ -15,6 +15,7 @@ __all__ = [
     "carrierEndpoint",
     "connectionEndpoint",
     "gatewayLink",
+    "isLoopback",
     "parseProxy",
 ]
 
@@ -104,7 +105,7 @@ def gatewayLink(
     """
     scheme, host, port, request = _parseTo(to)
     isSecure = scheme in ("wss", "tls")
-    if not isSecure and not _isLoopback(host):
+    if not isSecure and not isLoopback(host):
         raise ValueError(f"to: {scheme}:// is not encrypted, so it is for this machine only: write wss:// or tls://")
     if not isSecure and (authorities, pin, certificate, key) != (None, None, None, None):
         raise ValueError("ca, pin, certificate and key are for wss:// and tls://")
@@ -135,7 +136,8 @@ def _parseTo(to: str) -> tuple[str, str, int, WebSocketRequest | None]:
     )
 
 
-def _isLoopback(host: str) -> bool:
+def isLoopback(host: str) -> bool:
+    """Whether a host is this machine, by the way it is written."""
     address = parseAddress(host)
     return host == "localhost" if address is None else address.is_loopback
 
@@ -144,7 +146,7 @@ def _environmentProxy(host: str, port: int, environ: Mapping[str, str]) -> str:
     """What C{HTTPS_PROXY} says, unless C{NO_PROXY} holds the host. Programs write both in either case."""
     proxy = environ.get("https_proxy") or environ.get("HTTPS_PROXY") or ""
     exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    if _isLoopback(host) or proxy_bypass_environment(f"{host}:{port}", {"no": exceptions}):
+    if isLoopback(host) or proxy_bypass_environment(f"{host}:{port}", {"no": exceptions}):
         return ""
     return proxy
 
