@@ -42,6 +42,8 @@ from gateway.service.gotunnel.door import GoTunnelDialect
 from gateway.service.gotunnel.session import GoTunnelSettings
 from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
 from gateway.service.metrics import Metrics
+from gateway.service.networkrelay.door import RelayDoorSettings
+from gateway.service.networkrelay.relay import CredentialsFile, NetworkRelay
 from gateway.service.server.agentdoor import AgentDoor, AgentDoorSettings
 from gateway.service.server.agentport import AgentPort
 from gateway.service.server.arrivals import Arrivals
@@ -99,7 +101,7 @@ class GatewayService(MultiService):
         self.metrics = Metrics()
         config, limits = settings.config, settings.config.limits
         self._certificates = _readCertificates(settings, reactor)
-        self._authority = AgentAuthority(settings.agents)
+        self._authority = AgentAuthority(())
         self._budget = StallBudget(limits.stallMemory * _MIB)
         self._windows = WindowBudget(limits.windowMemory * _MIB)
         self.visitors = Visitors(
@@ -138,21 +140,39 @@ class GatewayService(MultiService):
                 tlsPort=_port(settings.tlsListen, 443),
                 httpPort=_port(settings.httpListen, 80),
             ),
-            admission=Admission(
-                reactor.seconds(),
-                unauthenticated=limits.unregistered,
-                unauthenticatedPerAddress=limits.unregisteredPerAddress,
-                perAddress=None,
-                newPerSecondPerAddress=limits.newPerSecondPerAddress or None,
-                bans=bans,
-            ),
+            admission=_agentAdmission(limits, reactor.seconds(), bans),
             bans=bans,
             windows=self._windows,
             clientStreams=self._clients.factoryFor,
         )
+        self._networkRelay = self._makeNetworkRelay()
+        self._authorise()
         self._openDoors()
         self._tabby = self._tabbyService()
         self._measure()
+
+    def _makeNetworkRelay(self) -> NetworkRelay | None:
+        settings, limits, reactor = self._settings.networkRelay, self._settings.config.limits, self._reactor
+        if settings is None:
+            return None
+        relay = NetworkRelay(
+            reactor,
+            settings.credentialsFile,
+            self.agents,
+            self.visitors,
+            self._portDoors,
+            _agentAdmission(limits, reactor.seconds(), self.agents.bans),
+            RelayDoorSettings(headTimeout=limits.headTimeout, proxies=settings.proxies),
+            self._authorise,
+        )
+        relay.setServiceParent(self)
+        return relay
+
+    def _authorise(self) -> None:
+        """Hold agents to what is known of them now. Who is in both files is who the configuration says."""
+        relay = self._networkRelay
+        self._authority.replaceEntries([*(() if relay is None else relay.entries), *self._settings.agents])
+        self.agents.authorityChanged()
 
     # -- Ports
 
@@ -210,6 +230,8 @@ class GatewayService(MultiService):
         self._listen("agents.listen", settings.agentsListen, arrivals(self.agentPort.arrive), public)
         plain = arrivals(lambda source: self.agents.arrive(source.host, "plain"))
         self._listen("agents.plain-listen", settings.plainListen, plain, public)
+        if self._networkRelay is not None:
+            self._listen("networkrelay.listen", settings.networkRelayListen, self._networkRelay.factory, public)
         management = DoorFactory(self._dashboard.arrive, WebSocketServerFactory(clock=reactor), clock=reactor)
         self._listen("management.listen", settings.managementListen, management, [])
 
@@ -255,6 +277,8 @@ class GatewayService(MultiService):
     def _measure(self) -> None:
         metrics, agents = self.metrics, self.agents
         metrics.gauge("agents", "Sessions of agents.", lambda: len(agents.sessions))
+        if (relay := self._networkRelay) is not None:
+            metrics.gauge("access_clients", "Access clients of the network relay.", lambda: len(relay.clients))
         metrics.gauge("routes", "Names and ports that are served.", lambda: len(self.registry.routes))
         metrics.gauge("visits", "Visitors with a route.", lambda: len(self.visitors.visits))
         metrics.gauge("stalled_bytes", "Bytes held for stalled readers, at most.", lambda: self._budget.used)
@@ -324,10 +348,11 @@ class GatewayService(MultiService):
         self.visitors.settings, self.visitors.datagramIdle = _relaySettings(limits), limits.udpIdleTimeout
         self.visitors.limit(_routeLimits(limits))
         self._budget.limit, self._windows.limit = limits.stallMemory * _MIB, limits.windowMemory * _MIB
-        self._authority.replaceEntries(settings.agents)
         if self.goTunnel is not None and settings.goTunnel is not None:
             self.goTunnel.tokens, self.goTunnel.grant = settings.goTunnel.tokens, settings.goTunnel.grant
-        self.agents.authorityChanged()
+        self._authorise()
+        if self._networkRelay is not None:
+            self._networkRelay.reload()
         self._log.info(
             "reloaded: {agents} agents, {certificates} certificates",
             event="gateway.reloaded",
@@ -355,11 +380,17 @@ class GatewayService(MultiService):
             self.visitors.drain()
             self.http.drain()
             self.agents.drain(seconds)
+            if (relay := self._networkRelay) is not None:
+                relay.drain(seconds)
             # Now, as many of its sessions lead to agents. It has a time of its own, and may take longer.
             tabby = succeed(None) if self._tabby is None else maybeDeferred(self._tabby.disownServiceParent)
             left = [self.visitors.empty(), self._clients.vacancy.awaited(), tabby]
+            if relay is not None:
+                left.append(relay.awaited())
             await self._draining.wait(seconds, gatherResults(left))
             self.visitors.end()
+            if relay is not None:
+                await self._draining.wait(CLOSE_TIMEOUT, relay.close())
             await self._draining.wait(CLOSE_TIMEOUT, ensureDeferred(self.agents.close()))
             await self._draining.wait(CLOSE_TIMEOUT, gatherResults(stopped, consumeErrors=True))
             await tabby
@@ -383,6 +414,8 @@ def checkFiles(settings: GatewaySettings) -> None:
     @raise ConfigurationError: they cannot.
     """
     _readCertificates(settings, Clock())
+    if settings.networkRelay is not None:
+        CredentialsFile(settings.networkRelay.credentialsFile)
 
 
 def _visitorAdmission(limits: LimitsSection, now: float) -> Admission:
@@ -393,6 +426,17 @@ def _visitorAdmission(limits: LimitsSection, now: float) -> Admission:
         perAddress=limits.perAddress or None,
         newPerSecond=limits.newPerSecond or None,
         newPerSecondPerAddress=limits.newPerSecondPerAddress or None,
+    )
+
+
+def _agentAdmission(limits: LimitsSection, now: float, bans: Bans) -> Admission:
+    return Admission(
+        now,
+        unauthenticated=limits.unregistered,
+        unauthenticatedPerAddress=limits.unregisteredPerAddress,
+        perAddress=None,
+        newPerSecondPerAddress=limits.newPerSecondPerAddress or None,
+        bans=bans,
     )
 
 
