@@ -186,6 +186,7 @@ class Http2Peer:
     def turn(self) -> None:
         """Let the reactor's turn end, and take all that was written."""
         self.clock.advance(0)
+        self.transport.pump()
         while self.transport.outgoing.bufferedBytes:
             self._receive(self.transport.takeWritten())
             self.clock.advance(0)
