@@ -62,7 +62,7 @@ GARBAGE = st.binary(max_size=200) | st.lists(LINES, max_size=6).map(lambda lines
 _ANYTHING = st.sampled_from([each.data for each in VARIANTS]) | GARBAGE
 _BYTES = st.sampled_from([b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b"\0", b"\x0b", b"\x7f", b"\xff", b"#", b""])
 
-_STRICT = re.compile(
+STRICT = re.compile(
     rb"(?:\r\n)?([A-Z][A-Z-]*) ([\x21-\x7e]+) HTTP/(1\.[01])\r\n"
     rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*)\r\n"
 )
@@ -279,7 +279,7 @@ class ParseRequestHeadTests(SynchronousTestCase):
             return
         if head is None:
             return
-        match = _STRICT.match(data)
+        match = STRICT.match(data)
         assert match is not None
         self.assertEqual(match.end(), data.index(b"\r\n\r\n") + 4)
         self.assertEqual((head.method, head.target, head.version), tuple(match[n].decode("latin-1") for n in (1, 2, 3)))
