@@ -17,11 +17,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .harness import MIB, Goal, Results, Sample, allowDescriptors, endsOnTerm, quantile, writeGoals
-from .httploads import closedLoop, openLoop
+from .httploads import SLOW, closedLoop, openLoop, slowVisitors
 from .httptunnels import FRP, HTTP_TUNNELS, NAME, TXGATEWAY, HttpTunnel, HttpWay, Origin, origin
 from .tunnels import program
 
 CONNECTIONS = 32
+
+_SLOW = 1000
+"""Visitors that are slow on purpose."""
+
+_CALM = 500.0
+"""Requests in each second of those beside them."""
 
 _FILES = {"1024": 1024, "65536": 65536, "10485760": 10 * MIB}
 _SIZES = {"1 KiB": "/1024", "64 KiB": "/65536", "10 MiB": "/10485760"}
@@ -91,26 +97,51 @@ def measureOpen(way: HttpWay, scheme: str, scale: Scale) -> Sample:
     return sample
 
 
+def _calm(way: HttpWay, scheme: str, scale: Scale) -> float:
+    """Return the p99, in microseconds, of visitors who are no load."""
+    for seconds in (1, scale.seconds):
+        times = openLoop(way.doors[scheme], NAME, _SIZES["1 KiB"], rate=_CALM, connections=CONNECTIONS, seconds=seconds)
+    return quantile(times, 0.99)
+
+
+def measureSlow(way: HttpWay, scheme: str, scale: Scale) -> Sample:
+    """How long visitors wait who come beside 1,000 that are slow on purpose, relative to when they are not there."""
+    sample: dict[str, float] = {}
+    if scheme != "http" or not way.pids:
+        return sample
+    for kind in SLOW:
+        alone = _calm(way, scheme, scale)
+        with slowVisitors(way.url(scheme, _SIZES["10 MiB"]), kind, _SLOW, way.held):
+            beside = _calm(way, scheme, scale)
+        sample[f"beside {_SLOW} slow {kind}, p99, us"] = beside
+        sample[f"the same to alone, {kind}"] = beside / alone
+    return sample
+
+
 MEASURES: dict[str, Callable[[HttpWay, str, Scale], Sample]] = {
     "keep": measureKept,
     "new": measureNew,
     "open": measureOpen,
     "sizes": measureSizes,
+    "slow": measureSlow,
 }
 
 SCHEMES = ("http", "https")
 
-GOALS = tuple(
-    goal
-    for scheme in SCHEMES
-    for goal in (
-        Goal(f"{scheme}, 1 KiB, requests/s", 1.5),
-        Goal(f"{scheme}, new connections, requests/s", 1.5),
-        Goal(f"{scheme}, 64 KiB, requests/s", 1.5),
-        Goal(f"{scheme}, 10 MiB, GB/s", 1.0),
-        Goal(f"{scheme}, open loop, p50, us", 1.0, least=False),
-        Goal(f"{scheme}, open loop, p99, us", 1.0, least=False),
-    )
+GOALS = (
+    *(
+        goal
+        for scheme in SCHEMES
+        for goal in (
+            Goal(f"{scheme}, 1 KiB, requests/s", 1.5),
+            Goal(f"{scheme}, new connections, requests/s", 1.5),
+            Goal(f"{scheme}, 64 KiB, requests/s", 1.5),
+            Goal(f"{scheme}, 10 MiB, GB/s", 1.0),
+            Goal(f"{scheme}, open loop, p50, us", 1.0, least=False),
+            Goal(f"{scheme}, open loop, p99, us", 1.0, least=False),
+        )
+    ),
+    *(Goal(f"the same to alone, {kind}", 2.0, least=False, relative=False) for kind in SLOW),
 )
 
 
@@ -143,7 +174,7 @@ def main() -> int:
     wanted = options.contestants.split(";") if options.contestants else [one.name for one in HTTP_TUNNELS]
     if unknown := set(wanted) - {one.name for one in HTTP_TUNNELS}:
         parser.error(f"no such contestant: {', '.join(sorted(unknown))}")
-    for name in ("nginx", "wrk"):
+    for name in ("nginx", "wrk", "slowhttptest"):
         if program(name) is None:
             parser.error(f"{name} is missing: apt-get install {name}")
     scale = Scale(options.seconds)

@@ -19,7 +19,8 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from .harness import HERE
@@ -175,6 +176,41 @@ def openLoop(
                             idle.append(asker)
                             break
     return sorted(times)
+
+
+SLOW = {
+    "heads": ("-H", "-i", "5"),
+    "bodies": ("-B", "-t", "PUT", "-i", "5", "-s", "100000"),
+    "readers": ("-X", "-n", "5", "-z", "1", "-w", "1", "-y", "2"),
+}
+"""Ways to be slow, as slowhttptest is told."""
+
+
+@contextmanager
+def slowVisitors(url: str, kind: str, count: int, held: Callable[[], int]) -> Iterator[None]:
+    """
+    Hold so many connections by being slow, for one C{with} block.
+
+    @param kind: one of L{SLOW}.
+    @param held: how many descriptors the one who suffers has open.
+    @raise TimeoutError: so many would not stay.
+    """
+    _awaitThat("earlier ones are gone", lambda: held() < count // 10)
+    command = [programPath("slowhttptest"), *SLOW[kind], "-c", str(count), "-r", str(count), "-l", "120", "-u", url]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        try:
+            _awaitThat(f"slow {kind} are there", lambda: held() >= count)
+            yield
+        finally:
+            process.kill()
+
+
+def _awaitThat(what: str, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _TIMEOUT
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not yet after {_TIMEOUT:.0f} s: {what}")
+        time.sleep(0.05)
 
 
 def _enter(port: int, name: str, secure: bool) -> socket.socket:

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from urllib.error import URLError
 
 from tests.processes import freePort
 
-from .harness import HERE, cpuSeconds, residentKiB
+from .harness import HERE, cpuSeconds, family
 from .tunnels import OURS, SECRET, Line, Setup, issue, program, programPath
 
 NAME = "localhost"
@@ -84,9 +85,9 @@ class HttpWay:
         """Return the CPU seconds so far, of all its processes."""
         return sum(map(cpuSeconds, self.pids.values()))
 
-    def resident(self) -> float:
-        """Return the resident KiB of all of them."""
-        return sum(map(residentKiB, self.pids.values()))
+    def held(self) -> int:
+        """Return how many descriptors its server has open."""
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in family(self.pids["server"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def origin(files: Mapping[str, int]) -> Iterator[Origin]:
             setup.write(f"files/{name}", bytes(size))
         server = (
             f"server {{ listen {HERE}:{served.port} backlog=4096; listen {HERE}:{served.securePort} ssl backlog=4096;"
-            f"ssl_certificate {certificate}; ssl_certificate_key {key}; root {setup.folder}/files; }}"
+            f"ssl_certificate {certificate}; ssl_certificate_key {key}; root {setup.folder}/files; dav_methods PUT; }}"
         )
         _nginx(setup, "origin", server)
         setup.awaitThat("the origin answers", lambda: _answers(f"http://{HERE}:{served.port}{PROBE}"))
@@ -191,6 +192,8 @@ def _txgateway(tls: bool) -> Callable[[Setup, int], None]:
             key = "{key}"
             [limits]  # others have none
             per-address = 0
+            undecided = 10000
+            undecided-per-address = 10000
             new-per-second = 0
             new-per-second-per-address = 0
             [management]
