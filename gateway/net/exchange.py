@@ -50,6 +50,9 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 DONE = "done"
 """The cause of an exchange that ended with its response."""
 
+ATTEMPTS = 3
+"""Times that a request is sent, at most."""
+
 _PEER = 1
 _RATE = 2
 """The reasons for which an end may be paused."""
@@ -151,6 +154,7 @@ class Exchange:
         self._origin: IOriginRequest | None = None
         self._relay: Relay | None = None
         self._accepted = self._bodySent = False
+        self._attempts = 0
         self._visitorEnd, self._originEnd = _End(), _End()
 
     # -- For the class that knows more
@@ -195,6 +199,7 @@ class Exchange:
 
     def connected(self, connection: IOriginConnection) -> None:
         """A connection is there."""
+        self._attempts += 1
         self._origin = self._originEnd.producer = connection.send(self.head, self.request.length, self)
         if not self._accepted:
             self._accepted = True
@@ -329,7 +334,7 @@ class Exchange:
             self.originFailed(lost)
 
     def _mayBeSentAgain(self, lost: OriginLost) -> bool:
-        if self._bodySent or self.sent is None:
+        if self._bodySent or self.sent is None or self._attempts >= ATTEMPTS:
             return False
         if lost.isUnseen:
             return True

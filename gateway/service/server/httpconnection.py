@@ -24,11 +24,10 @@ from gateway.net.exchange import DONE, reply
 from gateway.net.http1server import HttpServerConnection
 from gateway.net.http2server import Http2ServerConnection
 from gateway.net.httpinterfaces import IVisitorOwner, IVisitorRequest
-from gateway.net.httppool import OriginPool
 from gateway.service.server.accesslog import Access, AccessLog
 from gateway.service.server.attached import Visitor
 from gateway.service.server.httppages import errorAnswer
-from gateway.service.server.httpvisit import HttpVisit
+from gateway.service.server.httpvisit import HttpVisit, Pool
 from gateway.service.server.turnedaway import turnedAway
 from gateway.service.server.visitors import IVisit
 from gateway.wire.forwarded import forwardedFields
@@ -62,7 +61,7 @@ class HttpConnection:
     ) -> None:
         self.visitor = visitor
         self.isSecure = isSecure
-        self.pools: WeakKeyDictionary[Replica, OriginPool] = WeakKeyDictionary()
+        self.pools: WeakKeyDictionary[Replica, Pool] = WeakKeyDictionary()
         self._door = door
         self._ticket = ticket
         self._agent = agent
@@ -162,10 +161,10 @@ class HttpConnection:
         visit = HttpVisit(door, self, request, forwarded, route, usage, policy, requestID)
         visit.client = host
         self._exchanges.add(visit)
-        if not door.exchanges:
-            door.sweep.watch(door)
-        door.exchanges.add(visit)
-        visit.dial()
+        if door.begin(visit):
+            visit.dial()
+        else:
+            visit.say(HttpProblem.TOO_MANY_REQUESTS, "Too many of your requests are being answered at the moment.")
 
     def _told(self, head: RequestHead, host: str, isSecure: bool) -> tuple[str, bool]:
         """Who the visitor is, and whether they came by TLS, as a trusted front says: the nearest who is no front."""
@@ -200,7 +199,7 @@ class HttpConnection:
         door = self._door
         door.visitors.metrics.requests.add(str(response.status))
         log = door.accessLog
-        if log is not None and log.isOn:
+        if log.isOn:
             log.add(
                 Access(
                     started=door.wallClock(),
@@ -222,7 +221,7 @@ class HttpConnection:
         problem = HttpProblem.of(status)
         answer = errorAnswer(status, problem, details, head)
         log = door.accessLog
-        if log is not None and log.isOn:
+        if log.isOn:
             log.add(
                 Access(
                     started=door.wallClock(),
@@ -250,12 +249,12 @@ class HttpConnection:
         """A request is over."""
         door = self._door
         self._exchanges.discard(visit)
-        door.exchanges.discard(visit)
+        door.over(visit)
         self._up += visit.up
         self._down += visit.down
         door.visitors.metrics.requests.add(str(visit.status))
         log = door.accessLog
-        if log is not None and log.isOn:
+        if log.isOn:
             self._record(log, visit, cause)
         if self._hasEnded:
             self._leave()

@@ -15,6 +15,7 @@ misdirected (RFC 9110, section 15.5.20), and a client that meant well tries agai
 __all__ = ["HttpDoor"]
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -24,9 +25,10 @@ from zope.interface import implementer
 from gateway.domain.access import EVERYBODY, AccessRules
 from gateway.domain.addresses import IPNetwork
 from gateway.domain.httppolicy import HttpDefaults, RoutePolicies
-from gateway.domain.limits import Ticket
+from gateway.domain.limits import Ticket, addressKey
 from gateway.domain.registry import Registry
 from gateway.domain.routes import Replica
+from gateway.net.http2pool import Http2OriginPool
 from gateway.net.httppool import OriginPool
 from gateway.net.httpsettings import HttpSettings
 from gateway.net.peek import Peek
@@ -34,7 +36,7 @@ from gateway.net.sweep import ISwept, Sweep
 from gateway.service.server.accesslog import AccessLog
 from gateway.service.server.attached import IAgentSession, Visitor
 from gateway.service.server.httpconnection import DOOR, HTTP2, HttpConnection
-from gateway.service.server.httpvisit import HttpVisit, OriginPools
+from gateway.service.server.httpvisit import HttpVisit, OriginPools, Pool
 from gateway.service.server.site import Site
 from gateway.service.server.turnedaway import turnedAway
 from gateway.service.server.visitors import Visitors
@@ -52,7 +54,8 @@ class HttpDoor:
     @ivar trusted: networks of fronts whose word on who the visitor is counts.
     @ivar settings: of connections that come from now on.
     @ivar policies: what is done for each route.
-    @ivar accessLog: C{None}: there is none.
+    @ivar accessLog: told of every request, if it is on.
+    @ivar perAddress: requests at once of one address; 0: no limit.
     @ivar exchanges: that are going on.
     """
 
@@ -69,6 +72,7 @@ class HttpDoor:
         trusted: Sequence[IPNetwork] = (),
         defaults: HttpDefaults | None = None,
         accessLog: AccessLog | None = None,
+        perAddress: int = 0,
         wallClock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
@@ -80,9 +84,11 @@ class HttpDoor:
         self.access = access
         self.trusted = trusted
         self.policies = RoutePolicies(defaults)
-        self.accessLog = accessLog
+        self.accessLog = AccessLog(clock) if accessLog is None else accessLog
         self.wallClock = wallClock
+        self.perAddress = perAddress
         self.exchanges: set[HttpVisit] = set()
+        self._ofAddress: Counter[str] = Counter()
         self.sweep = Sweep(clock)
         self.pools = OriginPools(self._pool)
 
@@ -129,10 +135,12 @@ class HttpDoor:
             lost=ticket.release,
         )
 
-    def _pool(self, replica: Replica, visitor: Visitor) -> OriginPool:
+    def _pool(self, replica: Replica, visitor: Visitor) -> Pool:
         # Not the replica: its pool goes with it.
         session, service = cast(IAgentSession, replica.attachment), replica.service
-        return OriginPool(lambda: session.endpointFor(service, visitor), settings=self.settings, sweep=self.sweep)
+        isHttp2 = service.http is not None and service.http.protocol == "h2c"
+        make = Http2OriginPool if isHttp2 else OriginPool
+        return make(lambda: session.endpointFor(service, visitor), settings=self.settings, sweep=self.sweep)
 
     def trusts(self, source: Address | None) -> bool:
         """Whether an address is a trusted front's."""
@@ -144,6 +152,30 @@ class HttpDoor:
             visit.check(now)
         if not self.exchanges:
             self.sweep.forget(self)
+
+    def begin(self, visit: HttpVisit) -> bool:
+        """
+        A request leads somewhere.
+
+        @return: whether its visitor's address may have one more.
+        """
+        key = addressKey(visit.client)
+        if self.perAddress and self._ofAddress[key] >= self.perAddress:
+            return False
+        self._ofAddress[key] += 1
+        if not self.exchanges:
+            self.sweep.watch(self)
+        self.exchanges.add(visit)
+        return True
+
+    def over(self, visit: HttpVisit) -> None:
+        """A request is over, which may not have begun."""
+        if visit in self.exchanges:
+            self.exchanges.discard(visit)
+            key = addressKey(visit.client)
+            self._ofAddress[key] -= 1
+            if not self._ofAddress[key]:
+                del self._ofAddress[key]
 
     def drain(self) -> None:
         """The gateway is about to stop: connections to origins that nobody uses are closed."""

@@ -26,13 +26,16 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.direct import Buffer
 from gateway.net.exchange import IDEMPOTENT, Exchange
 from gateway.net.http1client import HttpClientConnection
-from gateway.net.httpinterfaces import IOriginConnection, IVisitorRequest, OriginLost
+from gateway.net.http2client import Http2ClientConnection
+from gateway.net.http2pool import Http2OriginPool
+from gateway.net.httpinterfaces import Fields, IOriginConnection, IVisitorRequest, OriginLost
 from gateway.net.httppool import OriginPool
 from gateway.net.relay import Cause, RelaySettings
 from gateway.service.server.attached import IAgentSession, IHttpSession, Visitor
 from gateway.service.server.destinations import ATTEMPTS, PATIENCE
 from gateway.service.server.httppages import errorAnswer
 from gateway.service.server.usage import Usage
+from gateway.wire.compression import ICompressor, compressed
 from gateway.wire.http1 import RequestHead, ResponseHead
 
 if TYPE_CHECKING:
@@ -49,6 +52,9 @@ _PROBLEMS = {
 _SHARED = Visitor(None, None)
 """For connections that serve one visitor after another: it says nothing of any."""
 
+Pool = OriginPool | Http2OriginPool
+Connection = HttpClientConnection | Http2ClientConnection
+
 
 class OriginPools:
     """
@@ -57,11 +63,11 @@ class OriginPools:
     @param make: makes a pool.
     """
 
-    def __init__(self, make: Callable[[Replica, Visitor], OriginPool]) -> None:
+    def __init__(self, make: Callable[[Replica, Visitor], Pool]) -> None:
         self._make = make
-        self._shared: WeakKeyDictionary[Replica, OriginPool] = WeakKeyDictionary()
+        self._shared: WeakKeyDictionary[Replica, Pool] = WeakKeyDictionary()
 
-    def find(self, replica: Replica, visitor: Visitor, own: WeakKeyDictionary[Replica, OriginPool]) -> OriginPool:
+    def find(self, replica: Replica, visitor: Visitor, own: WeakKeyDictionary[Replica, Pool]) -> Pool:
         """
         @param own: the pools of the visitor's connection, where it has to have some of its own.
         """
@@ -120,7 +126,8 @@ class HttpVisit(Exchange):
         self._policy = policy
         policy.inFlight += 1
         self._tried: list[Replica] = []
-        self._dial: Deferred[HttpClientConnection] | None = None
+        self._dial: Deferred[Connection] | None = None
+        self._compressor: ICompressor | None = None
         self._moved = -1
         self._movedAt = 0.0
 
@@ -146,7 +153,7 @@ class HttpVisit(Exchange):
         if connection is not None:
             self._arrived(connection)
             return
-        self._dial = dial = pool.dial()
+        self._dial = dial = cast(Deferred[Connection], pool.dial())
         dial.addCallbacks(self._dialled, self._undialled, callbackArgs=(replica,), errbackArgs=(replica, now))
 
     def _arrived(self, connection: IOriginConnection) -> None:
@@ -177,7 +184,7 @@ class HttpVisit(Exchange):
         limit = self._policy.maxBody
         if limit and self.up + len(data) > limit:  # a length that was said was looked at before
             if self.responded is None:
-                self._say(HttpProblem.BODY_TOO_LARGE, f"No more than {limit} bytes can be sent here at a time.")
+                self.say(HttpProblem.BODY_TOO_LARGE, f"No more than {limit} bytes can be sent here at a time.")
             else:
                 self.cutOff(HttpProblem.BODY_TOO_LARGE)
             return
@@ -188,15 +195,29 @@ class HttpVisit(Exchange):
         fields = policy.responseFields(head.headers, self._connection.isSecure)
         if fields is not head.headers:
             head = replace(head, headers=fields)
+        codings = policy.options.compress
+        if codings and length != 0:
+            fields, self._compressor = compressed(codings, self.request.head, head, length)
+            head = replace(head, headers=fields)
+            length = length if self._compressor is None else None
         return head, length
 
+    def gotResponseBody(self, data: Buffer) -> None:
+        super().gotResponseBody(data if self._compressor is None else self._compressor.compress(data))
+
+    def gotResponseEnd(self, trailers: Fields) -> None:
+        if self._compressor is not None:
+            super().gotResponseBody(self._compressor.finish())
+        super().gotResponseEnd(trailers)
+
     def unreached(self, problem: DialFailed) -> None:
-        self._say(_PROBLEMS.get(problem.kind, HttpProblem.ORIGIN_REFUSED), problem.details)
+        self.say(_PROBLEMS.get(problem.kind, HttpProblem.ORIGIN_REFUSED), problem.details)
 
     def originFailed(self, lost: OriginLost) -> None:
-        self._say(HttpProblem.BAD_RESPONSE, lost.details)
+        self.say(HttpProblem.BAD_RESPONSE, lost.details)
 
-    def _say(self, problem: HttpProblem, details: str) -> None:
+    def say(self, problem: HttpProblem, details: str) -> None:
+        """Answer with a page of the gateway's own."""
         door = self._door
         self.problem = problem
         door.visitors.metrics.errors.add(problem)
@@ -220,7 +241,7 @@ class HttpVisit(Exchange):
         if self.sent is not None and self.responded is None and self.reached is not None:
             limit = self._door.settings.originHeadTimeout
             if now - max(self.sent, self.reached) > limit:
-                self._say(HttpProblem.ORIGIN_TIMEOUT, f"There was no response within {limit:g} seconds.")
+                self.say(HttpProblem.ORIGIN_TIMEOUT, f"There was no response within {limit:g} seconds.")
             return
         idle = self._door.visitors.settings.idleTimeout
         if idle is not None and not self.isRelay:

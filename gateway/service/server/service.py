@@ -30,7 +30,6 @@ from gateway.domain.limits import Admission, Bans
 from gateway.domain.registry import Registry
 from gateway.domain.routes import Place
 from gateway.net.budget import StallBudget
-from gateway.net.httpsettings import HttpSettings
 from gateway.net.mux import MuxSettings
 from gateway.net.relay import RelaySettings
 from gateway.net.tls import CertificateError
@@ -44,6 +43,7 @@ from gateway.service.listening import DoorFactory, ListenerService, describedEnd
 from gateway.service.metrics import Metrics
 from gateway.service.networkrelay.door import RelayDoorSettings
 from gateway.service.networkrelay.relay import CredentialsFile, NetworkRelay
+from gateway.service.server.accesslog import AccessLog
 from gateway.service.server.agentdoor import AgentDoor, AgentDoorSettings
 from gateway.service.server.agentport import AgentPort
 from gateway.service.server.arrivals import Arrivals
@@ -101,6 +101,8 @@ class GatewayService(MultiService):
         self.metrics = Metrics()
         config, limits = settings.config, settings.config.limits
         self._certificates = _readCertificates(settings, reactor)
+        self._accessLog = AccessLog(reactor)
+        self._openAccessLog(settings)
         self._authority = AgentAuthority(())
         self._budget = StallBudget(limits.stallMemory * _MIB)
         self._windows = WindowBudget(limits.windowMemory * _MIB)
@@ -185,8 +187,12 @@ class GatewayService(MultiService):
             self.visitors,
             site,
             publicHost=settings.publicHost,
-            settings=HttpSettings(headTimeout=limits.headTimeout),
+            settings=settings.httpSettings,
             access=settings.http.access,
+            trusted=settings.trustedProxies,
+            defaults=settings.httpDefaults,
+            accessLog=self._accessLog,
+            perAddress=limits.requestsPerAddress,
         )
         self._tls = TlsDoor(
             reactor,
@@ -235,6 +241,14 @@ class GatewayService(MultiService):
         management = DoorFactory(self._dashboard.arrive, WebSocketServerFactory(clock=reactor), clock=reactor)
         self._listen("management.listen", settings.managementListen, management, [])
 
+    def _openAccessLog(self, settings: GatewaySettings) -> None:
+        """Or open it again, as its name may be another file's by now."""
+        http = settings.config.http
+        try:
+            self._accessLog.open(http.accessLog, http.accessLogFormat)
+        except OSError as e:
+            raise ConfigurationError(f"http.access-log: {http.accessLog}: {e.strerror}") from None
+
     def _tabbyService(self) -> TabbyService | None:
         words = self._settings.config.tabby.options
         if not words:
@@ -277,8 +291,8 @@ class GatewayService(MultiService):
     def _measure(self) -> None:
         metrics, agents = self.metrics, self.agents
         metrics.gauge("agents", "Sessions of agents.", lambda: len(agents.sessions))
-        if (relay := self._networkRelay) is not None:
-            metrics.gauge("access_clients", "Access clients of the network relay.", lambda: len(relay.clients))
+        clients = () if self._networkRelay is None else self._networkRelay.clients
+        metrics.gauge("access_clients", "Access clients of the network relay.", lambda: len(clients))
         metrics.gauge("routes", "Names and ports that are served.", lambda: len(self.registry.routes))
         metrics.gauge("visits", "Visitors with a route.", lambda: len(self.visitors.visits))
         metrics.gauge("stalled_bytes", "Bytes held for stalled readers, at most.", lambda: self._budget.used)
@@ -333,6 +347,7 @@ class GatewayService(MultiService):
         try:
             settings = self._reread()
             self._certificates.replace(settings.certificates)
+            self._openAccessLog(settings)
         except (ConfigurationError, CertificateError) as e:
             self._log.error("not reloaded: {problem}", event="gateway.reload-failed", problem=str(e))
             return
@@ -341,7 +356,9 @@ class GatewayService(MultiService):
             self._tabby.reload()
         self._tls.access = settings.tls.access
         self._tlsArrivals.proxies = settings.tls.proxies
-        self.http.access = settings.http.access
+        self.http.access, self.http.trusted = settings.http.access, settings.trustedProxies
+        self.http.settings, self.http.policies.defaults = settings.httpSettings, settings.httpDefaults
+        self.http.perAddress = settings.config.limits.requestsPerAddress
         self._httpArrivals.proxies = settings.http.proxies
         self._portDoors.access = settings.ports.access
         limits = settings.config.limits
@@ -395,6 +412,7 @@ class GatewayService(MultiService):
             await self._draining.wait(CLOSE_TIMEOUT, gatherResults(stopped, consumeErrors=True))
             await tabby
             await super().stopService()
+            self._accessLog.close()
             signal.signal(signal.SIGHUP, self._previous or signal.SIG_DFL)  # None: not installed from Python
         self._log.info("stopped", event="gateway.stopped")
 

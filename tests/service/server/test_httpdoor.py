@@ -322,6 +322,14 @@ class LimitTests(HttpDoorTestCase):
         self.ask(APP)
         self.assertEqual(len(self.doors.http.exchanges), 1)
 
+    def test_perAddress(self) -> None:
+        """An address has so many requests at once, over all of its connections."""
+        self.doors.http.perAddress = 1
+        self.ask(APP)
+        self.assertIn(b"429 Too Many Requests", self.ask(APP).received)
+        self.answer(self.doors.originAccepts())
+        self.assertEqual(self.ask(APP).received, b"")
+
     def test_policy(self) -> None:
         """A service's own options hold: who has no password is asked for one, and headers are set."""
         # The hash of "secret".
