@@ -49,7 +49,8 @@ _KEYS = {
 
 def parseService(kind: ServiceKind, text: str) -> ServiceSection:
     """
-    @param text: C{PUBLIC=ORIGIN} or C{KEY:PUBLIC=ORIGIN}. PUBLIC is a port, or names with commas between them.
+    @param text: C{PUBLIC=ORIGIN} or C{KEY:PUBLIC=ORIGIN}. PUBLIC is a port, or names with commas between them, of which
+        those that begin with a slash are prefixes of paths.
     @raise ValueError: with a sentence that says what is wrong.
     """
     public, equals, origin = text.partition("=")
@@ -57,18 +58,25 @@ def parseService(kind: ServiceKind, text: str) -> ServiceSection:
     if not (equals and origin and names):
         example = "2222=127.0.0.1:22" if kind in ("tcp", "udp") else "app.example.com=127.0.0.1:8080"
         raise ValueError(f"{text!a:.80} is not of the form PUBLIC=ORIGIN, such as {example}")
-    hostnames: tuple[str, ...] = ()
+    words: list[str] = []
     port = 0
     if kind in ("tcp", "udp"):
         if not re.fullmatch("[0-9]{1,5}", names) or int(names) > 65535:
             raise ValueError(f"{names!a:.40} is not a port")
         port = int(names)
     else:
-        hostnames = tuple(name.strip() for name in names.split(","))
+        words = [name.strip() for name in names.split(",")]
     if not colon:
-        word = f"{kind}-{port}" if not hostnames else hostnames[0].replace("*", "any")
+        word = words[0].replace("*", "any") if words else f"{kind}-{port}"
         key = re.sub("[^a-z0-9]+", "-", word.lower())[:63].strip("-")
-    section = ServiceSection(key=key, kind=kind, origin=origin, hostnames=hostnames, port=port)
+    section = ServiceSection(
+        key=key,
+        kind=kind,
+        origin=origin,
+        hostnames=tuple(word for word in words if not word.startswith("/")),
+        prefixes=tuple(word for word in words if word.startswith("/")),
+        port=port,
+    )
     wireService(section)
     originOf(section)
     return section
@@ -125,7 +133,8 @@ class AgentOptions(ServiceOptions):
         self._services.append(section)
 
     def opt_http(self, service: str) -> None:
-        """Serve requests for names, e.g. app.example.com=127.0.0.1:8080. May be repeated"""
+        """Serve requests for names, e.g. app.example.com=127.0.0.1:8080, or with a slash in front below a path at the
+        gateway's own name, e.g. /node=127.0.0.1:8080. May be repeated"""
         self._add("http", service)
 
     def opt_tls(self, service: str) -> None:

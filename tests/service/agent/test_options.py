@@ -43,7 +43,7 @@ class OptionsTests(SynchronousTestCase):
         plan = self.parse(
             *TO, "--name", "box", "--http", "app.example.com,*.app.example.com=127.0.0.1:8080",
             "--tls", "shop:shop.example.com=unix:/run/shop.sock", "--tcp", "2222=127.0.0.1:22", "--tcp", "any:0=[::1]:80",
-            "--udp", "5353=127.0.0.1:53",
+            "--udp", "5353=127.0.0.1:53", "--http", "/team/node,node.example.com=8081",
         ).readPlan()  # fmt: skip
         self.assertEqual(plan.register.agent, "box")
         self.assertEqual(
@@ -54,6 +54,7 @@ class OptionsTests(SynchronousTestCase):
                 Service(key="tcp-2222", kind="tcp", port=2222),
                 Service(key="any", kind="tcp"),
                 Service(key="udp-5353", kind="udp", port=5353),
+                Service(key="team-node", kind="http", hostnames=("node.example.com",), prefixes=("/team/node",)),
             ),
         )
         self.assertEqual(plan.origins["shop"], Origin("tls", "/run/shop.sock", "v2"))
@@ -97,6 +98,8 @@ class OptionsTests(SynchronousTestCase):
             ((*TO, "--tcp", "70000=127.0.0.1:22"), "--tcp: '70000' is not a port"),
             ((*TO, "--tcp", "2222=127.0.0.1"), "--tcp: The target '127.0.0.1' lacks a port."),
             ((*TO, "--http", "x y=127.0.0.1:80"), "--http: x y is not a host name in lower case"),
+            ((*TO, "--tls", "/node=127.0.0.1:80"), "--tls: Only a service of kind http has prefixes"),
+            ((*TO, "--http", "/node/=127.0.0.1:80"), "--http: Expected"),
             ((*TO, "--tcp", "A B:22=127.0.0.1:22"), "--tcp: "),
             ((*TO, "--tcp", "1=a:1", "--tcp", "tcp-1:2=a:2"), "--tcp: the key tcp-1 is there twice"),
             ((*TO, "--drain", "x"), "--drain: 'x' is not a number"),
