@@ -23,11 +23,12 @@ from gateway.service.gotunnel.config import GoTunnelAgentFile, TunnelSection
 from gateway.service.gotunnel.serveroptions import GoTunnelServerOptions
 from gateway.service.networkrelay.accessclientoptions import AccessClientOptions
 from gateway.service.networkrelay.edgeagentoptions import EdgeAgentOptions
+from gateway.service.networkrelay.relayoptions import NetworkRelayOptions
 from gateway.service.networkrelay.sshconfig import SshConfigOptions
 from gateway.service.options import CommandOptions
 from gateway.service.quickstart import QuickStartOptions
 from gateway.service.relay.options import RelayOptions
-from gateway.service.secretcommand import SecretOptions
+from gateway.service.secretcommand import HashOptions, SecretOptions
 from gateway.service.server.options import GatewayOptions
 from gateway.service.tabby.options import TabbyOptions
 from gateway.service.tabby.tokencommand import TokenOptions
@@ -194,6 +195,62 @@ _GOTUNNEL_AGENT_GROUPS: Mapping[str, Sequence[str]] = {
     "Options": ("config", "ca", "drain", "log-format", "help", "version"),
 }
 
+_NETWORK_RELAY = """\
+# Options of the network relay
+
+`gateway network-relay OPTIONS`, `network-relay OPTIONS` and `twistd -n network-relay OPTIONS` take the same options, those of
+http-network-relay's relay, and its variables, over which options win. How to come from there is told in
+[Move from http-network-relay](../howto/move-from-http-network-relay.md).
+
+It is a gateway with nothing but a relay. Other variables of [gateway.toml](gateway-toml.md) count, too, such as
+`GATEWAY_LIMITS_CONNECT_TIMEOUT`, and there [`[networkrelay]`](gateway-toml.md#networkrelay) opens the same door beside others.
+
+What cannot be used ends the command with one line on standard error and exit status 2.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_NETWORK_RELAY_GROUPS: Mapping[str, Sequence[str]] = {
+    "Options": ("host", "port", "credentials-file", "log-format", "help", "version"),
+}
+
+_CREDENTIALS = """
+## The credentials file
+
+It is JSON. The first two keys are those of http-network-relay, and all that it knows; the others may be left out.
+
+| key | what it says |
+|---|---|
+| `edge-agents` | the secret of each edge agent, by its name |
+| `access-client-secrets` | a list of secrets, of access clients that may go everywhere |
+| `edge-agent-targets` | [rules](target-rules.md) for what may be reached through an agent, by its name; without, everything |
+| `access-clients` | other access clients, by a name for the log: `secret`, `agents` (a list of names; without, all) and `targets` (rules; without, everything) |
+
+A secret may be there as its hash, as `gateway secret` prints it for a new one and `gateway hash-secret` for one that there is.
+
+```json
+{
+  "edge-agents": {"box": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+  "access-client-secrets": [],
+  "edge-agent-targets": {"box": ["allow 127.0.0.1:22", "allow 10.0.0.0/8:22"]},
+  "access-clients": {
+    "alice": {
+      "secret": "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+      "agents": ["box"],
+      "targets": ["allow 127.0.0.1:22"]
+    }
+  }
+}
+```
+
+The rules of the client and those of the agent must both allow a connection. Those of an agent count at every door of the gateway. A relay
+does not look up names, the agent does; so a rule about a network allows no name, and one that denies a network denies every name that
+no rule before it allows. An edge agent of ours has [rules of its own](edge-agent-options.md) besides, for what a name leads to.
+
+The file is looked at every two seconds. When it has changed, sessions end whose secrets are not in it any more, and what is connected
+from then on is held to the new rules. A file that cannot be used changes nothing, and the log says what is wrong with it.
+"""
+
 _EDGE_AGENT = """\
 # Options of the edge agent
 
@@ -349,6 +406,7 @@ GATEWAY_COMMANDS: Mapping[str, Callable[[], CommandOptions]] = {
     "serve": GatewayOptions,
     "check-config": CheckOptions,
     "secret": SecretOptions,
+    "hash-secret": HashOptions,
     "quick-start": QuickStartOptions,
     "completion": CompletionOptions,
 }
@@ -386,6 +444,13 @@ DOCUMENTS = (
         GoTunnelAgentOptions,
         _GOTUNNEL_AGENT_GROUPS,
         _keyLines,
+    ),
+    Document(
+        _REFERENCE / "network-relay-options.md",
+        _NETWORK_RELAY,
+        NetworkRelayOptions,
+        _NETWORK_RELAY_GROUPS,
+        lambda: iter([_CREDENTIALS.rstrip("\n")]),
     ),
     Document(_REFERENCE / "edge-agent-options.md", _EDGE_AGENT, EdgeAgentOptions, _EDGE_AGENT_GROUPS),
     Document(

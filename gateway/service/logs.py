@@ -73,6 +73,7 @@ def _asJSON(event: LogEvent) -> str | None:
 _BY_STRANGERS = frozenset(
     {
         "agent.refused",
+        "client.ended",
         "client.failed",
         "door.proxy-refused",
         "door.refused",

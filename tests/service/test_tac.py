@@ -22,10 +22,16 @@ class TacTests(SynchronousTestCase):
                 "TABBY_AUTH_TOKEN": "x",
                 "GATEWAY_SECRET": "x",
                 "GATEWAY_AGENTS_PLAIN_LISTEN": "127.0.0.1:0",
+                "HTTP_NETWORK_RELAY_CREDENTIALS_FILE": self._credentials(),
             },
         )
         self.paths = sorted(_DIRECTORY.glob("*.tac"))
         self.assertTrue(self.paths)
+
+    def _credentials(self) -> str:
+        path = Path(self.mktemp())
+        path.write_text("{}")
+        return str(path)
 
     def test_loads(self) -> None:
         """It makes an application with at least one service and a log observer, and opens nothing."""
