@@ -22,9 +22,10 @@ from h2.events import ConnectionTerminated, ResponseReceived, StreamEnded, Strea
 
 from gateway.wire.http1 import parseResponseHead
 from gateway.wire.http1body import BodyReader, responseLength
-from tests.integration.recordingorigin import Read, RecordingOrigin, lenient, readAll, strict
+from tests.integration.recordingorigin import Read, RecordingOrigin, Seen, lenient, readAll, strict
 from tests.integration.tunnels import Place, RunningGateway, agent, serving
 from tests.processes import HERE, SECONDS, DeadlineTestCase
+from tests.wire.test_http1 import STRICT
 from tests.wire.test_http1smuggling import CHUNKS, SMUGGLED, VARIANTS, readRequest
 
 NAME = "a.example.com"
@@ -209,6 +210,50 @@ class AttackTests(SmugglingTestCase):
                             self.assertIn((status, body), [*GOOD, (502, body)])
                             self.assertEqual(found, [])
                         self.assertServed(gateway, -number)
+
+    def test_upgrades(self) -> None:
+        """What comes behind an upgrade is looked at where the origin wants none, which it is not asked for h2c."""
+        with RecordingOrigin(strict) as origin, self.behind(origin) as gateway:
+            for number, (protocol, passes) in enumerate(
+                (
+                    (b"websocket", True),
+                    (b"x/1", True),
+                    (b"h2c", False),
+                    (b"websocket, h2c", False),
+                    (b"HTTP/2.0", False),
+                )
+            ):
+                with self.subTest(protocol):
+                    request = b"GET /a HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: " + protocol
+                    behind = b"\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: nobody.example\r\n\r\n"
+                    answers, isWhole = responses(self.said(gateway, request + behind))
+                    self.assertEqual(([status for status, _ in answers], isWhole), ([200, 404], True))
+                    self.assertEqual(b"upgrade" in origin.seen[-1].fields, passes)
+                    self.assertServed(gateway, number)
+            self.assertUnambiguous(origin)
+
+    def test_early(self) -> None:
+        """An origin that answers before the body came gets nothing of it as another's request."""
+        with RecordingOrigin(_eager) as origin, self.behind(origin) as gateway:
+            for number in range(20):
+                head = b"POST /a HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED)
+                with gateway.connect("http") as attacker:
+                    attacker.settimeout(SECONDS)
+                    attacker.sendall(head)
+                    self.assertTrue(attacker.recv(65536).startswith(b"HTTP/1.1 200 "))
+                    self.assertServed(gateway, number)
+                    with contextlib.suppress(ConnectionError):
+                        attacker.sendall(SMUGGLED)
+                    self.assertServed(gateway, -number)
+            self.assertNotIn(b"/smuggled", {each.target for each in origin.seen})
+
+
+def _eager(data: bytes) -> tuple[Seen, bytes] | None:
+    """Reads no bodies, and answers without them."""
+    if not (match := STRICT.match(data)):
+        return None
+    names = [line.partition(b": ") for line in match[4].lower().split(b"\r\n")]
+    return Seen(match[1], match[2], {name: value for name, _, value in names}, b""), data[match.end() :]
 
 
 PLAIN = {b":method": b"GET", b":scheme": b"https", b":authority": NAME.encode(), b":path": b"/a"}
