@@ -121,9 +121,10 @@ configuration, together with the environment; with it they win over [agent.toml]
 file then.
 
 A service is written `PUBLIC=ORIGIN`. PUBLIC is a port, or one name or several with commas between them, and with `--http` a name that
-begins with a slash is a prefix of paths at the gateway's own name; ORIGIN is `HOST:PORT`, `PORT` of the agent's machine, or `unix:/PATH`. In `web:app.example.com=127.0.0.1:8080` the service has a key, `web`, by which logs and streams
-name it; otherwise the key is made of the name or port. A secret is never on the command line, where every user of the machine could see
-it: it is in a file, or in the variable `GATEWAY_SECRET` or `GATEWAY_JWT`.
+begins with a slash is a prefix of paths at the gateway's own name; ORIGIN is `HOST:PORT`, `PORT` of the agent's machine, or `unix:/PATH`.
+In `web:app.example.com=127.0.0.1:8080` the service has a key, `web`, by which logs and streams name it; otherwise the key is made of the
+name or port. A secret is never on the command line, where every user of the machine could see it: it is in a file, or in the variable
+`GATEWAY_SECRET` or `GATEWAY_JWT`.
 
 This page is generated: run `python -m tests.documents`.
 """
