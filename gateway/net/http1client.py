@@ -410,7 +410,8 @@ class HttpClientConnection(Protocol):
     def _ended(self, *, isClean: bool) -> None:
         """Nothing more comes."""
         if self._data and self._isPaused:
-            self._endsCleanly = isClean  # and what waits comes before
+            if self._endsCleanly is None:
+                self._endsCleanly = isClean  # and what waits comes before
             return
         request, body = self._request, self._body
         if request is None:

@@ -182,7 +182,7 @@ class HttpServerConnection(Protocol):
         self._data = data[data.index(_END) + len(_END) :]
         self._count += 1
         self._request = request = VisitorRequest(self, head, length)
-        if self._count >= settings.requests:
+        if self._isLast or self._count >= settings.requests:
             request.keeps = False
         self._body = None if length == 0 else BodyReader(length)
         self._received = self._receivedBefore = 0
