@@ -20,6 +20,7 @@ from gateway.wire import (
     gotunnel,
     http1,
     http1body,
+    networkrelay,
     preamble,
     proxyheader,
     tabby,
@@ -321,6 +322,32 @@ def _decodeTabbyManagement(pieces: Sequence[bytes]) -> Events:
     yield tabby.ManagementConversation.receive(b"".join(pieces))
 
 
+def _decodeNetworkRelay(pieces: Sequence[bytes]) -> Events:
+    """A message in each line, read as each part would; what it is decides who may read it."""
+    for line in b"".join(pieces).split(b"\n"):
+        error: RemoteProtocolError | None = None
+        for decode in (
+            networkrelay.decodeAgentStart,
+            networkrelay.decodeFromAgent,
+            networkrelay.decodeToAgent,
+            networkrelay.decodeClientStart,
+            networkrelay.decodeFromClient,
+            networkrelay.decodeToClient,
+        ):
+            try:
+                message = decode(line)
+            except RemoteProtocolError as e:
+                error = e
+            else:
+                again = decode(networkrelay.encode(message).encode())
+                assert again == message, again
+                yield message
+                break
+        else:
+            assert error is not None
+            raise error
+
+
 def _quads(data: bytes) -> list[bytes]:
     return [data[n : n + 4] for n in range(0, len(data), 4)]
 
@@ -338,6 +365,7 @@ TARGETS = {
     "http1": Target(_grown(lambda: _parseUpgrade), (*_REQUEST_CODES, "bad-upgrade")),
     "http1-request": Target(_decodeRequest, (*_REQUEST_CODES, "method-refused", "unsupported-coding", "bad-body")),
     "http1-response": Target(_decodeResponse, ("bad-response", "head-too-large", "bad-body")),
+    "networkrelay": Target(_decodeNetworkRelay, (networkrelay.INVALID_MESSAGE,)),
     "preamble": Target(_grown(lambda: preamble.parsePreamble), preamble.StreamError),
     "proxyheader": Target(_grown(lambda: proxyheader.parse), proxyheader.Code),
     "tabby": Target(_decodeTabby, tabby.Code, isStream=False),
