@@ -1,15 +1,16 @@
 """
-Connections to one origin that speaks HTTP/2, each of which carries many requests at once.
+Connections to one origin that speaks HTTP/2, each of which carries many exchanges.
 
-Those who come while a connection is being made wait for that one, as many as it can carry::
+Mostly it is one connection. There are more while an origin takes fewer requests at a time than there are, or while one
+that takes no more finishes those that it has::
 
     pool = Http2OriginPool(lambda: agent.endpointFor(service, visitor), settings=settings, sweep=sweep)
-    connection = pool.take(isIdempotent=True)
+    connection = pool.take()
     if connection is None:
-        connection = await pool.dial()
+        connection = await pool.dial()          # one connection for all who wait for one
 
-An origin says which requests it has not looked at when it ends a connection, so none has to be kept from an old one, as
-with L{HTTP/1.1<gateway.net.httppool>}.
+An HTTP/2 origin says goodbye before it hangs up, and which requests it has not seen; so unlike with HTTP/1 it does not
+matter to a request how long the connection has been idle.
 """
 
 __all__ = ["Http2OriginPool"]
@@ -21,10 +22,12 @@ from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.dial import DialFailed, DialFailure, Prepared, limitDial
+from gateway.net.dial import DialFailed, Prepared, limitDial
 from gateway.net.http2client import Http2ClientConnection, IHttp2OriginOwner
 from gateway.net.httpsettings import HttpSettings
 from gateway.net.sweep import ISwept, Sweep
+
+Waiting = Deferred[Http2ClientConnection]
 
 
 @implementer(IHttp2OriginOwner, ISwept)
@@ -37,14 +40,15 @@ class Http2OriginPool:
         self._connect = connect
         self._settings = settings
         self._sweep = sweep
-        self._connections: dict[Http2ClientConnection, float | None] = {}  # since when idle; None: busy
-        self._waiting: dict[Deferred[Http2ClientConnection], None] = {}
-        self._dialling: Deferred[IProtocol] | None = None
+        self._connections: dict[Http2ClientConnection, float | None] = {}  # idle since; None: it is not
+        self._waiting: dict[Waiting, None] = {}
+        self._dial: Deferred[IProtocol] | None = None
         self._isClosed = False
 
-    def take(self, isIdempotent: bool) -> Http2ClientConnection | None:
+    def take(self, isIdempotent: bool = True) -> Http2ClientConnection | None:
         """
-        @return: a connection that carries one more request; C{None}: there is none.
+        @param isIdempotent: does not matter.
+        @return: a connection on which a request may be sent at once, or C{None}.
         """
         for connection in self._connections:
             if connection.canSend:
@@ -52,60 +56,54 @@ class Http2OriginPool:
                 return connection
         return None
 
-    def dial(self) -> Deferred[Http2ClientConnection]:
+    def dial(self) -> Waiting:
         """
-        Wait for a connection.
+        Make a connection, or wait for the one that is being made.
 
-        @return: may be cancelled; fails with L{DialFailed}.
+        @return: a connection on which a request may be sent at once. May be cancelled; fails with L{DialFailed}.
         """
-        waiting: Deferred[Http2ClientConnection] = Deferred(self._cancelled)
+        waiting: Waiting = Deferred(self._leave)
         self._waiting[waiting] = None
-        if self._dialling is None:
+        if self._dial is None:
             self._begin()
         return waiting
 
+    def _leave(self, waiting: Waiting) -> None:
+        del self._waiting[waiting]
+        if not self._waiting and self._dial is not None:
+            self._dial.cancel()
+
     def _begin(self) -> None:
         connection = Http2ClientConnection(self, settings=self._settings, sweep=self._sweep)
-        self._dialling = dialling = self._connect().connect(Prepared(connection))
-        limitDial(dialling, self._settings.dialTimeout, self._sweep.clock)
-        dialling.addCallbacks(lambda _: self._dialled(connection), self._failed)
+        self._dial = dial = self._connect().connect(Prepared(connection))
+        limitDial(dial, self._settings.dialTimeout, self._sweep.clock)
+        dial.addCallbacks(lambda _: self._dialled(connection), self._failed)
 
     def _dialled(self, connection: Http2ClientConnection) -> None:
-        self._dialling = None
-        if self._isClosed and not self._waiting:
-            connection.close()
-            return
-        if not self._connections:
-            self._sweep.watch(self)
-        self._connections[connection] = None if self._waiting else self._sweep.clock.seconds()
+        self._dial = None
+        self._connections[connection] = None
         while self._waiting and connection.canSend:
             waiting = next(iter(self._waiting))
             del self._waiting[waiting]
             waiting.callback(connection)
-        if not self._waiting or self._dialling is not None:
-            return
-        if connection.isReused:
+        if self._waiting and self._dial is None:
             self._begin()
-        else:  # a connection that takes nothing from its beginning on; another one would do no better
-            connection.close()
-            self._failed(Failure(DialFailed(DialFailure.OTHER, "The origin takes no request.")))
+        if not connection.streams:
+            self.idle(connection)  # nobody used it after all
 
     def _failed(self, failure: Failure) -> None:
-        self._dialling = None
-        waiting, self._waiting = self._waiting, {}
-        for each in waiting:
-            each.errback(DialFailed.fromFailure(failure))
-
-    def _cancelled(self, waiting: Deferred[Http2ClientConnection]) -> None:
-        self._waiting.pop(waiting, None)
-        if not self._waiting and self._dialling is not None:
-            self._dialling.cancel()
+        self._dial = None
+        failed, self._waiting = self._waiting, {}
+        problem = DialFailed.fromFailure(failure)
+        for waiting in failed:
+            waiting.errback(problem)
 
     def close(self) -> None:
-        """Take no more requests on connections that there are; they end with those that they carry."""
+        """Close what is idle, now and from now on."""
         self._isClosed = True
-        for connection in tuple(self._connections):
-            connection.close()
+        for connection, since in list(self._connections.items()):
+            if since is not None:
+                connection.close()
 
     # -- IHttp2OriginOwner
 
@@ -114,6 +112,7 @@ class Http2OriginPool:
             connection.close()
         elif connection in self._connections:
             self._connections[connection] = self._sweep.clock.seconds()
+            self._sweep.watch(self)
 
     def lost(self, connection: Http2ClientConnection) -> None:
         self._connections.pop(connection, None)
@@ -121,7 +120,7 @@ class Http2OriginPool:
     # -- ISwept
 
     def check(self, now: float) -> None:
-        for connection, since in tuple(self._connections.items()):
+        for connection, since in list(self._connections.items()):
             if since is not None and now - since >= self._settings.originIdleTimeout:
                 connection.close()
         if not self._connections:
