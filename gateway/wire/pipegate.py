@@ -12,8 +12,10 @@ of a visitor's is one text message to it, and each response one text message bac
 
 Bodies are text, so what is not cannot be carried: then there is a C{not-text}. Of what JSON objects have no place for,
 as much is saved as both of PipeGate's own ends understand: repeated headers are folded, as HTTP allows (RFC 9110,
-section 5.3), and those that may not be, which are cookies that are set, differ in case. Of a repeated query parameter
-the last is left, as with PipeGate's own server. C{docs/reference/protocols/pipegate.md} is the specification.
+section 5.3), and those that may not be, which are cookies that are set, differ in case. PipeGate's own client folds
+these, too, and they are taken apart again: where the next one begins can be told, as no cookie holds a comma (RFC 6265,
+section 4.1.1) but in a date. Of a repeated query parameter the last is left, as with PipeGate's own server.
+C{docs/reference/protocols/pipegate.md} is the specification.
 """
 
 __all__ = [
@@ -72,6 +74,7 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _CHARSET = re.compile(r"(;\s*charset\s*=\s*)(\"?)([^\s;\"]+)\2", re.IGNORECASE)
 _TEXT = re.compile(r"(text/|application/(.*\+)?(json|xml|javascript|x-www-form-urlencoded)\b)", re.IGNORECASE)
+_NEXT_COOKIE = re.compile(r",\s*(?=[!#$%&'*+.^_`|~0-9A-Za-z-]+=)")
 _SINGLE_BYTES = re.compile(r"iso-?8859-[0-9]{1,2}|windows-125[0-8]|cp125[0-8]|us-ascii|ascii|latin-?1", re.IGNORECASE)
 
 Fields = Sequence[tuple[str, str]]
@@ -137,7 +140,9 @@ def _fields(text: str) -> list[tuple[str, str]]:
         value = value.strip(" \t")
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise _invalid(f"The header {name!a:.60} is none that HTTP can carry.")
-        if (lower := name.lower()) not in _CONNECTION and lower != "transfer-encoding":
+        if (lower := name.lower()) == "set-cookie":
+            fields += [(lower, each) for each in _NEXT_COOKIE.split(value)]
+        elif lower not in _CONNECTION and lower != "transfer-encoding":
             fields.append((lower, value))
     return fields
 

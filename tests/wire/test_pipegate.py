@@ -219,6 +219,12 @@ class ResponseTests(MessageTests):
         head, _ = message.read("GET")
         self.assertEqual(head.headers, cookies)
 
+    def test_foldedCookies(self) -> None:
+        """Cookies that PipeGate's client has made one header of are several again, and dates in them stay whole."""
+        cookies = ["a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT; Path=/", "b=; HttpOnly", "c=x=y"]
+        head, _ = answered("", set_cookie=", ".join(cookies))
+        self.assertEqual(head.headers, [("set-cookie", each) for each in cookies])
+
     def test_charset(self) -> None:
         """A page in a code of one byte arrives in that code, which its headers still say."""
         head, body = answered("Grüße", content_type="text/html; charset=ISO-8859-1", content_length="5")
