@@ -54,6 +54,7 @@ COMMANDS = {
     "secret": Command(
         "Make a secret for an agent, and the hash that the gateway knows it by", "secretcommand.SecretOptions"
     ),
+    "hash-secret": Command("Print the hash of a secret that there is already", "secretcommand.HashOptions"),
     "gotunnel-server": Command(
         "Run a gateway for agents of go-tunnel", "gotunnel.serveroptions.GoTunnelServerOptions", "gotunnel-server"
     ),
@@ -61,6 +62,11 @@ COMMANDS = {
         "Run an agent for a server of go-tunnel, or for ours",
         "gotunnel.agentoptions.GoTunnelAgentOptions",
         "gotunnel-agent",
+    ),
+    "network-relay": Command(
+        "Run a network relay, for edge agents and access clients",
+        "networkrelay.relayoptions.NetworkRelayOptions",
+        "network-relay",
     ),
     "edge-agent": Command(
         "Run an edge agent, which leads those who come through a network relay to what is near it",
@@ -73,6 +79,14 @@ COMMANDS = {
     ),
     "ssh-config": Command(
         "Print what makes ssh reach a machine behind an edge agent", "networkrelay.sshconfig.SshConfigOptions"
+    ),
+    "pipegate-server": Command(
+        "Run a server for clients of PipeGate", "pipegate.serveroptions.PipeGateServerOptions", "pipegate-server"
+    ),
+    "pipegate-client": Command(
+        "Run a client for a server of PipeGate, or for ours",
+        "pipegate.clientoptions.PipeGateClientOptions",
+        "pipegate-client",
     ),
     "relay": Command("Relay from any endpoint to any other", "relay.options.RelayOptions", "relay"),
     "tabby": Command("Run a connection gateway for Tabby Web", "tabby.options.TabbyOptions", "tabby-gateway"),

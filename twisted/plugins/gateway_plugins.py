@@ -44,9 +44,30 @@ gotunnelAgent = ServiceMaker(
     "gotunnel-agent",
 )
 
+networkRelay = ServiceMaker(
+    "Network relay",
+    "gateway.service.network_relay_tap",
+    "A relay for edge agents and access clients, ours and http-network-relay's",
+    "network-relay",
+)
+
 edgeAgent = ServiceMaker(
     "Edge agent",
     "gateway.service.edge_agent_tap",
     "An edge agent for a network relay, ours or http-network-relay's, which leads people to what is near it",
     "edge-agent",
+)
+
+pipegateServer = ServiceMaker(
+    "PipeGate server",
+    "gateway.service.pipegate_server_tap",
+    "A server for clients of PipeGate, with the options of PipeGate's server",
+    "pipegate-server",
+)
+
+pipegateClient = ServiceMaker(
+    "PipeGate client",
+    "gateway.service.pipegate_client_tap",
+    "A client for a server of PipeGate, or for ours, with the options of PipeGate's client",
+    "pipegate-client",
 )
