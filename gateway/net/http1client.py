@@ -10,6 +10,8 @@ It writes a request as it comes, reads the response as it comes, and says when i
 
 An origin is not trusted to keep to the protocol. What comes before there was a request, or behind a response, might be
 taken for the response to somebody else's request: a connection on which such a thing came carries no other.
+
+Length: the states of one connection, and what each of them makes of bytes, of its exchange's verbs and of an end.
 """
 
 __all__ = ["HttpClientConnection", "IOriginOwner"]

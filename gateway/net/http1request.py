@@ -179,7 +179,15 @@ class VisitorRequest:
             self.abort()
             return
         self.isOver = True
+        self.exchange = None  # which knows this one: together they would be garbage that has to be looked for
         self._connection.answered(self.keeps)
+
+    def lose(self, details: str) -> None:
+        """It is over, and nothing can be said any more."""
+        self.isOver = True
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.visitorLost(details)
 
     def upgrade(self, head: ResponseHead, near: Half) -> None:
         if self.isOver:
@@ -187,6 +195,7 @@ class VisitorRequest:
         if not self.canUpgrade:
             raise LocalProtocolError("an upgrade that was not asked for")
         self.isOver = True
+        self.exchange = None
         fields = [*head.headers, ("connection", "upgrade")]
         self._connection.writer.interject(encodeResponseHead(ResponseHead(head.status, head.reason, "1.1", fields)))
         self._connection.upgraded(near)
@@ -194,4 +203,5 @@ class VisitorRequest:
     def abort(self) -> None:
         if not self.isOver:
             self.isOver = True
+            self.exchange = None
             self._connection.abort()

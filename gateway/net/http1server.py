@@ -19,6 +19,9 @@ What holds:
   4. A visitor that only ended its sending is answered all the same, where the transport tells that apart.
   5. A connection that is closed over unread bytes is reset, and the response with it. So it ends its own sending first,
      and reads on for a moment.
+
+Length: the states of one connection, and what each of them makes of bytes, of the clock and of an end. What is said in
+one of them is L{gateway.net.http1request}'s, and the last of them L{gateway.net.lingering}'s.
 """
 
 __all__ = ["HttpServerConnection"]
@@ -193,7 +196,9 @@ class HttpServerConnection(Protocol):
 
     def _gotBody(self, data: Buffer) -> None:
         request, body = self._request, self._body
-        assert request is not None and request.exchange is not None and body is not None
+        assert request is not None and body is not None
+        exchange = request.exchange
+        assert exchange is not None
         if self._paused & _EXCHANGE:
             self._data += data  # what a transport had in hand when it was paused
             return
@@ -203,16 +208,17 @@ class HttpServerConnection(Protocol):
             self._broken(400, e.details)
             return
         self._received += len(data)
+        request.expects = False  # not any more
         if body.isDone:
             self._data = bytes(rest)  # before anybody can answer and so turn to the next
         for piece in pieces:
-            request.exchange.gotRequestBody(piece)
+            exchange.gotRequestBody(piece)
             if request.isOver:
                 return
         if body.isDone:
             self._state = _State.RESPONSE
             self._keep(b"")
-            request.exchange.gotRequestEnd(body.trailers)
+            exchange.gotRequestEnd(body.trailers)
 
     def _gotUnread(self, data: Buffer) -> None:
         assert self._body is not None
@@ -360,8 +366,11 @@ class HttpServerConnection(Protocol):
 
     def _checkBody(self, now: float, waited: float) -> None:
         assert self._request is not None
-        if self._paused or self._request.expects:
+        if self._paused:
             self._since = None  # it is not for the visitor to go on
+        elif self._request.expects:  # and here it is the origin's, for as long as for a response
+            if waited > self._settings.originHeadTimeout:
+                self._broken(408, "The request's body did not come, and nobody asked for it.")
         elif waited >= self._settings.bodyGrace:
             if self._received - self._receivedBefore < self._settings.bodyRate * self._settings.bodyGrace:
                 self._broken(408, "The request's body came too slowly.")
@@ -379,21 +388,18 @@ class HttpServerConnection(Protocol):
     def _broken(self, status: int, details: str) -> None:
         """The body of a request is not what it was to be."""
         request, self._request = self._request, None
-        assert request is not None and request.exchange is not None
-        request.isOver = True
+        assert request is not None
         if request.isAnswered:
             self.abort()
         else:
             self._refuse(status, details, request.head)
-        request.exchange.visitorLost(details)
+        request.lose(details)
 
     def _giveUp(self, details: str) -> None:
         request = self._request
         self.abort()
         if request is not None:
-            request.isOver = True
-            if request.exchange is not None:
-                request.exchange.visitorLost(details)
+            request.lose(details)
 
     def _end(self) -> None:
         """Close when all that was written has been sent."""
@@ -456,7 +462,5 @@ class HttpServerConnection(Protocol):
         self._sweep.forget(self)
         request, self._request = self._request, None
         if request is not None:
-            request.isOver = True
-            if request.exchange is not None:
-                request.exchange.visitorLost("The visitor went away.")
+            request.lose("The visitor went away.")
         self._owner.connectionEnded()

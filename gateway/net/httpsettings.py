@@ -2,7 +2,7 @@
 The limits of HTTP connections, all in one place, and what they are when nobody says otherwise::
 
     settings = HttpSettings(idleTimeout=30.0, bodyRate=1024)
-    HttpServerConnection(owner, sweep, settings)
+    HttpServerConnection(owner, settings=settings, sweep=sweep)
 
 Whoever is slow on purpose holds a connection and the memory that goes with it, so each thing that a connection may wait
 for has a limit of its own. All are kept by a L{Sweep<gateway.net.sweep.Sweep>}: up to two seconds late, never early.

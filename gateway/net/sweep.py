@@ -17,6 +17,7 @@ __all__ = ["ISwept", "Sweep"]
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from zope.interface import Interface
 
 
@@ -39,6 +40,8 @@ class Sweep:
     @ivar clock: whose time it is.
     """
 
+    _log = Logger()
+
     def __init__(self, clock: IReactorTime, interval: float = 1.0) -> None:
         self.clock = clock
         self._interval = interval
@@ -60,11 +63,14 @@ class Sweep:
         self._timer = None
         if not self._watched:
             return
-        self._timer = self.clock.callLater(self._interval, self._look)  # first: what follows may raise
+        self._timer = self.clock.callLater(self._interval, self._look)
         now = self.clock.seconds()
         for thing in list(self._watched):
             if thing in self._watched:
-                thing.check(now)
+                try:
+                    thing.check(now)
+                except Exception:  # of one of them; the others are looked at
+                    self._log.failure("a limit could not be kept", event="gateway.defect")
 
     def stop(self) -> None:
         """Look at nothing any more."""
@@ -84,4 +90,7 @@ class Sweep:
     def _turnEnded(self) -> None:
         due, self._due = self._due, []
         for call in due:
-            call()
+            try:
+                call()
+            except Exception:  # of one of them; the others are called
+                self._log.failure("what was held could not be sent", event="gateway.defect")

@@ -879,6 +879,20 @@ class LimitTests(SynchronousTestCase):
         visitor.wait(100)
         self.assertEqual(visitor.refusals, [])
 
+    def test_expectingForever(self) -> None:
+        """But one that waits for a 100 does not do so for ever, and one that began in spite of it is slow or not."""
+        limits = HttpSettings(originHeadTimeout=50.0)
+        visitor = Visitor(lambda request: request.accept(Exchange()), settings=limits)
+        visitor.send(post(b"", 1000, "Expect: 100-continue"))
+        visitor.wait(50)
+        self.assertEqual(visitor.refusals, [])
+        visitor.wait(3)
+        self.assertEqual([status for status, _ in visitor.refusals], [408])
+        visitor = Visitor(lambda request: request.accept(Exchange()), settings=limits)
+        visitor.send(post(b"a", 1000, "Expect: 100-continue"))
+        visitor.wait(25)
+        self.assertEqual([status for status, _ in visitor.refusals], [408])
+
     def test_longPoll(self) -> None:
         """A visitor is not slow while it waits for a response."""
         visitor = Visitor()

@@ -81,11 +81,19 @@ class SweepTests(SynchronousTestCase):
         """To forget something twice is no error."""
         self.sweep.forget(Watched())
 
-    def test_aDefectDoesNotEndIt(self) -> None:
-        """What raises is an error of that look, and not the end of all looks."""
+    def test_aDefectIsNotTheOthers(self) -> None:
+        """What raises is logged, and neither the end of all looks nor of this one; nor of a turn's."""
+        other = Watched()
+        calls: list[int] = []
         self.sweep.watch(Watched(lambda: 1 / 0))
-        self.assertRaises(ZeroDivisionError, self.clock.advance, 1.0)
-        self.assertRaises(ZeroDivisionError, self.clock.advance, 1.0)
+        self.sweep.watch(other)
+        self.sweep.endOfTurn(lambda: 1 / 0)
+        self.sweep.endOfTurn(lambda: calls.append(1))
+        self.clock.advance(1.0)
+        self.assertEqual((other.seen, calls), ([1.0], [1]))
+        self.clock.advance(1.0)
+        self.assertEqual(other.seen, [1.0, 2.0])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
 
     def test_endOfTurn(self) -> None:
         """What is due at the end of a turn is called once, in order, by one delayed call."""
