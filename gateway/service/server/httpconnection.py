@@ -50,6 +50,7 @@ class HttpConnection:
     One visitor's connection.
 
     @ivar protocol: to put on its transport.
+    @ivar host: the visitor's own address.
     @ivar pools: of connections to origins that are for this visitor alone.
     @ivar isSecure: it is inside of TLS.
     """
@@ -60,6 +61,7 @@ class HttpConnection:
         self, door: "HttpDoor", visitor: Visitor, ticket: Ticket, isSecure: bool, agent: str | None, isOwn: bool
     ) -> None:
         self.visitor = visitor
+        self.host = visitor.host
         self.isSecure = isSecure
         self.pools: WeakKeyDictionary[Replica, Pool] = WeakKeyDictionary()
         self._door = door
@@ -131,7 +133,7 @@ class HttpConnection:
             self._refuse(request, HttpProblem.NO_ROUTE, f"Nobody serves {self._host} here.")
 
     def _lead(self, request: IVisitorRequest, route: Route, target: str, prefix: str) -> None:
-        door, head, host, isSecure = self._door, request.head, self.visitor.host, self.isSecure
+        door, head, host, isSecure = self._door, request.head, self.host, self.isSecure
         if self._isTrusted:
             host, isSecure = self._told(head, host, isSecure)
         policy = door.policies.of(route)
@@ -149,7 +151,7 @@ class HttpConnection:
         requestID = f"{self.visitor.id.decode()}-{self._count}"
         fields = forwardedFields(
             head.headers,
-            client=self.visitor.host,
+            client=self.host,
             proto="https" if self.isSecure else "http",
             host=self._hostText or "",
             port=self._port,
@@ -159,7 +161,7 @@ class HttpConnection:
         )
         forwarded = RequestHead(head.method, target, "1.1", policy.requestFields(fields))
         visit = HttpVisit(door, self, request, forwarded, route, usage, policy, requestID)
-        visit.client = host
+        visit.client, visit.isSecure = host, isSecure
         self._exchanges.add(visit)
         if door.begin(visit):
             visit.dial()
@@ -203,7 +205,7 @@ class HttpConnection:
             log.add(
                 Access(
                     started=door.wallClock(),
-                    visitor=host or self.visitor.host,
+                    visitor=host or self.host,
                     head=request.head,
                     status=response.status,
                     down=size,
@@ -216,7 +218,7 @@ class HttpConnection:
     def refused(self, status: int, details: str, head: RequestHead | None) -> Response:
         """What came is no proper request."""
         door = self._door
-        turnedAway(DOOR, self.visitor.host, details)
+        turnedAway(DOOR, self.host, details)
         door.visitors.metrics.requests.add(str(status))
         problem = HttpProblem.of(status)
         answer = errorAnswer(status, problem, details, head)
@@ -225,7 +227,7 @@ class HttpConnection:
             log.add(
                 Access(
                     started=door.wallClock(),
-                    visitor=self.visitor.host,
+                    visitor=self.host,
                     head=head,
                     status=status,
                     down=len(answer.body),
@@ -260,11 +262,12 @@ class HttpConnection:
             self._leave()
 
     def _record(self, log: AccessLog, visit: HttpVisit, cause: str) -> None:
-        began, seconds = visit.began, self._door.clock.seconds() - visit.began
+        door = self._door
+        began, seconds = visit.began, door.clock.seconds() - visit.began
         session = visit.session
         log.add(
             Access(
-                started=self._door.wallClock() - seconds,
+                started=door.wallClock() - seconds,
                 visitor=visit.client,
                 head=visit.request.head,
                 status=visit.status,
@@ -273,7 +276,8 @@ class HttpConnection:
                 seconds=seconds,
                 firstByte=None if visit.responded is None else visit.responded - began,
                 dial=None if visit.reached is None else visit.reached - began,
-                isSecure=self.isSecure,
+                isSecure=visit.isSecure,
+                user=door.policies.of(visit.route).user(visit.request.head),
                 id=visit.id,
                 route=str(visit.route.place),
                 agent=visit.route.agent,
@@ -297,7 +301,7 @@ class HttpConnection:
             self._log.info(
                 "{visitor}: connection over: {requests} requests, {up} bytes up, {down} down, {seconds} s",
                 event="http.closed",
-                visitor=self.visitor.host,
+                visitor=self.host,
                 id=self.visitor.id.decode(),
                 requests=self._count,
                 up=self._up,

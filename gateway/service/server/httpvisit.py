@@ -97,6 +97,7 @@ class HttpVisit(Exchange):
     @ivar session: of the agent that serves it, or was tried last.
     @ivar reached: when a connection was there, by the clock; C{None} before.
     @ivar client: the visitor's address, by a trusted front's word if there is one.
+    @ivar isSecure: whether they came by TLS, by the same word.
     @ivar problem: what it was answered with by the gateway itself; empty: it was not.
     """
 
@@ -120,6 +121,7 @@ class HttpVisit(Exchange):
         self.reached: float | None = None
         self.problem = ""
         self.client = ""
+        self.isSecure = False
         self._door = door
         self._connection = connection
         self._usage = usage
@@ -144,7 +146,7 @@ class HttpVisit(Exchange):
             return
         visitor = self._connection.visitor
         self.session = session = cast(IAgentSession, replica.attachment)
-        self.meter = self._door.visitors.meter(self._usage, session, visitor.host)
+        self.meter = self._door.visitors.meter(self._usage, session, self.client)
         if IHttpSession.providedBy(session):
             self._arrived(session.originFor(replica.service, visitor))
             return
@@ -192,7 +194,7 @@ class HttpVisit(Exchange):
 
     def answering(self, head: ResponseHead, length: int | None) -> tuple[ResponseHead, int | None]:
         policy = self._policy
-        fields = policy.responseFields(head.headers, self._connection.isSecure)
+        fields = policy.responseFields(head.headers, self.isSecure)
         if fields is not head.headers:
             head = replace(head, headers=fields)
         codings = policy.options.compress
@@ -226,7 +228,7 @@ class HttpVisit(Exchange):
             event="visit.failed",
             place=str(self.route.place),
             agent=self.route.agent,
-            visitor=self._connection.visitor.host,
+            visitor=self.client,
             id=self.id,
             problem=details,
         )

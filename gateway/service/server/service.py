@@ -55,7 +55,7 @@ from gateway.service.server.destinations import Destinations
 from gateway.service.server.httpdoor import HttpDoor
 from gateway.service.server.portdoors import IReactorPorts, PortDoors
 from gateway.service.server.settings import GatewaySettings, Listen
-from gateway.service.server.site import Site
+from gateway.service.server.site import HEALTH, Site
 from gateway.service.server.tlsdoor import TlsDoor, TlsDoorSettings
 from gateway.service.server.usage import RouteLimits
 from gateway.service.server.visitors import Visitors
@@ -279,6 +279,9 @@ class GatewayService(MultiService):
     def _isOurs(self, place: Place) -> bool:
         if place.kind == "host":
             return place.name == self._settings.publicHost
+        if place.kind == "prefix":
+            own = (HEALTH, self._settings.config.agents.websocketPath)
+            return any(f"{path}/".startswith(f"{place.name}/") for path in own)
         listeners = [*self._listeners, *(self._tabby.listeners if self._tabby is not None else ())]
         return place.kind == "tcp" and any(
             getattr(listener.port.getHost(), "port", None) == place.name
@@ -487,7 +490,15 @@ def _routeLimits(limits: LimitsSection) -> RouteLimits:
 
 _TAKEN = {
     "tls": {"proxyProtocolFrom", "access"},
-    "http": {"proxyProtocolFrom", "access"},
+    "http": {
+        "proxyProtocolFrom",
+        "access",
+        "trustedProxies",
+        "httpsRedirect",
+        "hsts",
+        "accessLog",
+        "accessLogFormat",
+    },
     "ports": {"access"},
     "limits": {
         "connectTimeout",
@@ -499,6 +510,25 @@ _TAKEN = {
         "bytesPerSecondPerAddress",
         "stallMemory",
         "windowMemory",
+        "requestsPerAddress",
+        "routeRequests",
+        "requestsPerConnection",
+        "headBytes",
+        "headFields",
+        "headTimeout",
+        "bodyBytes",
+        "bodyRate",
+        "bodyGrace",
+        "takeTimeout",
+        "takeLimit",
+        "keepAliveTimeout",
+        "originTimeout",
+        "originHeadBytes",
+        "originIdleConnections",
+        "originIdleTimeout",
+        "h2Streams",
+        "h2Resets",
+        "h2Controls",
     },
     "agent": None,
     "gotunnel": {"hostnames"},

@@ -6,7 +6,7 @@ What is at the gateway's own name: agents that come by WebSocket, a health check
     response = site.page(head)
 """
 
-__all__ = ["SUBPROTOCOL", "Site"]
+__all__ = ["HEALTH", "SUBPROTOCOL", "Site"]
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.python.failure import Failure
@@ -25,6 +25,9 @@ from gateway.wire.http1 import RequestHead, Response
 from gateway.wire.upgrade import chooseSubprotocol
 
 SUBPROTOCOL = "gateway.v1"
+
+HEALTH = "/healthz"
+"""Where it is said whether all is well."""
 
 
 class Site:
@@ -58,7 +61,7 @@ class Site:
             return errorPage(403, "Agents come by TLS: use wss instead of ws.")
         if head.method not in ("GET", "HEAD"):
             return errorPage(405, "There is nothing to send to here.", (("Allow", "GET, HEAD"),))
-        if head.path == "/healthz":
+        if head.path == HEALTH:
             return Response(503, b"draining\n") if self.agents.draining else Response(200, b"ok\n")
         if head.path == self.path:
             return errorPage(426, "This is for agents, which speak WebSocket.", (("Upgrade", "websocket"),))

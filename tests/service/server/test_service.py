@@ -187,6 +187,9 @@ class GatewayServiceTests(SynchronousTestCase):
             (Place("tcp", 2222), False),
             (Place("host", "gw.example"), True),
             (Place("host", "app.example.com"), False),
+            (Place("prefix", "/healthz"), True),
+            (Place("prefix", "/agent"), True),
+            (Place("prefix", "/agents"), False),
         ):
             self.assertEqual(service._isOurs(place), expected, place)
 
