@@ -381,12 +381,11 @@ class HttpClientConnection(Protocol):
         request.exchange.originLost(OriginLost(problem, details, self.isReused))
 
     def close(self) -> None:
-        """An idle connection is not needed any more."""
-        self._close(abort=False)
+        """An idle connection is not needed any more. Nothing happens to one that is not idle."""
+        if self._state is _State.IDLE:
+            self._close(abort=False)
 
     def _close(self, *, abort: bool) -> None:
-        if self._state in (_State.OVER, _State.RELAY) and self._request is None:
-            return
         self._state = _State.OVER
         self._request = None
         self._data = b""

@@ -343,6 +343,7 @@ class ReuseTests(SynchronousTestCase):
             origin.get()
             origin.send(OK)
             origin.connection.close()
+            origin.connection.close()
             self.assertEqual(origin.told, ["idle", "lost"])
             origin.taken()
             origin.clock.pump([1.0] * 5)

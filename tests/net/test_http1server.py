@@ -738,6 +738,12 @@ class EndTests(SynchronousTestCase):
         visitor.transport.deliverEOF()
         self.assertEqual(visitor.taken(), ANSWER)
         self.assertEqual((visitor.ended, visitor.refusals), (1, []))
+        visitor = Visitor()
+        visitor.send(post(b"a", 3))
+        visitor.transport.deliverEOF()
+        answer(visitor.requests[0])
+        self.assertEqual(visitor.taken(), ANSWER)
+        self.assertEqual((visitor.ended, visitor.refusals), (1, []))
 
     def test_drainIdle(self) -> None:
         """A connection that is to take no more requests and has none ends at once."""
