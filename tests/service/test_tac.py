@@ -23,6 +23,7 @@ class TacTests(SynchronousTestCase):
                 "GATEWAY_SECRET": "x",
                 "GATEWAY_AGENTS_PLAIN_LISTEN": "127.0.0.1:0",
                 "HTTP_NETWORK_RELAY_CREDENTIALS_FILE": self._credentials(),
+                "PIPEGATE_CLIENT_TOKEN": "x",
             },
         )
         self.paths = sorted(_DIRECTORY.glob("*.tac"))

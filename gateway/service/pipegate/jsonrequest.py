@@ -11,7 +11,7 @@ What is wrong is answered like a response, with the status that fits. A message 
 of them is counted, in L{Held}.
 """
 
-__all__ = ["Held", "JsonLimits", "JsonRequest", "Refusal"]
+__all__ = ["SOON", "Held", "JsonLimits", "JsonRequest", "Refusal"]
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,16 +20,19 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
+from gateway.domain.httppolicy import HttpProblem
 from gateway.net.direct import Buffer
 from gateway.net.httpinterfaces import Fields, IExchange, IOriginRequest, OriginLost, OriginProblem
 from gateway.net.relay import Half
-from gateway.service.pages import errorPage
+from gateway.service.server.httppages import errorAnswer
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, ResponseHead
-from gateway.wire.pipegate import MAX_REQUEST, RequestMessage, ResponseMessage, encode
+from gateway.wire.pipegate import MAX_REQUEST, NOT_TEXT, RequestMessage, ResponseMessage, encode
 
 if TYPE_CHECKING:
     from gateway.service.pipegate.jsonsession import JsonSession
+
+SOON: Fields = (("Retry-After", "5"),)
 
 _PIECE = 64 * 1024
 """Bytes of a response that are handed on at a time."""
@@ -80,12 +83,16 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """
-    A status of HTTP's, and a sentence for a person.
+    Why there is no response.
 
+    @ivar status: of HTTP.
+    @ivar code: for programs.
+    @ivar details: a sentence for a person.
     @ivar fields: of the answer, besides those of every page.
     """
 
     status: int
+    code: str
     details: str
     fields: Fields = ()
 
@@ -117,7 +124,7 @@ class JsonRequest:
         if self._refusal is None and len(self._received) + len(data) > limits.message:
             self._refusal = self._tooLarge()
         elif self._refusal is None and not self._hold(len(data)):
-            self._refusal = Refusal(503, "The gateway has no room for more requests.", (("Retry-After", "5"),))
+            self._refusal = Refusal(503, HttpProblem.UNAVAILABLE, "The gateway has no room for more requests.", SOON)
         if self._refusal is not None:
             self._refuse()  # not before somebody is told of it, which nobody is in the middle of send()
         else:
@@ -139,7 +146,7 @@ class JsonRequest:
         try:
             text = encode(RequestMessage.of(self._identifier, self._head, bytes(self._received)))
         except RemoteProtocolError as e:
-            self._refusal = Refusal(502, e.details)
+            self._refusal = Refusal(502, e.code if e.code == NOT_TEXT else HttpProblem.BAD_RESPONSE, e.details)
             return ""
         if len(text.encode()) > self._session.held.limits.message:
             self._refusal = self._tooLarge()
@@ -147,7 +154,7 @@ class JsonRequest:
 
     def _tooLarge(self) -> Refusal:
         limit = self._session.held.limits.message
-        return Refusal(413, f"A request to this client takes up at most {limit} bytes.")
+        return Refusal(413, HttpProblem.BODY_TOO_LARGE, f"A request to this client takes up at most {limit} bytes.")
 
     def _hold(self, size: int) -> bool:
         if not self._session.held.take(size):
@@ -164,11 +171,11 @@ class JsonRequest:
         try:
             head, body = message.read(self._head.method)
         except RemoteProtocolError as e:
-            self._refusal = Refusal(502, e.details)
+            self._refusal = Refusal(502, e.code if e.code == NOT_TEXT else HttpProblem.BAD_RESPONSE, e.details)
             self._refuse()
             return
         if not self._hold(len(body)):
-            self._refusal = Refusal(503, "The gateway has no room for more responses.", (("Retry-After", "5"),))
+            self._refusal = Refusal(503, HttpProblem.UNAVAILABLE, "The gateway has no room for more responses.", SOON)
             self._refuse()
             return
         self._answer(head, body)
@@ -181,16 +188,17 @@ class JsonRequest:
 
     def _late(self) -> None:
         self._deadline = None
-        self._refusal = Refusal(504, "The client did not answer in time.")
+        self._refusal = Refusal(504, HttpProblem.ORIGIN_TIMEOUT, "The client did not answer in time.")
         self._refuse()
 
     def _refuse(self) -> None:
         if self._isOver or self._response is not None:
             return
         assert self._refusal is not None
-        page = errorPage(self._refusal.status, self._refusal.details)
+        refusal = self._refusal
+        page = errorAnswer(refusal.status, refusal.code, refusal.details, self._head, refusal.fields)
         fields = [("content-type", page.contentType), ("cache-control", "no-store")]
-        fields += [(name.lower(), value) for name, value in (*page.headers, *self._refusal.fields)]
+        fields += [(name.lower(), value) for name, value in page.headers]
         head = ResponseHead(page.status, HTTPStatus(page.status).phrase, "1.1", fields)
         self._answer(head, b"" if self._head.method == "HEAD" else page.body)
 

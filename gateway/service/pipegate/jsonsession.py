@@ -21,17 +21,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.domain.httppolicy import HttpProblem
 from gateway.domain.pipegate import AGENT_PREFIX, grantFor
 from gateway.domain.targets import Target
 from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.httpinterfaces import IExchange, IOriginConnection, IOriginRequest
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
-from gateway.service.pipegate.jsonrequest import Held, JsonRequest, Refusal
+from gateway.service.pipegate.jsonrequest import SOON, Held, JsonRequest, Refusal
 from gateway.service.server.attached import IHttpSession, SessionFacts, Visitor
 from gateway.wire.agentcontrol import Service, SessionError
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead
-from gateway.wire.pipegate import METHODS, decodeResponse
+from gateway.wire.pipegate import METHODS, NOT_TEXT, decodeResponse
 
 if TYPE_CHECKING:
     from gateway.service.pipegate.dialect import PipeGateDialect
@@ -165,18 +166,22 @@ class JsonSession:
 
     def _refusal(self, head: RequestHead, length: int | None) -> Refusal | None:
         """Why a request cannot be carried."""
-        limits, soon = self.held.limits, (("Retry-After", "5"),)
+        limits = self.held.limits
         if head.method not in METHODS:
-            return Refusal(405, f"PipeGate has no {head.method[:20]}.", (("Allow", ", ".join(sorted(METHODS))),))
+            allowed = (("Allow", ", ".join(sorted(METHODS))),)
+            return Refusal(405, HttpProblem.METHOD_REFUSED, f"PipeGate has no {head.method[:20]}.", allowed)
         if "websocket" in head.tokens("upgrade"):
             details = "PipeGate's messages carry no WebSockets. Between gateway pipegate-client and ours they pass."
-            return Refusal(502, details)
+            return Refusal(502, NOT_TEXT, details)
         if length is not None and length > limits.message:
-            return Refusal(413, f"A request to this client takes up at most {limits.message} bytes.")
+            details = f"A request to this client takes up at most {limits.message} bytes."
+            return Refusal(413, HttpProblem.BODY_TOO_LARGE, details)
         if len(self._requests) >= limits.requestsPerID:
-            return Refusal(503, f"The client {self.identifier} has too many requests at the moment.", soon)
+            details = f"The client {self.identifier} has too many requests at the moment."
+            return Refusal(503, HttpProblem.UNAVAILABLE, details, SOON)
         if self.held.requests >= limits.requests:
-            return Refusal(503, "The gateway has too many requests for such clients at the moment.", soon)
+            details = "The gateway has too many requests for such clients at the moment."
+            return Refusal(503, HttpProblem.UNAVAILABLE, details, SOON)
         return None
 
     def ask(self, text: str) -> None:

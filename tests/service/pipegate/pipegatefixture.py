@@ -20,7 +20,7 @@ from typing import Any, cast
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.domain.limits import Admission, Ticket
+from gateway.domain.limits import Ticket
 from gateway.domain.pipegate import PipeGateAuthority, PipeGateToken, PipeGateTokens
 from gateway.domain.tokens import hashToken
 from gateway.net.direct import Buffer
@@ -30,12 +30,13 @@ from gateway.net.websocketclient import WebSocketClientFactory
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.pipegate.dialect import PipeGateDialect
 from gateway.service.pipegate.jsonrequest import JsonLimits
+from gateway.service.pipegate.port import PipeGatePort, PipeGateSite
 from gateway.service.server.attached import IHttpSession, Visitor
 from gateway.testing import flowPair
 from gateway.wire.http1 import RequestHead, ResponseHead
 from gateway.wire.proxyheader import Address
 from gateway.wire.upgraderequest import WebSocketRequest
-from tests.service.tunnelfixture import Tunnel
+from tests.service.server.doorsfixture import Doors
 
 TOKEN = "123xyz"
 OTHER = "other-token"
@@ -151,21 +152,18 @@ class Visit:
     def visitorLost(self, details: str) -> None: ...
 
 
-class PipeGate(Tunnel):
-    """A dialect, its clients, and their visitors."""
+class PipeGate(Doors):
+    """
+    A dialect, its clients, and their visitors.
+
+    @ivar port: of a server with all of it.
+    """
 
     def __init__(self, *, shares: bool = False, limits: JsonLimits | None = None) -> None:
         self.shares = shares
         self.limits = limits or JsonLimits()
-        self.admission = Admission(
-            0.0,
-            unauthenticated=None,
-            unauthenticatedPerAddress=None,
-            perAddress=None,
-            newPerSecond=None,
-            newPerSecondPerAddress=None,
-        )
-        super().__init__()
+        names = ("unauthenticated", "unauthenticatedPerAddress", "perAddress", "newPerSecond", "newPerSecondPerAddress")
+        super().__init__(limits=dict.fromkeys(names))
 
     def startGateway(self) -> None:
         super().startGateway()
@@ -174,6 +172,8 @@ class PipeGate(Tunnel):
         )
         self.door.authority = authority = PipeGateAuthority(tokens, [self.entry])
         self.dialect = PipeGateDialect(self.door, authority, self.limits, shares=self.shares)
+        self.http.site = PipeGateSite(self.clock, self.door)
+        self.port = PipeGatePort(self.clock, self.http, self.dialect)
 
     def ticket(self) -> Ticket:
         """Of a visitor."""
