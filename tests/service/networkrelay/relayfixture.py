@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -30,13 +32,18 @@ from gateway.domain.limits import Admission
 from gateway.net.budget import StallBudget
 from gateway.net.relay import RelaySettings
 from gateway.service.metrics import Metrics
+from gateway.service.networkrelay.accessclientendpoint import AccessEndpoint, AccessTarget
 from gateway.service.networkrelay.door import RelayDoorSettings
+from gateway.service.networkrelay.edgeagentclient import EdgeAgentClient
+from gateway.service.networkrelay.edgeagenttargets import EdgeTargets
 from gateway.service.networkrelay.relay import NetworkRelay
 from gateway.service.server.destinations import Destinations
 from gateway.service.server.usage import RouteLimits
 from gateway.service.server.visitors import Visitors
 from gateway.testing import FlowLink, flowPair
 from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH
+from gateway.wire.upgraderequest import WebSocketRequest
+from tests.net.sides import Peer
 from tests.service.tunnelfixture import Tunnel
 from tests.websocketclient import BINARY, CLOSE, PING, PONG, TEXT, WebSocketClient
 
@@ -142,16 +149,32 @@ class JsonPeer(Protocol):
         return connection
 
 
+class Targets(EdgeTargets):
+    """
+    Those of an agent of ours, which are all the test's.
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__(relay.clock)  # type: ignore[arg-type]  # nobody dials with it
+        self._relay = relay
+
+    def endpointFor(self, host: str, port: int, *, isDatagram: bool) -> tuple[IStreamClientEndpoint, RelaySettings]:
+        self._relay.asked.append((host, port, isDatagram))
+        return self._relay.origins, RelaySettings()
+
+
 class Relay(Tunnel):
     """
     A relay and its gateway.
 
     @param credentials: what is in the file.
+    @ivar asked: what agents of ours were asked to connect to: host, port, and whether it is UDP.
     """
 
     def __init__(self, credentials: object = CREDENTIALS, *, settings: RelayDoorSettings | None = None) -> None:
         self.path = Path(tempfile.mkdtemp()) / "credentials.json"
         self.settings = settings or RelayDoorSettings()
+        self.asked: list[tuple[str, int, bool]] = []
         self.write(credentials)
         super().__init__()
 
@@ -229,6 +252,33 @@ class Relay(Tunnel):
             secret=secret,
         )
         return peer
+
+    # -- Our own
+
+    def own(self, name: str = "box", secret: str = "agent secret") -> EdgeAgentClient:
+        """An edge agent of ours, which is attached. Its connections lead to the test's origins."""
+        request = WebSocketRequest("relay.example", AGENT_PATH)
+        client = EdgeAgentClient(
+            self.clock, self.network, request, name, lambda: secret, Targets(self), random=lambda: 1.0
+        )
+        client.start()
+        self.acceptOwn()
+        return client
+
+    def access(self, target: AccessTarget, secret: str = "client secret") -> tuple[Peer, Deferred[IProtocol]]:
+        """An access client of ours that connects. Return our side of it, and what becomes of it."""
+        peer = Peer()
+        request = WebSocketRequest("relay.example", CLIENT_PATH)
+        endpoint = AccessEndpoint(self.clock, self.network, request, target, lambda: secret)
+        connecting = endpoint.connect(Factory.forProtocol(lambda: peer))
+        self.acceptOwn()
+        return peer, connecting
+
+    def acceptOwn(self) -> None:
+        """The last one to dial comes to the relay."""
+        arrival = self.relay.factory.buildProtocol(IPv4Address("TCP", "192.0.2.7", 1))
+        assert arrival is not None, "the door is full"
+        self.join(self.network.attempts[-1].accept(arrival))
 
     def joined(self) -> tuple[JsonPeer, JsonPeer, str]:
         """An agent, a client, and the name of the connection between them."""
