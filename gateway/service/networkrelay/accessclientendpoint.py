@@ -101,6 +101,7 @@ class AccessEndpoint:
         target: AccessTarget,
         readSecret: Callable[[], str],
     ) -> None:
+        self._clock = clock
         self._target = target
         self._readSecret = readSecret
         self._secret = ""
@@ -130,7 +131,7 @@ class AccessEndpoint:
         self._lines += 1
         target = self._target
         start = ClientStart(target.agent, target.host, target.port, target.protocol, self._secret)
-        self._line = self._last = JsonAccessLine(start)
+        self._line = self._last = JsonAccessLine(self._clock, start)
         return self._line
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:

@@ -2,21 +2,30 @@
 An access client's connection through a relay that speaks http-network-relay's messages: a WebSocket of its own, which
 is the transport of whatever protocol is to be connected::
 
-    line = JsonAccessLine(ClientStart("box", "127.0.0.1", 22, "tcp", secret))
+    line = JsonAccessLine(reactor, ClientStart("box", "127.0.0.1", 22, "tcp", secret))
     line.opened(channel)                        # it is a WebSocket's receiver
     line.connect(factory)                       # fires once the relay has said that the target is there
 
-Nobody can say in these messages that one direction has ended. So what ends here first is not told: the connection goes
-on until the target ends it, as with http-network-relay's own client.
+Nobody can say in these messages that one direction has ended. So what ends here first is not told, and the connection
+goes on until the target ends it. As some agents of http-network-relay's do not tell that either, it is over, too, when
+nothing has come for a while.
 """
 
 __all__ = ["JsonAccessLine"]
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost, NoProtocol
-from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, IProducer, IProtocol, IProtocolFactory
+from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableDescriptor,
+    IProducer,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+)
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -34,15 +43,23 @@ from gateway.wire.networkrelay import (
     encode,
 )
 
+LINGER = 60.0
+"""Seconds of silence after which a connection is over that has ended on this side."""
+
 _PROTOCOL_ERROR = 1002
 
 
 @implementer(IStreamTransport, IHalfCloseableDescriptor)
 class _Transport:
-    """A channel that carries payload in messages."""
+    """
+    A channel that carries payload in messages.
 
-    def __init__(self, channel: IWebSocketChannel) -> None:
+    @param ended: called when this side has no more to say.
+    """
+
+    def __init__(self, channel: IWebSocketChannel, ended: Callable[[], None]) -> None:
         self._channel = channel
+        self._ended = ended
 
     def write(self, data: Buffer) -> None:
         view = memoryview(data)
@@ -81,6 +98,7 @@ class _Transport:
 
     def loseWriteConnection(self) -> None:
         """There is no message for it."""
+        self._ended()
 
     def readConnectionLost(self, reason: Failure) -> None:
         """It never ends alone."""
@@ -96,13 +114,15 @@ class JsonAccessLine:
     @ivar problem: what the relay has said of a connection's end; empty: nothing.
     """
 
-    def __init__(self, start: ClientStart) -> None:
+    def __init__(self, clock: IReactorTime, start: ClientStart) -> None:
         self.problem = ""
+        self._clock = clock
         self._start = start
         self._factory: IProtocolFactory | None = None
         self._waiting: Deferred[IProtocol] | None = None
         self._protocol: IProtocol | None = None
         self._isOver = False
+        self._lingering: IDelayedCall | None = None
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -125,7 +145,7 @@ class JsonAccessLine:
         waiting, self._waiting = self._waiting, None
         assert waiting is not None and self._factory is not None
         try:
-            transport = _Transport(self._channel)
+            transport = _Transport(self._channel, self._linger)
             protocol = self._factory.buildProtocol(transport.getPeer())
             if protocol is None:
                 raise NoProtocol()
@@ -155,12 +175,23 @@ class JsonAccessLine:
             case StartOk() if self._waiting is not None:
                 self._connected()
             case ClientData(data=data) if self._protocol is not None:
+                if self._lingering is not None:
+                    self._lingering.reset(LINGER)
                 if data:
                     self._protocol.dataReceived(data)
             case Error(message=text):
                 self._end(text, 1000)
             case _:
                 self._end("The relay does not keep to the protocol: a message is out of turn.", _PROTOCOL_ERROR)
+
+    def _linger(self) -> None:
+        """This side has ended."""
+        self._lingering = self._clock.callLater(LINGER, self._silent)
+
+    def _silent(self) -> None:
+        self._lingering = None
+        self._channel.close(1000)
+        self._over(DialFailed(DialFailure.CANCELLED, "Nobody waited any longer."), Failure(ConnectionDone()))
 
     def _end(self, problem: str, code: int) -> None:
         self.problem = problem
@@ -179,6 +210,9 @@ class JsonAccessLine:
         if self._isOver:
             return
         self._isOver = True
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.errback(error)

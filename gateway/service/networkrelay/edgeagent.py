@@ -82,5 +82,5 @@ class EdgeAgentService(Service):
             await self._draining.wait(seconds, over)
             self.client.close()
             await self._draining.wait(CLOSE_TIMEOUT, over)
-            await super().stopService()
+            super().stopService()
         self._log.info("stopped", event="agent.stopped")

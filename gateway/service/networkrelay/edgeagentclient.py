@@ -153,6 +153,8 @@ class EdgeAgentClient:
         lasted = None if since is None else self._seconds() - since
         if lasted is not None and lasted >= STABLE:
             self._pauseSeconds = FIRST_PAUSE
+        if end.code == SessionError.REPLACED:  # or two of one name would take turns
+            self._pauseSeconds = LONGEST_PAUSE
         pause = self._pauseSeconds * (1 + self._random()) / 2
         self._pauseSeconds = min(2 * self._pauseSeconds, LONGEST_PAUSE)
         self._pause = self._clock.callLater(pause, self._attempt)

@@ -19,6 +19,7 @@ from gateway.domain.grant import EVERYTHING
 from gateway.domain.rules import parseRuleLine
 from gateway.net.dial import DialFailed
 from gateway.service.networkrelay.accessclientendpoint import AccessTarget
+from gateway.service.networkrelay.accessclientjson import LINGER
 from gateway.wire.networkrelay import ClientData, Error, StartOk, encode
 from gateway.wire.preamble import Target
 from tests.net.sides import Peer, pattern
@@ -255,6 +256,18 @@ class JsonTests(AccessTestCase):
         self.relay.say(relay, ClientData(b"answer"))
         self.assertEqual(bytes(peer.received), b"answer")
         self.assertIsNone(relay.end)
+
+    def test_silence(self) -> None:
+        """Some agents do not tell the end of their side either: a minute without a byte is one."""
+        relay, peer = self.opened()
+        peer.transport.loseWriteConnection()
+        self.relay.wait(LINGER - 0.25)
+        self.relay.say(relay, ClientData(b"slow answer"))
+        self.relay.wait(LINGER - 0.25)
+        self.assertIsNone(peer.reason)
+        self.relay.wait(0.5)
+        assert peer.reason is not None and peer.reason.check(ConnectionDone)
+        self.assertTrue(relay.isEnded)
 
     def test_slowReader(self) -> None:
         """Who does not read stops the reading of the WebSocket, and loses nothing."""

@@ -124,6 +124,14 @@ class OwnDialectTests(EdgeAgentTestCase):
         self.assertIn("Look at the name and at the secret.", agent.lastError or "")
         self.assertNextAttempt(FIRST_PAUSE)
 
+    def test_replaced(self) -> None:
+        """An agent whose place another one takes does not take it back at once: the two would take turns."""
+        agent = self.attached()
+        self.relay.edge().start()
+        self.relay.acceptOwn()
+        self.assertIn("Another process", agent.lastError or "")
+        self.assertNextAttempt(LONGEST_PAUSE)
+
     def test_drain(self) -> None:
         """A relay that goes away is left for the next one at once, and connections through it go on."""
         agent = self.attached()

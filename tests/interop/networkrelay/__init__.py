@@ -1,0 +1,3 @@
+"""
+Tests of the network relay and its ends with programs of others.
+"""
