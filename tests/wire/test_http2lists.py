@@ -1,0 +1,101 @@
+"""Tests for L{gateway.wire.http2lists}."""
+
+from h2.errors import ErrorCodes
+from hpack import Encoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.http2frames import END_HEADERS, END_STREAM, PADDED, PRIORITY_FLAG
+from gateway.wire.http2lists import HeaderLists
+
+FIELDS = [(b":method", b"GET"), (b"x-name", b"value"), (b"x-name", b"another")]
+
+
+class HeaderListTests(SynchronousTestCase):
+    """Frames to lists."""
+
+    def setUp(self) -> None:
+        self.lists = HeaderLists(1000, 4)
+        self.encoder = Encoder()
+
+    def test_oneFrame(self) -> None:
+        """A list in one frame is complete at once."""
+        block = memoryview(self.encoder.encode(FIELDS))
+        received = self.lists.begin(1, END_HEADERS | END_STREAM, block)
+        assert received is not None
+        self.assertEqual((received.stream, received.fields, received.ended), (1, FIELDS, True))
+        self.assertEqual(received.size, sum(len(name) + len(value) + 32 for name, value in FIELDS))
+
+    @given(st.integers(0, 30), st.integers(0, 30))
+    @settings(deadline=None, max_examples=100, database=None, derandomize=True)
+    def test_anySplit(self, first: int, second: int) -> None:
+        """It does not matter where a list is cut; whether it ends its stream is what the first frame says."""
+        lists = HeaderLists(1000, 4)
+        block = memoryview(Encoder().encode(FIELDS))
+        first, second = sorted((first, second))
+        self.assertIsNone(lists.begin(7, END_STREAM, block[:first]))
+        self.assertEqual(lists.stream, 7)
+        self.assertIsNone(lists.goOn(7, END_STREAM, block[first:second]))
+        received = lists.goOn(7, END_HEADERS, block[second:])
+        assert received is not None
+        self.assertEqual((received.fields, received.ended, lists.stream), (FIELDS, True, 0))
+
+    def test_aroundAList(self) -> None:
+        """Padding and priority are no part of it."""
+        block = b"\3" + b"\0\0\0\1\5" + self.encoder.encode(FIELDS) + bytes(3)
+        received = self.lists.begin(1, END_HEADERS | PADDED | PRIORITY_FLAG, memoryview(block))
+        assert received is not None
+        self.assertEqual((received.fields, received.dependsOnItself, received.ended), (FIELDS, True, False))
+
+    def test_listsBuildOnEachOther(self) -> None:
+        """A list is read with what those before it left in the table."""
+        for _ in range(2):
+            block = self.encoder.encode(FIELDS)
+            received = self.lists.begin(1, END_HEADERS, memoryview(block))
+            assert received is not None
+            self.assertEqual(received.fields, FIELDS)
+        self.assertEqual(len(block), 3)
+
+    def test_informational(self) -> None:
+        """The head of a 1xx is told from others."""
+        for status, isInformational in ((b"103", True), (b"200", False)):
+            received = self.lists.begin(1, END_HEADERS, memoryview(self.encoder.encode([(b":status", status)])))
+            assert received is not None
+            self.assertEqual(received.isInformational, isInformational)
+
+    def test_limits(self) -> None:
+        """Too many bytes or frames, before or after decompression, are too much."""
+        encoder = Encoder()
+        encoder.encode([(b"a", b"b" * 500)])
+        for frames in (
+            [self.encoder.encode([(b"a", b"b" * 500)] * 5)],
+            [bytes(900)] * 3,
+            [b""] * 5,
+        ):
+            lists = HeaderLists(1000, 4)
+            with self.assertRaises(RemoteProtocolError) as raised:
+                lists.begin(1, 0, memoryview(frames[0]))
+                for each in frames[1:]:
+                    lists.goOn(1, 0, memoryview(each))
+                lists.goOn(1, END_HEADERS, memoryview(b""))
+            self.assertEqual(raised.exception.code, ErrorCodes.ENHANCE_YOUR_CALM.name)
+
+    def test_unreadable(self) -> None:
+        """A list that cannot be read is an error of compression."""
+        error = self.assertRaises(RemoteProtocolError, self.lists.begin, 1, END_HEADERS, memoryview(b"\x80"))
+        self.assertEqual(error.code, ErrorCodes.COMPRESSION_ERROR.name)
+
+    @given(st.binary(max_size=64))
+    @settings(deadline=None, max_examples=200, database=None, derandomize=True)
+    def test_anything(self, data: bytes) -> None:
+        """Whatever bytes come, they are a list or an error."""
+        lists = HeaderLists(1000, 4)
+        try:
+            received = lists.begin(1, END_HEADERS, memoryview(data))
+        except RemoteProtocolError as e:
+            self.assertIn(e.code, (ErrorCodes.COMPRESSION_ERROR.name, ErrorCodes.ENHANCE_YOUR_CALM.name))
+        else:
+            assert received is not None
+            self.assertLessEqual(received.size, 2000)
