@@ -120,7 +120,9 @@ class Route:
         @param tried: not these again.
         @return: who serves the next visitor; C{None} when nobody can, as of a route that stands no more.
         """
-        if not self.replicas:
+        if len(self.replicas) < 2:
+            for only in self.replicas.values():
+                return only if only.service.healthy and only not in tried else None
             return None
         says = self.service
         able = [

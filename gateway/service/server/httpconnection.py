@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from gateway.domain.addresses import hostOf, parseAddress
@@ -51,11 +50,8 @@ class HttpConnection:
 
     @ivar protocol: to put on its transport.
     @ivar host: the visitor's own address.
-    @ivar pools: of connections to origins that are for this visitor alone.
     @ivar isSecure: it is inside of TLS.
     """
-
-    _log = Logger()
 
     def __init__(
         self, door: "HttpDoor", visitor: Visitor, ticket: Ticket, isSecure: bool, agent: str | None, isOwn: bool
@@ -63,7 +59,7 @@ class HttpConnection:
         self.visitor = visitor
         self.host = visitor.host
         self.isSecure = isSecure
-        self.pools: WeakKeyDictionary[Replica, Pool] = WeakKeyDictionary()
+        self._pools: WeakKeyDictionary[Replica, Pool] | None = None
         self._door = door
         self._ticket = ticket
         self._agent = agent
@@ -71,7 +67,6 @@ class HttpConnection:
         self._exchanges: set[HttpVisit] = set()
         self._hasEnded = False
         self._count = self._up = self._down = 0
-        self._began = door.clock.seconds()
         self._hostText: str | None = None
         self._host = ""
         self._isTrusted = door.trusts(visitor.source)
@@ -247,6 +242,13 @@ class HttpConnection:
 
     # -- For visits
 
+    @property
+    def pools(self) -> WeakKeyDictionary[Replica, Pool]:
+        """The connections to origins that are for this visitor alone."""
+        if self._pools is None:
+            self._pools = WeakKeyDictionary()
+        return self._pools
+
     def exchangeEnded(self, visit: HttpVisit, cause: str) -> None:
         """A request is over."""
         door = self._door
@@ -290,24 +292,14 @@ class HttpConnection:
     def _leave(self) -> None:
         if self._exchanges:
             return
-        for pool in self.pools.values():
-            pool.close()
+        if self._pools is not None:
+            for pool in self._pools.values():
+                pool.close()
         visitors = self._door.visitors
         visitors.metrics.bytes.add("up", self._up)
         visitors.metrics.bytes.add("down", self._down)
         self._ticket.release()
         visitors.over(self)
-        if self._count:
-            self._log.info(
-                "{visitor}: connection over: {requests} requests, {up} bytes up, {down} down, {seconds} s",
-                event="http.closed",
-                visitor=self.host,
-                id=self.visitor.id.decode(),
-                requests=self._count,
-                up=self._up,
-                down=self._down,
-                seconds=round(self._door.clock.seconds() - self._began, 3),
-            )
 
     # -- IVisit
 

@@ -67,16 +67,16 @@ class OriginPools:
         self._make = make
         self._shared: WeakKeyDictionary[Replica, Pool] = WeakKeyDictionary()
 
-    def find(self, replica: Replica, visitor: Visitor, own: WeakKeyDictionary[Replica, Pool]) -> Pool:
+    def find(self, replica: Replica, connection: "HttpConnection") -> Pool:
         """
-        @param own: the pools of the visitor's connection, where it has to have some of its own.
+        @param connection: the visitor's, which may have to have pools of its own.
         """
         options = replica.service.http
         isShared = options is None or not options.proxyPerVisitor
-        pools = self._shared if isShared else own
+        pools = self._shared if isShared else connection.pools
         pool = pools.get(replica)
         if pool is None:
-            pool = pools[replica] = self._make(replica, _SHARED if isShared else visitor)
+            pool = pools[replica] = self._make(replica, _SHARED if isShared else connection.visitor)
         return pool
 
     def close(self) -> None:
@@ -144,13 +144,12 @@ class HttpVisit(Exchange):
         if replica is None:
             self.unreached(DialFailed(DialFailure.UNAVAILABLE, f"Nobody serves {self.route.place} at the moment."))
             return
-        visitor = self._connection.visitor
         self.session = session = cast(IAgentSession, replica.attachment)
         self.meter = self._door.visitors.meter(self._usage, session, self.client)
         if IHttpSession.providedBy(session):
-            self._arrived(session.originFor(replica.service, visitor))
+            self._arrived(session.originFor(replica.service, self._connection.visitor))
             return
-        pool = self._door.pools.find(replica, visitor, self._connection.pools)
+        pool = self._door.pools.find(replica, self._connection)
         connection = None if fresh else pool.take(self.head.method in IDEMPOTENT)
         if connection is not None:
             self._arrived(connection)
