@@ -213,6 +213,8 @@ class Http2Carrier(Protocol):
         if (stream := self.streams.get(number)) is not None:
             stream.reset(ErrorCodes.INTERNAL_ERROR)
             self.tell(stream, ErrorCodes.INTERNAL_ERROR, "Something failed here.")
+        else:
+            self.wire.reset(number, ErrorCodes.INTERNAL_ERROR)
 
     def lose(self, stream: Http2Stream, event: StreamReset) -> None:
         """A stream is over before its end."""

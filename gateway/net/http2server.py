@@ -12,6 +12,8 @@ of both by C{refused}, and what it answers is only sent where the request could 
 
 __all__ = ["Http2ServerConnection"]
 
+from dataclasses import replace
+
 from h2.errors import ErrorCodes
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -92,6 +94,8 @@ class _Request(Http2Stream):
             return
         self._isAnswered = True
         self._hasBody = self.head.method != "HEAD" and head.status not in (204, 304)
+        if head.status == 204:  # of the others a length says how long the body would have been
+            head = replace(head, headers=[each for each in head.headers if each[0] != "content-length"])
         isLast = length == 0 or not self._hasBody
         fields = responseFields(head, length if self._hasBody else None)
         self._carrier.wire.sendFields(self.number, fields, isLast=isLast)

@@ -90,6 +90,12 @@ _TOLD: tuple[tuple[bytes, bytes], ...] = ()
 _TOLD_INFORMATIONAL = ((b":status", b"100"),)
 
 
+class _Books(H2Connection):
+    """h2, which need not know how streams ended: what comes for those never gets to it."""
+
+    MAX_CLOSED_STREAMS = 1
+
+
 class Http2Connection:
     """
     @param client: which end.
@@ -100,7 +106,7 @@ class Http2Connection:
     def __init__(self, *, client: bool, limits: Http2Limits = Http2Limits()) -> None:  # noqa: B008  # frozen
         self._client = client
         self._limits = limits
-        self._h2 = H2Connection(
+        self._h2 = _Books(
             H2Configuration(
                 client_side=client,
                 header_encoding=None,

@@ -198,10 +198,11 @@ def requestFields(head: RequestHead, length: int | None) -> list[tuple[bytes, by
 
     @param length: of its body, which is added where it is not said.
     """
+    host = head.get("host")
     fields = [
         (b":method", head.method.encode("latin-1")),
         (b":scheme", b"http"),
-        (b":authority", (head.get("host") or "").encode("latin-1")),
+        *([] if host is None else [(b":authority", host.encode("latin-1"))]),
         (b":path", head.target.encode("latin-1")),
         (b"te", b"trailers"),  # which gRPC's servers insist on
         *trailerFields(head.headers),

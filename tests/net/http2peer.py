@@ -285,6 +285,7 @@ class Http2Visitor(Http2Peer):
         *,
         begins: bool = True,
         capacity: int = 1 << 30,
+        transport: type[FlowTransport] = FlowTransport,
         **limits: Any,
     ) -> None:
         super().__init__()
@@ -292,7 +293,7 @@ class Http2Visitor(Http2Peer):
         self.connection = Http2ServerConnection(
             self.owner, clock=self.clock, settings=HttpSettings(**limits), sweep=self.sweep
         )
-        self.transport = FlowTransport(self.connection, capacity=capacity)
+        self.transport = transport(self.connection, capacity=capacity)
         if begins:
             self.send(PREFACE, frame(SETTINGS, 0, 0, settings))
             self.frames.clear()

@@ -3,6 +3,7 @@
 from h2.errors import ErrorCodes
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.testing import TLSFlowTransport
 from gateway.wire.errors import LocalProtocolError
 from gateway.wire.http1 import ResponseHead
 from gateway.wire.http2frames import MAX_FRAME, goAway, ping, rstStream, windowUpdate
@@ -267,6 +268,16 @@ class ResponseTests(SynchronousTestCase):
         visitor.turn()
         self.assertEqual(visitor.heads(1)[0]["x-name"], "\xe9")
 
+    def test_noContentHasNoLength(self) -> None:
+        """A 204 does not say a length; a 304 says that of what it stands for."""
+        visitor = Http2Visitor()
+        for stream, status, length in ((1, 204, None), (3, 304, "7")):
+            request = visitor.request(stream)
+            request.respond(ResponseHead(status, "", "1.1", [("content-length", "7")]), 0)
+            request.finish()
+            visitor.turn()
+            self.assertEqual(visitor.heads(stream)[0].get("content-length"), length)
+
     def test_piecesAreNoLongerThanAFrame(self) -> None:
         """A long body goes in frames of 16 KiB, whatever the peer would take."""
         visitor = Http2Visitor(setting(INITIAL_WINDOW_SIZE, 1 << 20) + setting(5, 1 << 20))
@@ -421,6 +432,16 @@ class ConnectionTests(SynchronousTestCase):
         visitor.turn()
         self.assertIsNotNone(visitor.owner.exchanges[0].lost)
         self.assertEqual(visitor.goAwayCode(), ErrorCodes.NO_ERROR)
+        self.assertEqual(visitor.owner.ended, 1)
+
+    def test_closeInsideOfTLS(self) -> None:
+        """All that was said arrives before the end, whatever is registered with TLS, and so does the end."""
+        visitor = Http2Visitor(transport=TLSFlowTransport)
+        visitor.request(1)
+        visitor.connection.close()
+        visitor.turn()
+        self.assertEqual((visitor.goAwayCode(), visitor.transport.outgoing.eof), (ErrorCodes.NO_ERROR, True))
+        visitor.transport.deliverEOF()
         self.assertEqual(visitor.owner.ended, 1)
 
     def test_aGoAwayOfTheVisitorsLetsRequestsFinish(self) -> None:

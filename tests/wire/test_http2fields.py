@@ -64,6 +64,11 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(requestFields(head, 0), expected)
         self.assertEqual(requestFields(head, 3), [*expected, (b"content-length", b"3")])
 
+    def test_noHost(self) -> None:
+        """A request of HTTP/1.0's without a host becomes one without an authority, and not one with none in it."""
+        fields = requestFields(RequestHead("GET", "/", "1.0", []), 0)
+        self.assertNotIn(b":authority", [name for name, _ in fields])
+
     @given(
         st.lists(
             st.tuples(
