@@ -2,6 +2,7 @@
 Tests for L{gateway.net.http1client}.
 """
 
+from functools import partial
 from typing import Any
 
 from hypothesis import given, settings
@@ -504,50 +505,60 @@ class UpgradeTests(SynchronousTestCase):
         self.assertRaises(LocalProtocolError, request.detach, Taker())
 
 
+class Joined(Exchange):
+    """Takes a visitor's request to an origin, as a gateway does."""
+
+    def __init__(self, origin: Origin, request: IVisitorRequest) -> None:
+        super().__init__()
+        self.request = request
+        self.out = origin.connection.send(request.head, request.length, self)
+        request.accept(self)
+
+    def gotRequestBody(self, data: Buffer) -> None:
+        self.out.write(data)
+
+    def gotRequestEnd(self, trailers: Any) -> None:
+        self.out.finish(trailers)
+
+    def pauseResponse(self) -> None:
+        self.out.pauseProducing()
+
+    def resumeResponse(self) -> None:
+        self.out.resumeProducing()
+
+    def gotResponse(self, head: Any, length: int | None) -> None:
+        self.request.respond(head, length)
+
+    def gotResponseBody(self, data: Buffer) -> None:
+        self.request.write(data)
+
+    def gotResponseEnd(self, trailers: Any) -> None:
+        self.request.finish(trailers)
+
+    def pauseRequest(self) -> None:
+        self.request.pauseProducing()
+
+    def resumeRequest(self) -> None:
+        self.request.resumeProducing()
+
+
 class BothEndsTests(SynchronousTestCase):
     """The two ends, joined as a gateway joins them."""
 
     @settings(deadline=None, max_examples=60, database=None, derandomize=True)
-    @given(st.lists(st.integers(1, 60), max_size=20), st.lists(st.integers(1, 60), max_size=20), st.integers(1, 200))
-    def test_anySplit(self, up: list[int], down: list[int], capacity: int) -> None:
+    @given(
+        st.lists(st.integers(1, 60), max_size=20),
+        st.lists(st.integers(1, 60), max_size=20),
+        st.integers(1, 200),
+        st.booleans(),
+    )
+    def test_anySplit(self, up: list[int], down: list[int], capacity: int, isTLS: bool) -> None:
         """However both directions are cut, and whoever stalls, each visitor's request gets its own response, whole."""
-        origin = Origin(capacity=capacity)
+        origin = Origin(capacity=capacity, isTLS=isTLS)
+        origin.transport.incoming.chunkSize = capacity
 
-        class Joined(Exchange):
-            def __init__(self, request: IVisitorRequest) -> None:
-                super().__init__()
-                self.request = request
-                self.out = origin.connection.send(request.head, request.length, self)
-                request.accept(self)
-
-            def gotRequestBody(self, data: Buffer) -> None:
-                self.out.write(data)
-
-            def gotRequestEnd(self, trailers: Any) -> None:
-                self.out.finish(trailers)
-
-            def pauseResponse(self) -> None:
-                self.out.pauseProducing()
-
-            def resumeResponse(self) -> None:
-                self.out.resumeProducing()
-
-            def gotResponse(self, head: Any, length: int | None) -> None:
-                self.request.respond(head, length)
-
-            def gotResponseBody(self, data: Buffer) -> None:
-                self.request.write(data)
-
-            def gotResponseEnd(self, trailers: Any) -> None:
-                self.request.finish(trailers)
-
-            def pauseRequest(self) -> None:
-                self.request.pauseProducing()
-
-            def resumeRequest(self) -> None:
-                self.request.resumeProducing()
-
-        visitor = Visitor(Joined, capacity=capacity)
+        visitor = Visitor(partial(Joined, origin), capacity=capacity, isTLS=isTLS)
+        visitor.transport.incoming.chunkSize = capacity
         requests = [
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300\r\n\r\n" + b"x" * 300,
@@ -580,3 +591,33 @@ class BothEndsTests(SynchronousTestCase):
         self.assertIn(b"\r\n0\r\nX-C: d\r\n\r\n", taken)
         self.assertEqual(said.count(b"x"), 300)
         self.assertTrue(said.endswith(b"\r\n0\r\nX-A: b\r\n\r\n"))
+
+    def test_stalledVisitor(self) -> None:
+        """What is held for a visitor who takes nothing is little, however much comes; and then all of it arrives."""
+        origin = Origin()
+        visitor = Visitor(partial(Joined, origin))
+        visitor.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 3_000_000)
+        self.assertTrue(origin.transport.readingPaused)
+        self.assertGreater(origin.transport.incoming.bufferedBytes, 2_700_000)
+        received = 0
+        for _ in range(100):
+            received += visitor.taken().count(b"x")
+            origin.transport.pump()
+        self.assertEqual(received, 3_000_000)
+        self.assertLess(visitor.transport.outgoing.highWater, 200_000)
+        self.assertEqual(origin.told, ["idle"])
+
+    def test_stalledOrigin(self) -> None:
+        """The same of an origin that takes nothing of a request."""
+        origin = Origin()
+        visitor = Visitor(partial(Joined, origin))
+        visitor.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 3_000_000)
+        self.assertTrue(visitor.transport.readingPaused)
+        self.assertGreater(visitor.transport.incoming.bufferedBytes, 2_700_000)
+        received = 0
+        for _ in range(100):
+            received += origin.taken().count(b"x")
+            visitor.transport.pump()
+        self.assertEqual(received, 3_000_000)
+        self.assertLess(origin.transport.outgoing.highWater, 200_000)
