@@ -31,7 +31,7 @@ from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, ResponseHead
-from gateway.wire.http1body import checkRequest
+from gateway.wire.http1body import checkRequest, endToEnd
 
 Fields = Sequence[tuple[str, str]]
 RawFields = Iterable[tuple[bytes, bytes]]
@@ -46,9 +46,11 @@ _SECRET = frozenset(("authorization", "cookie", "proxy-authorization", "set-cook
 """What compression may not remember: the length of another's guess would tell how right it is."""
 
 _NOT_IN_TRAILERS = re.compile(
-    "authorization|cache-control|content-(encoding|length|range|type)|cookie|expect|forwarded|host|location"
-    "|max-forwards|range|set-cookie|te|trailer|www-authenticate|x-forwarded-.*|x-real-ip|x-request-id"
+    "age|authorization|cache-control|content-(encoding|length|range|type)|cookie|date|expect|expires|forwarded|host|if-.*"
+    "|location|max-forwards|pragma|proxy(-.*)?|range|retry-after|set-cookie|te|trailer|vary|warning|www-authenticate"
+    "|x-forwarded-.*|x-real-ip|x-request-id"
 )
+"""As in HTTP/1."""
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -115,7 +117,7 @@ def requestHead(fields: RawFields, *, ended: bool) -> tuple[RequestHead, int | N
     elif pseudo.get(b":scheme") not in ("http", "https"):
         raise malformed("A request has no scheme, or an unknown one.")
     host, length, kept = _sort(others, pseudo.get(b":authority"))
-    head = checkRequest(RequestHead(method, path, "2", [("host", host), *kept]))
+    head = checkRequest(RequestHead(method, path, "2", [("host", host), *endToEnd(kept)]))
     if not ended:
         return head, length
     if length:
@@ -174,7 +176,7 @@ def responseHead(fields: RawFields, *, ended: bool, method: str) -> tuple[Respon
     for name, value in others:
         if name == "content-length":
             length = _length(value, length)
-    head = ResponseHead(status, _PHRASES.get(status, ""), "2", others)
+    head = ResponseHead(status, _PHRASES.get(status, ""), "2", endToEnd(others))
     if method == "HEAD" or status < 200 or status in (204, 304):
         return head, 0
     if not ended:

@@ -38,6 +38,13 @@ class RequestTests(SynchronousTestCase):
         ):
             self.assertEqual(requestHead([*REQUEST, *more], ended=ended)[1], length)
 
+    def test_proxy(self) -> None:
+        """What is for a proxy, or would set one, is not passed on, as with HTTP/1 (CVE-2016-5385)."""
+        fields = [(b"proxy", b"http://x"), (b"proxy-authorization", b"x"), (b"a", b"b")]
+        self.assertEqual(requestHead([*REQUEST, *fields], ended=True)[0].headers[1:], [("a", "b")])
+        head, _ = responseHead([(b":status", b"200"), *fields], ended=True, method="GET")
+        self.assertEqual(head.headers, [("a", "b")])
+
     def test_answered(self) -> None:
         """What is a request that cannot be taken is told from what is none."""
         for fields, code in (
@@ -132,6 +139,6 @@ class TrailerTests(SynchronousTestCase):
 
     def test_trailers(self) -> None:
         """Those that may be there are kept; pseudo fields may not."""
-        fields = [(b"grpc-status", b"0"), (b"host", b"a"), (b"x-forwarded-for", b"::1"), (b"content-length", b"1")]
+        fields = [(b"grpc-status", b"0"), (b"host", b"a"), (b"x-forwarded-for", b"::1"), (b"if-match", b"1")]
         self.assertEqual(trailers(fields), [("grpc-status", "0")])
         self.assertRaises(RemoteProtocolError, trailers, [(b":status", b"200")])
