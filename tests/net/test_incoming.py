@@ -5,7 +5,7 @@ Tests for the taking end of streams that begin with what they are for.
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,6 +22,8 @@ from gateway.wire.proxyheader import ProxyHeader
 from tests.net.sides import Peer
 
 OK = b'{"ok":true}\n'
+
+IDLE = 3600.0
 
 
 @implementer(IStreamClientEndpoint)
@@ -57,7 +59,7 @@ class IncomingTests(SynchronousTestCase):
         self.asked.append(preamble)
         if self.refusal is not None:
             raise self.refusal
-        return self.endpoint, RelaySettings(dialTimeout=7.0)
+        return self.endpoint, RelaySettings(dialTimeout=7.0, idleTimeout=IDLE)
 
     def stream(self) -> None:
         """A stream comes."""
@@ -148,6 +150,19 @@ class IncomingTests(SynchronousTestCase):
         origin.transport.write(b"answer")
         self.settle()
         self.assertEqual(self.peer.received, OK + b"answer")
+
+    def test_cutShort(self) -> None:
+        """A stream that did not come to its end does not look as if it had."""
+        self.say(encodePreamble(self.preamble))
+        self.accept()
+        self.clock.pump([IDLE / 4] * 6)
+        self.settle()
+        self.assertFalse(self.peer.ended)
+        assert self.peer.reason is not None
+        self.assertIsNone(self.peer.reason.check(ConnectionDone))
+        (taken,) = self.taken
+        assert taken.outcome is not None
+        self.assertEqual(taken.outcome.cause, Cause.IDLE)
 
     def test_notReached(self) -> None:
         """Why an origin was not reached is the answer's code."""

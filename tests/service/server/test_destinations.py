@@ -5,6 +5,7 @@ Tests for where a visitor's stream can lead.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
@@ -17,8 +18,9 @@ from gateway.domain.routes import Route
 from gateway.domain.targets import Target
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.service.server.attached import Visitor
-from gateway.service.server.destinations import AgentTarget, Destinations, RouteEndpoint, parseAgentTarget
+from gateway.service.server.destinations import AgentTarget, Destinations, RouteEndpoint, parseAgentTarget, viaName
 from gateway.wire.agentcontrol import Service
+from gateway.wire.hostname import isHostName
 from gateway.wire.preamble import Target as StreamTarget
 from tests.net.sides import Peer
 from tests.service.server.doorsfixture import SSH, WEB, Doors
@@ -169,10 +171,22 @@ class ParseTests(SynchronousTestCase):
             ("ssh.box.agent", AgentTarget("box", service="ssh")),
             ("db.internal.via.box.agent", AgentTarget("box", target=Target("db.internal", 22))),
             ("10.0.0.1.via.box.agent", AgentTarget("box", target=Target("10.0.0.1", 22))),
+            ("fd00-0000-0000-0000-0000-0000-0000-0001.via.box.agent", AgentTarget("box", target=Target("fd00::1", 22))),
+            (
+                "fd00-0000-0000-0000-0000-0000-0001.via.box.agent",
+                AgentTarget("box", target=Target("fd00-0000-0000-0000-0000-0000-0001", 22)),
+            ),
             ("box.agents", None),
             ("example.com", None),
         ):
             self.assertEqual(parseAgentTarget(Target(host, 22)), expected, host)
+
+    def test_via(self) -> None:
+        """What is behind an agent has one name, whatever it is."""
+        for host in ("10.0.0.1", "db.internal", "fd00::1", "::"):
+            name = viaName(host, "box")
+            self.assertTrue(isHostName(name), name)
+            self.assertEqual(parseAgentTarget(Target(name, 22)), AgentTarget("box", target=Target(host, 22)))
 
     def test_nonsense(self) -> None:
         """A name that means nothing is refused with a sentence."""
@@ -189,9 +203,9 @@ class DestinationsTests(SynchronousTestCase):
         self.client = self.doors.attached("box", SSH, WEB)
         self.destinations = Destinations(self.doors.registry, self.doors.clock)
 
-    def dial(self, host: str, port: int = 22) -> DialFailure | None:
+    def dial(self, host: str, port: int = 22, *, isDatagram: bool = False) -> DialFailure | None:
         """Dial a name; what it fails with at once."""
-        endpoint = self.destinations.endpointFor(Target(host, port), VISITOR)
+        endpoint = self.destinations.endpointFor(Target(host, port), replace(VISITOR, isDatagram=isDatagram))
         assert endpoint is not None
         failures: list[Failure] = []
         endpoint.connect(Factory.forProtocol(Peer)).addErrback(failures.append)
@@ -212,6 +226,17 @@ class DestinationsTests(SynchronousTestCase):
         """Unknown agents, services and forms of names are told apart from others by their sentences."""
         for host in ("ssh.other.agent", "db.box.agent", "a.b.box.agent"):
             self.assertIs(self.dial(host), DialFailure.NAME)
+
+    def test_datagrams(self) -> None:
+        """A service for datagrams is for those, and others are not."""
+        self.client.offer((SSH, Service(key="dns", kind="udp", port=5353)))
+        self.doors.wait(1.25)
+        for host, isDatagram, expected in (
+            ("dns.box.agent", True, None),
+            ("dns.box.agent", False, DialFailure.NAME),
+            ("ssh.box.agent", True, DialFailure.NAME),
+        ):
+            self.assertIs(self.dial(host, isDatagram=isDatagram), expected)
 
     def test_target(self) -> None:
         """A target is for the agent to allow; the one of the tunnel says nothing of targets."""
