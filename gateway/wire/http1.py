@@ -35,6 +35,8 @@ from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
 _END = b"\r\n\r\n"
 _BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n")
 """Of a method, of "HTTP", or of an empty line before either. TLS begins with none, and may never send an L{_END}."""
+_RESPONSE = b"HTTP/1."
+
 _VERSIONS = {"HTTP/1.0": "1.0", "HTTP/1.1": "1.1"}
 _OTHER_VERSION = re.compile(r"[A-Z][A-Z-]* \S+ HTTP/[0-9]\.[0-9]", re.ASCII)
 _STATUS = re.compile(r"([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?", re.ASCII)
@@ -147,6 +149,8 @@ def _find(kind: str, data: bytes, limit: int) -> tuple[str, bytes] | None:
     if end < 0:
         if data and data[0] not in _BEGINNINGS:
             raise _notOne(kind)
+        if kind == "response" and not _RESPONSE.startswith(data.lstrip(b"\r\n")[: len(_RESPONSE)]):
+            raise _notOne(kind)  # as what speaks first in another protocol, and then waits
         if len(data) >= limit:
             if kind == "request" and data.find(b"\r\n", 2, limit) < 0:
                 raise RemoteProtocolError("uri-too-long", f"The request's first line is longer than {limit} bytes.")

@@ -524,3 +524,16 @@ class ResponseTests(SynchronousTestCase):
     def test_unknownStatus(self) -> None:
         """A status that does not exist is our own mistake."""
         self.assertRaises(ValueError, Response(299, b"").encode)
+
+
+class BannerTests(SynchronousTestCase):
+    """
+    Peers that speak something else.
+    """
+
+    def test_first(self) -> None:
+        """Who greets in another protocol, and then waits, is recognised by its first bytes."""
+        for banner in (b"SSH-2.0-OpenSSH_9.2p1\r\n", b"220 mail.example ESMTP\r\n", b"HTTP/2", b"\r\nEHLO", b"HE"):
+            self.assertEqual(self.assertRaises(RemoteProtocolError, parseResponseHead, banner).code, "bad-response")
+        for beginning in (b"", b"\r", b"\r\n", b"\r\nH", b"HTTP/1", b"HTTP/1.1 200 OK\r\nA: b"):
+            self.assertIsNone(parseResponseHead(beginning))
