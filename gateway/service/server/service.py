@@ -163,7 +163,7 @@ class GatewayService(MultiService):
             self.agents,
             self.visitors,
             self._portDoors,
-            _agentAdmission(limits, reactor.seconds(), self.agents.bans),
+            _agentAdmission(limits, reactor.seconds(), self.agents.bans, limits.perAddress or None),
             RelayDoorSettings(headTimeout=limits.headTimeout, proxies=settings.proxies),
             self._authorise,
         )
@@ -450,12 +450,12 @@ def _visitorAdmission(limits: LimitsSection, now: float) -> Admission:
     )
 
 
-def _agentAdmission(limits: LimitsSection, now: float, bans: Bans) -> Admission:
+def _agentAdmission(limits: LimitsSection, now: float, bans: Bans, perAddress: int | None = None) -> Admission:
     return Admission(
         now,
         unauthenticated=limits.unregistered,
         unauthenticatedPerAddress=limits.unregisteredPerAddress,
-        perAddress=None,
+        perAddress=perAddress,
         newPerSecondPerAddress=limits.newPerSecondPerAddress or None,
         bans=bans,
     )
