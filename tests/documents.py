@@ -204,7 +204,7 @@ http-network-relay's relay, and its variables, over which options win. How to co
 [Move from http-network-relay](../howto/move-from-http-network-relay.md).
 
 It is a gateway with nothing but a relay. Other variables of [gateway.toml](gateway-toml.md) count, too, such as
-`GATEWAY_LIMITS_CONNECT_TIMEOUT`, and there [`[networkrelay]`](gateway-toml.md#networkrelay) opens the same door beside others.
+`GATEWAY_LIMITS_CONNECT_TIMEOUT`, or `GATEWAY_MANAGEMENT_LISTEN=127.0.0.1:9080` for metrics; and there [`[networkrelay]`](gateway-toml.md#networkrelay) opens the same door beside others.
 
 What cannot be used ends the command with one line on standard error and exit status 2.
 

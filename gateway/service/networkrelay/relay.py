@@ -135,6 +135,7 @@ class NetworkRelay(Service):
 
     def startService(self) -> None:
         super().startService()
+        self._logCredentials()
         self._looks.start(LOOK_INTERVAL, now=False)
 
     def stopService(self) -> None:
@@ -151,14 +152,17 @@ class NetworkRelay(Service):
         try:
             self._file.read()
         except ConfigurationError as e:
-            self._log.error("credentials not read: {problem}", event="networkrelay.reload-failed", problem=str(e))
+            self._log.error("credentials not read: {problem}", event="networkrelay.credentials-failed", problem=str(e))
             return
-        credentials = self._file.credentials
         self._changed()
-        self.clients.use(credentials)
+        self.clients.use(self._file.credentials)
+        self._logCredentials()
+
+    def _logCredentials(self) -> None:
+        credentials = self._file.credentials
         self._log.info(
-            "credentials read: {agents} edge agents, {clients} access clients",
-            event="networkrelay.reloaded",
+            "there are credentials of {agents} edge agents and {clients} access clients",
+            event="networkrelay.credentials",
             agents=len(credentials.agents),
             clients=len(credentials.clients),
         )

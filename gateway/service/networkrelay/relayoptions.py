@@ -73,4 +73,5 @@ class NetworkRelayOptions(ServiceOptions):
             "GATEWAY_NETWORKRELAY_LISTEN": msgspec.json.encode([place]).decode(),
             "GATEWAY_NETWORKRELAY_CREDENTIALS_FILE": self["credentials-file"],
         }
-        return readGatewaySettings(None, {**os.environ, **keys})
+        # The page for people who run a gateway is not where the original has nothing, unless somebody wants it.
+        return readGatewaySettings(None, {"GATEWAY_MANAGEMENT_LISTEN": "[]", **os.environ, **keys})

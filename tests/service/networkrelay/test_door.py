@@ -133,7 +133,7 @@ class CredentialsTests(RelayTests):
         self.assertEqual(other.closed and other.closed[0], 1008)
         client.send(b"still here")
         self.assertEqual(agent.payload, b"still here")
-        self.assertEqual(len(self.logged("networkrelay.reloaded")), 1)
+        self.assertEqual(len(self.logged("networkrelay.credentials")), 1)
         self.change(access_client_secrets=["a new one"])
         self.assertEqual(client.heard[-1]["message"], "The secret of this access client is not good any more.")
         self.assertEqual(self.relay.accessClient().heard[0]["message"], "Invalid access client secret")
@@ -144,7 +144,7 @@ class CredentialsTests(RelayTests):
         """A file that is the same is not read again."""
         self.record()
         self.relay.wait(10.0)
-        self.assertEqual(self.logged("networkrelay.reloaded"), [])
+        self.assertEqual(self.logged("networkrelay.credentials"), [])
 
     def test_unusable(self) -> None:
         """One that cannot be used changes nothing, and is logged once."""
@@ -152,15 +152,15 @@ class CredentialsTests(RelayTests):
         self.record()
         self.relay.write("{")
         self.relay.wait(10.0)
-        self.assertEqual(len(self.logged("networkrelay.reload-failed")), 1)
-        self.assertNotIn("secret", str(self.logged("networkrelay.reload-failed")))
+        self.assertEqual(len(self.logged("networkrelay.credentials-failed")), 1)
+        self.assertNotIn("secret", str(self.logged("networkrelay.credentials-failed")))
         self.relay.path.unlink()
         self.relay.wait(10.0)
-        self.assertEqual(len(self.logged("networkrelay.reload-failed")), 2)
+        self.assertEqual(len(self.logged("networkrelay.credentials-failed")), 2)
         client.send(b"x")
         self.assertEqual(agent.payload, b"x")
         self.change()
-        self.assertEqual(len(self.logged("networkrelay.reloaded")), 1)
+        self.assertEqual(len(self.logged("networkrelay.credentials")), 1)
 
     def test_clientRules(self) -> None:
         """A client is held to its rules, for each connection."""

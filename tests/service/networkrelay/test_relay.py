@@ -123,9 +123,7 @@ class ServiceTests(NetworkRelayTestCase):
     def test_starts(self) -> None:
         """It listens where it is told, and nowhere else, answers, and stops."""
         service = self.start(self.options().readSettings)
-        self.assertEqual([(port, host) for port, _, _, host in self.reactor.tcpServers][:1], [(8000, "127.0.0.1")])
-        relays = [each for each in self.reactor.tcpServers if each[0] == 8000]
-        self.reactor.tcpServers.append(relays[0])
+        self.assertEqual([(port, host) for port, _, _, host in self.reactor.tcpServers], [(8000, "127.0.0.1")])
         self.assertIn(b"200 OK", self.ask(b"GET /healthz HTTP/1.1"))
         stopped = service.stopService()
         self.reactor.pump([1.0] * 20)
@@ -175,7 +173,7 @@ class ServiceTests(NetworkRelayTestCase):
         self.path.write_text('{"edge-agents": {"new": "s"}}')
         with capturedLogs() as events:
             self.reactor.advance(LOOK_INTERVAL)
-        self.assertEqual([each["event"] for each in events], ["networkrelay.reloaded"])
+        self.assertEqual([each["event"] for each in events], ["networkrelay.credentials"])
         self.assertEqual(set(service._authority._entries), {"new"})
         self.path.write_text('{"edge-agents": {"newer": "s"}}')
         service.reload()
