@@ -91,7 +91,7 @@ class Http2Stream:
         self._queue: list[bytes | memoryview] = []
         self._finished = self._writeEnded = self._sourcePaused = False
         self._trailers: Fields = ()
-        self._kept: list[tuple[bytes, int]] = []
+        self._kept: list[bytes | bytearray] = []
         self._left: int | None = None
         self._endDue = False
         self._trailersReceived: Fields = ()
@@ -208,26 +208,38 @@ class Http2Stream:
 
     def gotData(self, event: "DataReceived") -> None:
         """Payload came, or the end without trailers."""
-        size = len(event.payload)
+        payload, wire = event.payload, self._carrier.wire
+        size = len(payload)
         if self._left is not None:
             self._left -= size
             if self._left < 0 or (event.ended and self._left):
-                self._carrier.wire.consumed(self.number, event.credit)
+                wire.consumed(self.number, event.credit)
                 self.fault("A body has not the length that it was to have.")
                 return
         if self.isOver:
-            self._carrier.wire.consumed(self.number, event.credit)
+            wire.consumed(self.number, event.credit)
             self.ended = self.ended or event.ended
             return
         if size and (self._kept or self.isPaused or not self.canDeliver()):
-            self._kept.append((event.payload, event.credit))
+            if event.credit > size:
+                wire.consumed(self.number, event.credit - size)  # padding is not kept
+            self._keep(payload)
         else:
-            self._carrier.wire.consumed(self.number, event.credit)
+            wire.consumed(self.number, event.credit)
             if size:
                 self.taken += size
-                self.deliver(event.payload)
+                self.deliver(payload)
         if event.ended:
             self.gotEnd(())
+
+    def _keep(self, payload: bytes) -> None:
+        # A peer may send a byte at a time: as an object of its own each would be fifty.
+        if len(payload) >= _SMALL:
+            self._kept.append(payload)
+        elif self._kept and isinstance(last := self._kept[-1], bytearray):
+            last += payload
+        else:
+            self._kept.append(bytearray(payload))
 
     def gotEnd(self, trailers: Fields) -> None:
         """All has come."""
@@ -241,11 +253,11 @@ class Http2Stream:
     def settle(self) -> None:
         """Hand over what was kept, as far as it is wanted."""
         while self._kept and not (self.isPaused or self.isOver) and self.canDeliver():
-            payload, credit = self._kept.pop(0)
+            payload = self._kept.pop(0)
             self.taken += len(payload)
-            self._carrier.wire.consumed(self.number, credit)
+            self._carrier.wire.consumed(self.number, len(payload))
             self._carrier.flushSoon()
-            self.deliver(payload)
+            self.deliver(bytes(payload))
         if self._endDue and not (self._kept or self.isOver) and self.canDeliver():
             self._endDue = False
             self.deliverEnd(self._trailersReceived)
@@ -267,10 +279,9 @@ class Http2Stream:
         self.isOver = True
         self._queue.clear()
         self.unsent = 0
-        kept, self._kept = self._kept, []
-        for _, credit in kept:
-            self._carrier.wire.consumed(self.number, credit)
+        kept, self._kept = sum(map(len, self._kept)), []
         if kept:
+            self._carrier.wire.consumed(self.number, kept)
             self._carrier.flushSoon()
 
     def reset(self, code: ErrorCodes, *, isFault: bool = False) -> None:

@@ -109,6 +109,17 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(len(visitor.owner.exchanges[0].body), 3 * MAX_FRAME)
         self.assertGreaterEqual(visitor.credit(1), 2 * MAX_FRAME)
 
+    def test_aBodyOfSinglesIsKeptInOne(self) -> None:
+        """A body that comes a byte at a time while nobody takes it is kept as a few pieces, without its padding."""
+        visitor = Http2Visitor()
+        request = visitor.request(1, end=False)
+        request.pauseProducing()
+        visitor.send(*[visitor.data(1, b"a", padding=99)] * 1500)
+        self.assertGreater(visitor.credit(1), 100_000)
+        request.resumeProducing()
+        exchange = visitor.owner.exchanges[0]
+        self.assertEqual((exchange.body, exchange.pieces), (b"a" * 1500, [1500]))
+
     def test_whatIsTakenGivesCredit(self) -> None:
         """A visitor may send a body of any size, with padding and all."""
         visitor = Http2Visitor()
