@@ -21,6 +21,7 @@ from gateway.wire import (
     http1,
     http1body,
     networkrelay,
+    pipegate,
     preamble,
     proxyheader,
     tabby,
@@ -348,6 +349,27 @@ def _decodeNetworkRelay(pieces: Sequence[bytes]) -> Events:
             raise error
 
 
+def _decodePipeGate(pieces: Sequence[bytes]) -> Events:
+    """A message in each line, of either end; what could be sent on is read as it was."""
+    for line in b"".join(pieces).split(b"\n"):
+        try:
+            message = pipegate.decodeRequest(line)
+        except RemoteProtocolError:
+            answer = pipegate.decodeResponse(line)
+            response, body = answer.read("GET")
+            yield response, body
+            http1.encodeResponseHead(response)
+            again = pipegate.ResponseMessage.of(answer.correlationID, "GET", response, body)
+            assert pipegate.decodeResponse(pipegate.encode(again).encode()) == again
+            assert again.body == (answer.body if body else ""), again
+        else:
+            head, body = message.read()
+            yield head, body
+            http1.encodeRequestHead(head)
+            repeated = pipegate.RequestMessage.of(message.correlationID, head, body)
+            assert repeated.read()[1] == body
+
+
 def _quads(data: bytes) -> list[bytes]:
     return [data[n : n + 4] for n in range(0, len(data), 4)]
 
@@ -366,6 +388,7 @@ TARGETS = {
     "http1-request": Target(_decodeRequest, (*_REQUEST_CODES, "method-refused", "unsupported-coding", "bad-body")),
     "http1-response": Target(_decodeResponse, ("bad-response", "head-too-large", "bad-body")),
     "networkrelay": Target(_decodeNetworkRelay, (networkrelay.INVALID_MESSAGE,)),
+    "pipegate": Target(_decodePipeGate, (pipegate.NOT_TEXT, "invalid-message")),
     "preamble": Target(_grown(lambda: preamble.parsePreamble), preamble.StreamError),
     "proxyheader": Target(_grown(lambda: proxyheader.parse), proxyheader.Code),
     "tabby": Target(_decodeTabby, tabby.Code, isStream=False),
