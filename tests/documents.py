@@ -26,6 +26,8 @@ from gateway.service.networkrelay.edgeagentoptions import EdgeAgentOptions
 from gateway.service.networkrelay.relayoptions import NetworkRelayOptions
 from gateway.service.networkrelay.sshconfig import SshConfigOptions
 from gateway.service.options import CommandOptions
+from gateway.service.pipegate.clientoptions import PipeGateClientOptions
+from gateway.service.pipegate.serveroptions import PipeGateServerOptions
 from gateway.service.quickstart import QuickStartOptions
 from gateway.service.relay.options import RelayOptions
 from gateway.service.secretcommand import HashOptions, SecretOptions
@@ -297,6 +299,47 @@ _ACCESS_CLIENT_GROUPS: Mapping[str, Sequence[str]] = {
 }
 
 
+_PIPEGATE_SERVER = """\
+# Options of PipeGate's server
+
+`gateway pipegate-server OPTIONS` and `twistd -n pipegate-server OPTIONS` take the same options, those of PipeGate's server among them. How
+to come from there is told in [Move from PipeGate](../howto/move-from-pipegate.md).
+
+It is a gateway with one port. The variables of [gateway.toml](gateway-toml.md) count, too, such as `GATEWAY_LIMITS_BODY_BYTES`, or
+`GATEWAY_MANAGEMENT_LISTEN=127.0.0.1:9080` for metrics and a page that shows who is here.
+
+What cannot be used ends the command with one line on standard error and exit status 2. A port that cannot be had ends it with one line in
+the log and exit status 1.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_PIPEGATE_SERVER_GROUPS: Mapping[str, Sequence[str]] = {
+    "Who may come in": ("client-token", "tokens", "share"),
+    "Where to listen": ("port", "interface", "ssl-certfile", "ssl-keyfile", "trusted-proxy"),
+    "Limits": ("timeout", "max-message"),
+    "The rest": ("access-log", "access-log-format", "drain", "log-format", "help", "version"),
+}
+
+_PIPEGATE_CLIENT = """\
+# Options of PipeGate's client
+
+`gateway pipegate-client OPTIONS` and `twistd -n pipegate-client OPTIONS` take the same options, those of PipeGate's client among them. How
+to come from there is told in [Move from PipeGate](../howto/move-from-pipegate.md).
+
+What cannot be used ends the command with one line on standard error and exit status 2. A server that cannot be reached, or sends the
+client away, is tried again, at first soon and then with pauses of up to half a minute. A wrong token is no reason to stop, either.
+
+This page is generated: run `python -m tests.documents`.
+"""
+
+_PIPEGATE_CLIENT_GROUPS: Mapping[str, Sequence[str]] = {
+    "What is published, and where": ("local-url", "server-url", "client-token"),
+    "Whom to believe": ("ca", "pin", "local-ca"),
+    "The rest": ("drain", "log-format", "help", "version"),
+}
+
+
 def _sshConfigLines() -> Iterator[str]:
     options = SshConfigOptions()
     yield from ("", "## gateway ssh-config AGENT", "", _markUp(options.longdesc))
@@ -460,6 +503,12 @@ DOCUMENTS = (
         AccessClientOptions,
         _ACCESS_CLIENT_GROUPS,
         _sshConfigLines,
+    ),
+    Document(
+        _REFERENCE / "pipegate-server-options.md", _PIPEGATE_SERVER, PipeGateServerOptions, _PIPEGATE_SERVER_GROUPS
+    ),
+    Document(
+        _REFERENCE / "pipegate-client-options.md", _PIPEGATE_CLIENT, PipeGateClientOptions, _PIPEGATE_CLIENT_GROUPS
     ),
     Document(_REFERENCE / "tabby-options.md", _TABBY, TabbyOptions, _TABBY_GROUPS, _tokenLines),
     Document(_REFERENCE / "relay-options.md", _RELAY, RelayOptions, _RELAY_GROUPS),
