@@ -157,7 +157,11 @@ class Http2Carrier(Protocol):
             self._write((output,))
         self._full = True
         self._cutOffAt = self.sweep.clock.seconds() + self.settings.lingerTimeout
-        self.transport.unregisterProducer()  # a TLS transport that has one never finishes closing
+        # A TLS transport that has a producer, or is paused, never finishes closing.
+        self.transport.unregisterProducer()
+        if self._isDeaf:
+            self._isDeaf = False
+            self.transport.resumeProducing()
         self.transport.loseConnection()
 
     def abortConnection(self) -> None:

@@ -200,7 +200,7 @@ class Http2ServerConnection(Http2Carrier):
         self._goodbyeAt = self._quietSince = 0.0
         self._listSince: float | None = None
 
-    # -- IVisitorOwner's verbs for us
+    # -- For the owner
 
     def drain(self) -> None:
         """

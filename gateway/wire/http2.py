@@ -214,7 +214,7 @@ class Http2Connection:
             return not stream % 2 or stream >= self._nextStream
         return not stream % 2 or stream > self.highest
 
-    def _open(self, stream: int, what: str) -> int | None:
+    def _known(self, stream: int, what: str) -> int | None:
         """
         @return: what is known of a stream, C{None} of one that is over.
         @raise RemoteProtocolError: C{PROTOCOL_ERROR} for one that never was.
@@ -224,7 +224,7 @@ class Http2Connection:
         return state
 
     def _gotData(self, flags: int, stream: int, payload: memoryview) -> Event | None:
-        state = self._open(stream, "DATA")
+        state = self._known(stream, "DATA")
         size = len(payload)
         isLast = flags & END_STREAM
         if not unpadded(flags, payload) and not isLast:
@@ -247,7 +247,7 @@ class Http2Connection:
 
     def _gotHeaders(self, flags: int, stream: int, payload: memoryview) -> Event | None:
         if not stream % 2 or (self._client and stream not in self._streams):
-            self._open(stream, "HEADERS")
+            self._known(stream, "HEADERS")
         return self._gotList(self._lists.begin(stream, flags, payload))
 
     def _gotContinuation(self, flags: int, stream: int, payload: memoryview) -> Event | None:
@@ -312,7 +312,7 @@ class Http2Connection:
         return None
 
     def _gotRstStream(self, flags: int, stream: int, payload: memoryview) -> Event | None:
-        if self._open(stream, "RST_STREAM") is None:
+        if self._known(stream, "RST_STREAM") is None:
             self._spend(self._controls, "RST_STREAM for streams that are over")
             return None
         self._spend(self._resets, "RST_STREAM")
@@ -353,7 +353,7 @@ class Http2Connection:
 
     def _gotWindowUpdate(self, flags: int, stream: int, payload: memoryview) -> Event | None:
         self._spend(self._updates, "WINDOW_UPDATE")
-        if stream and self._open(stream, "WINDOW_UPDATE") is None:
+        if stream and self._known(stream, "WINDOW_UPDATE") is None:
             return None
         if not int.from_bytes(payload) & MAX_WINDOW:
             return self._faultAnywhere(stream, ErrorCodes.PROTOCOL_ERROR, "A window is opened by nothing.")

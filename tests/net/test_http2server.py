@@ -718,6 +718,22 @@ class BudgetTests(SynchronousTestCase):
         visitor.turn()
         self.assertFalse(visitor.transport.readingPaused)
 
+    def test_closeWhileNothingIsRead(self) -> None:
+        """A visitor that is not read can be left, inside of TLS as well."""
+        visitor = Http2Visitor(capacity=10, streams=8, transport=TLSFlowTransport)
+        visitor.transport.outgoing.stalled = True
+        for stream in range(1, 99, 2):
+            visitor.transport.deliver(visitor.headers(stream, REQUEST, end=True))
+            for request in visitor.owner.requests:
+                request.respond(OK, 0)
+                request.finish()
+            visitor.clock.advance(0)
+        self.assertTrue(visitor.transport.readingPaused)
+        visitor.connection.close()
+        visitor.turn()
+        visitor.transport.deliverEOF()
+        self.assertEqual(visitor.owner.ended, 1)
+
     def test_theVisitorDoesNotChooseOurTables(self) -> None:
         """We remember no more for compression than we began with, whatever the visitor has room for."""
         visitor = Http2Visitor(setting(HEADER_TABLE_SIZE, 1 << 30))
