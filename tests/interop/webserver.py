@@ -22,7 +22,7 @@ daemon off;
 master_process off;
 pid {folder}/pid;
 error_log stderr;
-events {{ worker_connections 512; }}
+events {{ worker_connections 4096; }}
 http {{
     access_log {folder}/access.log combined;
     client_body_temp_path {folder}/body;
