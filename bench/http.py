@@ -29,7 +29,10 @@ _SLOW = 1000
 _CALM = 500.0
 """Requests in each second of those beside them."""
 
-_FILES = {"1024": 1024, "65536": 65536, "10485760": 10 * MIB}
+_FILES = {"1024": 1024, "65536": 65536, "524288": MIB // 2, "10485760": 10 * MIB}
+_AWAITED = "/524288"
+"""What slow visitors ask for. 1,000 times more would be all that TCP of a usual machine may hold, of whomever."""
+
 _SIZES = {"1 KiB": "/1024", "64 KiB": "/65536", "10 MiB": "/10485760"}
 
 
@@ -111,7 +114,7 @@ def measureSlow(way: HttpWay, scheme: str, scale: Scale) -> Sample:
         return sample
     for kind in SLOW:
         alone = _calm(way, scheme, scale)
-        with slowVisitors(way.url(scheme, _SIZES["10 MiB"]), kind, _SLOW, way.held):
+        with slowVisitors(way.url(scheme, _AWAITED), kind, _SLOW, way.held):
             beside = _calm(way, scheme, scale)
         sample[f"beside {_SLOW} slow {kind}, p99, us"] = beside
         sample[f"the same to alone, {kind}"] = beside / alone
