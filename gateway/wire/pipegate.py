@@ -42,6 +42,7 @@ import msgspec
 
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, ResponseHead
+from gateway.wire.http1body import endToEnd
 
 TOKEN_HEADER = "pipegate_client_token"
 """In lower case. It has the token of whoever opens a WebSocket."""
@@ -63,9 +64,8 @@ _MAX_PARAMETERS = 1000
 
 _INVALID = "invalid-message"
 _CORRELATION = "x-pipegate-correlation-id"
-_FRAMING = frozenset(("content-length", "transfer-encoding"))
-_CONNECTION = frozenset(("connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect"))
-"""What is for one connection alone, and none of what is in a message."""
+_FRAMING = ("content-length", "expect", "trailer")
+"""What is about how a message of HTTP's comes, and so not true of what is in a message here."""
 
 _UNCOMPRESSED = ("accept-encoding", "identity")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -124,7 +124,7 @@ def _object(fields: Fields) -> dict[str, str]:
 
 def _fields(text: str) -> list[tuple[str, str]]:
     """
-    The headers in a message, names in lower case, without those that say how a message of HTTP's is framed.
+    The headers in a message, names in lower case, without those that are for one connection.
 
     @raise RemoteProtocolError: C{invalid-message}.
     """
@@ -140,11 +140,9 @@ def _fields(text: str) -> list[tuple[str, str]]:
         value = value.strip(" \t")
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise _invalid(f"The header {name!a:.60} is none that HTTP can carry.")
-        if (lower := name.lower()) == "set-cookie":
-            fields += [(lower, each) for each in _NEXT_COOKIE.split(value)]
-        elif lower not in _CONNECTION and lower != "transfer-encoding":
-            fields.append((lower, value))
-    return fields
+        values = _NEXT_COOKIE.split(value) if name.lower() == "set-cookie" else [value]
+        fields += [(name.lower(), each) for each in values]
+    return endToEnd(fields)
 
 
 def _without(fields: Iterable[tuple[str, str]], *names: str) -> list[tuple[str, str]]:
@@ -231,7 +229,7 @@ class RequestMessage(
         except ValueError:
             raise _invalid(f"The query has more than {_MAX_PARAMETERS} parameters.") from None
         # Who reads the response decodes it, and what was compressed with something newer would not be text.
-        fields = _without(head.headers, *_FRAMING, *_CONNECTION, "accept-encoding", _CORRELATION)
+        fields = _without(endToEnd(head.headers), *_FRAMING, "accept-encoding", _CORRELATION)
         fields += [_UNCOMPRESSED, (_CORRELATION, identifier.replace("-", ""))]
         if body or head.get("content-length") is not None:
             fields.append(("content-length", str(len(body))))
@@ -283,7 +281,7 @@ class ResponseMessage(msgspec.Struct, frozen=True, rename={"correlationID": "cor
             text = body.decode(_charset(head.headers))
         except (ValueError, LookupError):
             raise _notText("response") from None
-        fields: list[tuple[str, str]] = _without(head.headers, *_CONNECTION, "transfer-encoding", "content-encoding")
+        fields = _without(endToEnd(head.headers), "content-encoding", "trailer")
         if method != "HEAD" and head.status != HTTPStatus.NOT_MODIFIED:
             fields = _without(_inUTF8(fields), "content-length")
             if head.status != HTTPStatus.NO_CONTENT:
@@ -299,7 +297,7 @@ class ResponseMessage(msgspec.Struct, frozen=True, rename={"correlationID": "cor
         """
         if not 200 <= self.status <= 599:
             raise _invalid(f"{self.status} is not the status of a response.")
-        fields = _fields(self.headers)
+        fields = _without(_fields(self.headers), "trailer")
         if method == "HEAD" or self.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             # What the headers say is true of the response to a GET, and was true of its bytes before it was decoded.
             isDecoded = _one(fields, "content-encoding") is not None
