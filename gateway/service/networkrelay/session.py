@@ -250,6 +250,7 @@ class JsonAgentSession(IdentifiedSession):
             case ConnectionFailed(message=details):
                 stream.failed(DialFailed(DialFailure.UNREACHABLE, details))
             case ConnectionReset(message=details):
+                stream.failed(DialFailed(DialFailure.UNREACHABLE, details))  # where it was none yet
                 isEnd = details == CLOSED_BY_TARGET
                 stream.ended(Failure(ConnectionDone() if isEnd else ConnectionLost(details)))
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
 
-from gateway.domain.targets import Target
-from gateway.net.dial import DialFailed
+from gateway.domain.identity import Identity
+from gateway.domain.targets import Target, parseRuleLine
+from gateway.net.dial import DialFailed, Prepared
 from gateway.service.networkrelay.session import LINGER
 from gateway.service.server.attached import Visitor
+from gateway.service.tabby.options import TabbyOptions
+from gateway.service.tabby.service import IReactor, TabbyService
 from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH
 from tests.net.sides import Peer
 from tests.service.networkrelay.relayfixture import CREDENTIALS, JsonPeer, RelayTests
@@ -79,6 +83,25 @@ class OtherDoorTests(RelayTests):
             peer.transport.loseConnection()
             self.relay.pump()
             self.assertEqual(agent.kinds[-1], "connection_close")
+
+    def test_tabby(self) -> None:
+        """A user of Tabby Web's reaches what is behind it, where their token's rules allow that."""
+        agent = self.relay.edgeAgent()
+        options = TabbyOptions()
+        options.parseOptions(["--state", self.mktemp()])
+        tabby = TabbyService(cast(IReactor, MemoryReactorClock()), options, self.relay.destinations)
+        alice = Identity("alice", (parseRuleLine("allow *.via.box.agent:22"),))
+        peers: dict[tuple[str, int], Peer] = {}
+        for name, port, isAllowed in (("db.lan.via.box.agent", 22, True), ("db.lan.via.box.agent", 23, False)):
+            peer = peers[name, port] = Peer()
+            outcome: list[Any] = []
+            tabby._endpointFor(Target(name, port), alice).connect(Prepared(peer)).addErrback(outcome.append)
+            self.relay.pump()
+            self.assertEqual(not outcome, isAllowed)
+        connection = agent.accept()
+        agent.send(b"SSH-2.0", connection_id=connection)
+        self.assertEqual(peers["db.lan.via.box.agent", 22].received, b"SSH-2.0")
+        self.assertEqual(agent.kinds, ["initiate_connection"])
 
     def test_nothingElse(self) -> None:
         """It has no services, and carries no datagrams, which is said."""

@@ -58,7 +58,10 @@ class ClientTests(RelayTests):
         client = self.relay.accessClient()
         agent.say(kind="initiate_connection_error", connection_id=agent.connection, message="[Errno 111] refused")
         self.assertRefused(client, "Error initiating connection: [Errno 111] refused")
-        self.assertEqual(len(self.logged("client.failed")), 3)
+        client = self.relay.accessClient()
+        agent.say(kind="connection_reset", connection_id=agent.connection, message="not this one")
+        self.assertRefused(client, "Error initiating connection: not this one")
+        self.assertEqual(len(self.logged("client.failed")), 4)
         self.assertRefused(
             self.relay.accessClient(host="no host!"),
             "Error initiating connection: The host 'no host!' holds ' ', which no host may hold.",
@@ -67,7 +70,7 @@ class ClientTests(RelayTests):
             self.relay.accessClient(protocol="udp"),
             "Error initiating connection: Unsupported protocol: 'udp' needs the access-client of txgateway.",
         )
-        self.assertEqual(agent.kinds, ["initiate_connection"])
+        self.assertEqual(agent.kinds, ["initiate_connection"] * 2)
 
     def test_noAnswer(self) -> None:
         """An agent that does not answer is waited for until the dial's time is up, and told that nobody waits."""
