@@ -14,6 +14,9 @@ half-close never completes, and a failed write looks like an end. This one has t
     at once where the kernel can tell, which is on a pipe, and elsewhere when writing fails.
   - The other direction has no reset: to whom we abort, it looks like an end. The exit status has to tell.
 
+Like L{gateway.net.direct} it reads to where the bytes stay, and writes at once what standard output takes: an ssh
+session's keystrokes need no turn of the reactor more than they would on a socket.
+
 Descriptors are made non-blocking, which all processes notice that share them, so they are put back in the end.
 """
 
@@ -31,6 +34,7 @@ import select
 import socket
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from errno import EAGAIN, EBADF, EINTR
 from fcntl import F_GETFL, fcntl
@@ -54,12 +58,15 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.interfaces import IStreamTransport
+from gateway.net.direct import Buffer, IDirectTransport
 
 _READ_SIZE = 64 * 1024
 """Bytes read at once: what a pipe holds."""
 
 _EMPTY = (EAGAIN, EINTR)
+
+_buffer = memoryview(bytearray(_READ_SIZE))
+"""What the latest read brought. The reactor reads in one thread, and what is kept is copied."""
 
 
 class IReactorStdio(IReactorFDSet, IReactorTime):
@@ -117,6 +124,8 @@ def _isPipe(file: FileIO) -> bool:
 class _Input(FileDescriptor):
     """The reading direction, which the reactor knows by a descriptor of its own."""
 
+    gotData: Callable[[Buffer], None] | None = None
+
     def __init__(self, reactor: IReactorStdio, file: FileIO, transport: "StandardIOTransport") -> None:
         super().__init__(reactor)
         self._file = file
@@ -130,12 +139,15 @@ class _Input(FileDescriptor):
 
     def doRead(self) -> Exception | None:
         try:
-            data = os.read(self.fileno(), _READ_SIZE)
+            count = os.readv(self.fileno(), (_buffer,))
         except OSError as e:
             return None if e.errno in _EMPTY else CONNECTION_LOST
-        if not data:
+        if not count:
             return CONNECTION_DONE
-        self._transport.protocol.dataReceived(data)
+        if self.gotData is not None:
+            self.gotData(_buffer[:count])
+        else:
+            self._transport.protocol.dataReceived(bytes(_buffer[:count]))
         return None
 
     def readConnectionLost(self, reason: Failure) -> None:
@@ -145,7 +157,7 @@ class _Input(FileDescriptor):
         self._transport.connectionLost(reason)
 
 
-@implementer(IStreamTransport)
+@implementer(IDirectTransport)
 class StandardIOTransport(FileDescriptor):
     """
     A transport on two descriptors, which it owns. The protocol is connected here.
@@ -196,6 +208,10 @@ class StandardIOTransport(FileDescriptor):
         """Leave what comes where it is."""
         self._input.stopReading()
 
+    def readDirectly(self, gotData: Callable[[Buffer], None]) -> None:
+        """Hand over what is read as it stands in the buffer."""
+        self._input.gotData = gotData
+
     def readConnectionLost(self, reason: Failure) -> None:
         """Standard input has ended; with nobody left at standard output that is no end, but a process that died."""
         if self._readerIsGone():
@@ -208,6 +224,18 @@ class StandardIOTransport(FileDescriptor):
             self.connectionLost(reason)
 
     # -- Writing
+
+    def write(self, data: Buffer) -> None:
+        """Write at once what standard output takes, and keep the rest."""
+        if not self.connected or self._writeDisconnected:
+            return
+        if not (self._tempDataBuffer or self.dataBuffer):
+            try:
+                sent = os.write(self.fileno(), data)
+            except OSError:  # it takes nothing, or nobody is there: the reactor's next turn tells which
+                sent = 0
+            data = data[sent:]
+        super().write(bytes(data))
 
     def startWriting(self) -> None:
         """Write what waits to be, while there is where to."""

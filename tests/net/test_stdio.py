@@ -183,11 +183,33 @@ class WritingTests(StandardIOTestCase):
         self.turns()
         self.assertEqual((peer.received, peer.reason), (b"still", None))
 
+    def test_atOnce(self) -> None:
+        """What standard output takes is written without a turn of the reactor, and the order stays."""
+        peer = Peer()
+        transport = self.connect(peer)
+        transport.write(memoryview(b"at once"))
+        self.assertEqual(self.reading.read(64), b"at once")
+        transport.write(pattern(5 * KIB))
+        transport.write(b"behind it")
+        self.assertEqual(self.reading.read(64 * KIB), pattern(4 * KIB))
+        self.assertEqual(self.written(), pattern(1 * KIB, 4 * KIB) + b"behind it")
+
+    def test_readDirectly(self) -> None:
+        """Who reads directly gets what comes as a view, and ends go their usual way."""
+        peer = Peer()
+        transport = self.connect(peer)
+        pieces: list[bytes] = []
+        transport.readDirectly(lambda data: pieces.append(bytes(data)))
+        self.typing.write(b"hello")
+        self.typing.close()
+        self.turns()
+        self.assertEqual((pieces, bytes(peer.received), peer.ended), ([b"hello"], b"", True))
+
     def test_abort(self) -> None:
         """What was not written is dropped, nothing more is read or written, and the protocol is told in the next turn."""
         peer = Peer()
         transport = self.connect(peer)
-        transport.write(b"lost")
+        transport.write(bytes(4 * KIB) + b"lost")
         transport.abortConnection()
         transport.abortConnection()
         transport.write(b"too late")
@@ -195,7 +217,7 @@ class WritingTests(StandardIOTestCase):
         transport.resumeProducing()
         self.typing.write(b"too late")
         self.assertIsNone(peer.reason)
-        self.assertEqual(self.written(), b"")
+        self.assertEqual(self.written(), bytes(4 * KIB))
         self.assertEqual(peer.received, b"")
         self.assertIs(self.reasonOf(peer), ConnectionAborted)
 
