@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -32,6 +32,7 @@ from gateway.service.networkrelay.session import JsonAgentSettings
 from gateway.service.pages import errorPage
 from gateway.service.proxies import TrustedProxies
 from gateway.service.server.agentdoor import AgentDoor
+from gateway.service.server.attached import Visitor
 from gateway.service.server.turnedaway import turnedAway
 from gateway.service.server.visitors import Visitors
 from gateway.wire.http1 import RequestHead, Response
@@ -94,6 +95,14 @@ class RelayDoor:
         """
         ticket = self._visitors.admit(host, EVERYBODY, DOOR)
         return None if ticket is None else _Arrival(self, host, ticket)
+
+    def arriveInside(self, visitor: Visitor, ticket: Ticket) -> IProtocol:
+        """
+        A connection has come by a door of the gateway's.
+
+        @return: what to put on it.
+        """
+        return self.websockets.protocolFor(_Arrival(self, visitor.host, ticket))
 
     def hostOf(self, head: RequestHead, host: str) -> str:
         """Whose address counts. What a proxy does not tell apart is no address, so that nobody is shut out with it."""

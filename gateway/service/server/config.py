@@ -207,10 +207,10 @@ class NetworkRelaySection(Section, frozen=True):
     """The edge agents and access clients of http-network-relay."""
 
     listen: Texts = ()
-    """where they come to, in HTTP; TLS is for a proxy in front, or for an `ssl:` endpoint"""
+    """where they come to without TLS, e.g. through a proxy in front; by TLS they come to `gateway.public-host`, too"""
 
     credentialsFile: str = ""
-    """the JSON file that says who they are; read again when it changes"""
+    """the [JSON file](network-relay-options.md#the-credentials-file) that says who they are; without it none come"""
 
     trustedProxies: Texts = ("127.0.0.0/8", "::1")
     """networks of proxies whose `X-Forwarded-For` is believed"""

@@ -123,7 +123,7 @@ class HttpDoor:
             if head is None:
                 return None
             if self.site.takes(head):
-                return self.site.arrive(visitor, ticket)
+                return self.site.arrive(head.path, visitor, ticket)
             return HttpConnection(self, visitor, ticket, isSecure, None, isOwn).protocol
 
         return Peek(

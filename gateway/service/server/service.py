@@ -62,6 +62,7 @@ from gateway.service.server.visitors import Visitors
 from gateway.service.tabby.options import TabbyOptions
 from gateway.service.tabby.service import IReactor as IReactorTabby
 from gateway.service.tabby.service import TabbyService
+from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH
 from gateway.wire.window import WindowBudget
 
 CLOSE_TIMEOUT = 7.0
@@ -181,6 +182,9 @@ class GatewayService(MultiService):
     def _openDoors(self) -> None:
         settings, limits, reactor = self._settings, self._settings.config.limits, self._reactor
         site = Site(reactor, self.agents, path=settings.config.agents.websocketPath, timeout=limits.headTimeout)
+        if self._networkRelay is not None:
+            for path in (AGENT_PATH, CLIENT_PATH):
+                site.add(path, self._networkRelay.door.arriveInside)
         self.http = HttpDoor(
             reactor,
             self.registry,
@@ -280,7 +284,7 @@ class GatewayService(MultiService):
         if place.kind == "host":
             return place.name == self._settings.publicHost
         if place.kind == "prefix":
-            own = (HEALTH, self._settings.config.agents.websocketPath)
+            own = (HEALTH, *self.http.site.paths)
             return any(f"{path}/".startswith(f"{place.name}/") for path in own)
         listeners = [*self._listeners, *(self._tabby.listeners if self._tabby is not None else ())]
         return place.kind == "tcp" and any(

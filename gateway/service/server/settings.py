@@ -296,8 +296,8 @@ def _check(settings: GatewaySettings) -> None:
         raise ConfigurationError("gotunnel.jwt-secret-file: agents of go-tunnel's come to agents.listen: set it")
     if config.http.httpsRedirect and not settings.tlsListen:
         raise ConfigurationError("http.https-redirect: there is no TLS to send visitors to: set tls.listen")
-    if bool(settings.networkRelayListen) is not (settings.networkRelay is not None):
-        raise ConfigurationError("networkrelay.listen and credentials-file: one is of no use without the other")
+    if settings.networkRelayListen and settings.networkRelay is None:
+        raise ConfigurationError("networkrelay.credentials-file: it is not said who may come to networkrelay.listen")
     if not (settings.certificates or withoutTLS):
         raise ConfigurationError("certificate: no agent can attach by TLS without one")
 

@@ -1,12 +1,16 @@
 """
-What is at the gateway's own name: agents that come by WebSocket, a health check, and a page for who lost their way::
+What is at the gateway's own name: agents and others that come by WebSocket, a health check, and a page for who lost
+their way::
 
     site = Site(reactor, agents, path="/agent")
-    protocol = site.arrive(visitor, ticket) if site.takes(head) else None
+    site.add("/ws_for_edge_agents", relay.door.arriveInside)
+    protocol = site.arrive(head.path, visitor, ticket) if site.takes(head) else None
     response = site.page(head)
 """
 
 __all__ = ["HEALTH", "SUBPROTOCOL", "Site"]
+
+from collections.abc import Callable, Collection
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.python.failure import Failure
@@ -39,31 +43,47 @@ class Site:
 
     def __init__(self, clock: IReactorTime, agents: AgentDoor, *, path: str = "/agent", timeout: float = 10.0) -> None:
         self.agents = agents
-        self.path = path
+        self._arrivals: dict[str, Callable[[Visitor, Ticket], IProtocol]] = {path: self._agentArrives}
         # The session in it pings already.
         self._websockets = WebSocketServerFactory(
             clock=clock, settings=WebSocketSettings(handshakeTimeout=timeout, pingInterval=0)
         )
 
+    def add(self, path: str, arrive: Callable[[Visitor, Ticket], IProtocol]) -> None:
+        """
+        Let others take WebSockets at a path.
+
+        @param arrive: makes the protocol of a connection inside of TLS, and sees to the release of its ticket.
+        """
+        self._arrivals[path] = arrive
+
+    @property
+    def paths(self) -> Collection[str]:
+        """Where WebSockets are taken."""
+        return self._arrivals.keys()
+
     def takes(self, head: RequestHead) -> bool:
         """Whether a connection that begins with this request is for L{arrive}."""
-        return head.wantsWebSocket and head.path == self.path
+        return head.wantsWebSocket and head.path in self._arrivals
 
-    def arrive(self, visitor: Visitor, ticket: Ticket) -> IProtocol:
+    def arrive(self, path: str, visitor: Visitor, ticket: Ticket) -> IProtocol:
         """
-        An agent's connection, inside of TLS.
+        A connection inside of TLS, for a path that L{takes} one.
         """
+        return self._arrivals[path](visitor, ticket)
+
+    def _agentArrives(self, visitor: Visitor, ticket: Ticket) -> IProtocol:
         return self._websockets.protocolFor(_SiteVisit(self, visitor, ticket))
 
     def page(self, head: RequestHead) -> Response:
         """Answer any other request."""
-        if head.wantsWebSocket and head.path == self.path:
+        if self.takes(head):
             return errorPage(403, "Agents come by TLS: use wss instead of ws.")
         if head.method not in ("GET", "HEAD"):
             return errorPage(405, "There is nothing to send to here.", (("Allow", "GET, HEAD"),))
         if head.path == HEALTH:
             return Response(503, b"draining\n") if self.agents.draining else Response(200, b"ok\n")
-        if head.path == self.path:
+        if head.path in self._arrivals:
             return errorPage(426, "This is for agents, which speak WebSocket.", (("Upgrade", "websocket"),))
         if head.path == "/":
             return Response(200, b"This is a gateway, and it is up.\n")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.identity import Identity
+from gateway.domain.limits import Admission
 from gateway.domain.targets import Target, parseRuleLine
 from gateway.net.dial import DialFailed, Prepared
+from gateway.service.networkrelay.door import RelayDoorSettings
+from gateway.service.networkrelay.relay import NetworkRelay
 from gateway.service.networkrelay.session import LINGER
 from gateway.service.server.attached import Visitor
 from gateway.service.tabby.options import TabbyOptions
@@ -18,6 +24,8 @@ from gateway.service.tabby.service import IReactor, TabbyService
 from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH
 from tests.net.sides import Peer
 from tests.service.networkrelay.relayfixture import CREDENTIALS, JsonPeer, RelayTests
+from tests.service.server.doorsfixture import OWN, Doors
+from tests.websocketclient import TEXT, WebSocketClient
 
 
 class PageTests(RelayTests):
@@ -137,6 +145,65 @@ class OtherDoorTests(RelayTests):
         agent.say(kind="keep_alive")
         self.relay.wait(seconds - 30.0)
         agent.say(kind="keep_alive")
+
+
+class OwnNameTests(SynchronousTestCase):
+    """The same door at the gateway's own name, inside of TLS."""
+
+    def setUp(self) -> None:
+        self.doors = Doors()
+        path = Path(self.mktemp())
+        path.write_text(json.dumps(CREDENTIALS))
+        doors = self.doors
+        relay = NetworkRelay(
+            doors.clock,
+            str(path),
+            doors.door,
+            doors.visitors,
+            doors.doors,
+            Admission(0.0),
+            RelayDoorSettings(),
+            lambda: None,
+        )
+        doors.authority.replaceEntries(relay.entries)
+        for each in (AGENT_PATH, CLIENT_PATH):
+            doors.site.add(each, relay.door.arriveInside)
+
+    def ask(self, request: bytes, *, isSecure: bool = True) -> Peer:
+        """Somebody sends a request to the gateway's own name."""
+        visitor = self.doors.comeTLS(OWN, b"http/1.1") if isSecure else self.doors.come(self.doors.http.arrive)
+        visitor.transport.write(request)
+        self.doors.pump()
+        return visitor
+
+    def test_agent(self) -> None:
+        """An agent is taken there, and is no visitor any more."""
+        agent = self.ask(WebSocketClient.request(AGENT_PATH, Host=OWN))
+        self.assertIn(b" 101 ", agent.received)
+        self.assertEqual(self.doors.admission.connections, 0)
+        start = b'{"inner": {"kind": "start", "name": "box", "secret": "agent secret", "last_error": null}}'
+        agent.transport.write(WebSocketClient.frame(TEXT, start))
+        self.doors.pump()
+        self.assertEqual(len(list(self.doors.registry.replicas("box"))), 1)
+        agent.transport.loseConnection()
+        self.doors.pump()
+        self.assertEqual(list(self.doors.registry.replicas("box")), [])
+
+    def test_refused(self) -> None:
+        """Without TLS, or without a WebSocket, the page of the gateway's own says so; nobody stays counted."""
+        upgrade = WebSocketClient.request(CLIENT_PATH, Host=OWN)
+        fromPage = WebSocketClient.request(CLIENT_PATH, Host=OWN, Origin="https://evil.example")
+        plain = f"GET {CLIENT_PATH} HTTP/1.1\r\nHost: {OWN}\r\n\r\n".encode()
+        for request, isSecure, status in (
+            (upgrade, False, b" 403 "),
+            (plain, True, b" 426 "),
+            (fromPage, True, b" 403 "),
+        ):
+            visitor = self.ask(request, isSecure=isSecure)
+            self.assertIn(status, visitor.received)
+            visitor.transport.loseConnection()
+            self.doors.pump()
+            self.assertEqual(self.doors.admission.connections, 0)
 
 
 class CredentialsTests(RelayTests):

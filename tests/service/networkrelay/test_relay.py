@@ -194,9 +194,9 @@ class ServiceTests(NetworkRelayTestCase):
                 self.assertRegex(str(error), f"{self.path}: {problem}")
 
     def test_halfConfigured(self) -> None:
-        """One key is of no use without the other, and networks have to be some."""
+        """Nobody may come to a relay without credentials, or to one that is nowhere; and networks have to be some."""
         for keys, problem in (
-            ({"LISTEN": "127.0.0.1:1"}, "networkrelay.listen and credentials-file"),
+            ({"LISTEN": "127.0.0.1:1"}, "networkrelay.credentials-file: it is not said"),
             ({"CREDENTIALS_FILE": "x"}, "no agent can attach"),
             ({"LISTEN": "x"}, r"networkrelay.listen\[0\]"),
             ({"LISTEN": "127.0.0.1:1", "CREDENTIALS_FILE": "x", "TRUSTED_PROXIES": "x"}, "trusted-proxies"),

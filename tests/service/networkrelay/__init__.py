@@ -1,0 +1,3 @@
+"""
+Tests for the network relay and its clients.
+"""
