@@ -21,6 +21,7 @@ class TacTests(SynchronousTestCase):
                 **os.environ,
                 "TABBY_AUTH_TOKEN": "x",
                 "GATEWAY_SECRET": "x",
+                "HTTP_NETWORK_RELAY_SECRET": "x",
                 "GATEWAY_AGENTS_PLAIN_LISTEN": "127.0.0.1:0",
                 "HTTP_NETWORK_RELAY_CREDENTIALS_FILE": self._credentials(),
                 "PIPEGATE_CLIENT_TOKEN": "x",
