@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .harness import MIB, Goal, Results, Sample, allowDescriptors, endsOnTerm, quantile, writeGoals
-from .httploads import SLOW, closedLoop, openLoop, slowVisitors
+from .httploads import SLOW, Closed, closedLoop, closedLoop2, openLoop, slowVisitors
 from .httptunnels import FRP, HTTP_TUNNELS, NAME, TXGATEWAY, HttpTunnel, HttpWay, Origin, origin
 from .tunnels import program
 
@@ -54,10 +54,13 @@ def _closed(
 ) -> Sample:
     closedLoop(url, connections, 1, reuse=reuse)
     cpu = way.cpu()
-    got = closedLoop(url, connections, scale.seconds, reuse=reuse)
+    return _rated(what, way, cpu, closedLoop(url, connections, scale.seconds, reuse=reuse))
+
+
+def _rated(what: str, way: HttpWay, cpu: float, got: Closed) -> Sample:
     cpu = way.cpu() - cpu
     if got.errors:
-        raise RuntimeError(f"{got.errors} of {got.count} answers were wrong: {url}")
+        raise RuntimeError(f"{got.errors} of {got.count} answers were wrong: {what}")
     sample = {f"{what}, requests/s": got.rate}
     if way.pids:
         sample[f"{what}, CPU s/1000"] = cpu * 1000 / got.count
@@ -72,6 +75,15 @@ def measureKept(way: HttpWay, scheme: str, scale: Scale) -> Sample:
 def measureNew(way: HttpWay, scheme: str, scale: Scale) -> Sample:
     """1 KiB, each on a connection of its own, 32 at a time."""
     return _closed(way, f"{scheme}, new connections", way.url(scheme, _SIZES["1 KiB"]), scale, reuse=False)
+
+
+def measureHttp2(way: HttpWay, scheme: str, scale: Scale) -> Sample:
+    """1 KiB in HTTP/2, eight requests at a time on each of four connections."""
+    url = way.url(scheme, _SIZES["1 KiB"])
+    connections, streams = 4, CONNECTIONS // 4
+    closedLoop2(url, connections, streams, 1)
+    cpu = way.cpu()
+    return _rated("HTTP/2, 1 KiB", way, cpu, closedLoop2(url, connections, streams, scale.seconds))
 
 
 def measureSizes(way: HttpWay, scheme: str, scale: Scale) -> Sample:
@@ -110,7 +122,7 @@ def _calm(way: HttpWay, scheme: str, scale: Scale) -> float:
 def measureSlow(way: HttpWay, scheme: str, scale: Scale) -> Sample:
     """How long visitors wait who come beside 1,000 that are slow on purpose, relative to when they are not there."""
     sample: dict[str, float] = {}
-    if scheme != "http" or not way.pids:
+    if not way.pids:
         return sample
     for kind in SLOW:
         alone = _calm(way, scheme, scale)
@@ -125,11 +137,15 @@ MEASURES: dict[str, Callable[[HttpWay, str, Scale], Sample]] = {
     "keep": measureKept,
     "new": measureNew,
     "open": measureOpen,
+    "h2": measureHttp2,
     "sizes": measureSizes,
     "slow": measureSlow,
 }
 
 SCHEMES = ("http", "https")
+
+_ONLY = {"h2": ("https",), "slow": ("http",)}
+"""What is measured with one of them alone."""
 
 GOALS = (
     *(
@@ -144,6 +160,7 @@ GOALS = (
             Goal(f"{scheme}, open loop, p99, us", 1.0, least=False),
         )
     ),
+    Goal("HTTP/2, 1 KiB, requests/s", 1.5),
     *(Goal(f"the same to alone, {kind}", 2.0, least=False, relative=False) for kind in SLOW),
 )
 
@@ -177,9 +194,14 @@ def main() -> int:
     wanted = options.contestants.split(";") if options.contestants else [one.name for one in HTTP_TUNNELS]
     if unknown := set(wanted) - {one.name for one in HTTP_TUNNELS}:
         parser.error(f"no such contestant: {', '.join(sorted(unknown))}")
-    for name in ("nginx", "wrk", "slowhttptest"):
+    for name, package in (
+        ("nginx", "nginx"),
+        ("wrk", "wrk"),
+        ("h2load", "nghttp2-client"),
+        ("slowhttptest", "slowhttptest"),
+    ):
         if program(name) is None:
-            parser.error(f"{name} is missing: apt-get install {name}")
+            parser.error(f"{name} is missing: apt-get install {package}")
     scale = Scale(options.seconds)
 
     present = []
@@ -205,7 +227,7 @@ def main() -> int:
                 print("the open loop: " + ", ".join(f"{s} {rate:.0f} requests/s" for s, rate in scale.rates.items()))
             for number in range(options.rounds):
                 for name in names:
-                    for scheme in schemes:
+                    for scheme in (one for one in schemes if one in _ONLY.get(name, SCHEMES)):
                         for tunnel in present:
                             gc.collect()
                             print(f"round {number + 1}: {name}, {scheme}, {tunnel.name}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """
-The load of C{bench.http}: a closed loop made by wrk, and an open loop of our own, which is not blind while it waits.
+The load of C{bench.http}: closed loops made by wrk and h2load, and an open loop of our own, which is not blind while it
+waits.
 
 In a closed loop a connection asks again when it has its answer: it says how much goes. In an open loop requests come
 at their times, as those of many visitors do, whatever became of the ones before; how long one takes counts from the
@@ -12,6 +13,7 @@ time at which it was due::
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 import ssl
@@ -90,6 +92,24 @@ def closedLoop(url: str, connections: int, seconds: int, *, reuse: bool = True) 
     if not closed.count:
         raise RuntimeError(f"nothing was answered, {closed.errors} errors")
     return closed
+
+
+def closedLoop2(url: str, connections: int, streams: int, seconds: int) -> Closed:
+    """
+    The same in HTTP/2, with h2load, so many requests at a time on each connection.
+
+    @raise RuntimeError: h2load failed, or nothing was answered.
+    """
+    command = [programPath("h2load"), "-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+    counts = re.search(r"^status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx$", done.stdout, re.MULTILINE)
+    octets = re.search(r"^traffic: .*\((\d+)\) total", done.stdout, re.MULTILINE)
+    if done.returncode or "Application protocol: h2" not in done.stdout or not counts or not octets:
+        raise RuntimeError(f"h2load: {done.stdout[-500:]} {done.stderr[-500:]}")
+    good, *bad = map(int, counts.groups())
+    if not good:
+        raise RuntimeError("nothing was answered")
+    return Closed(good, int(octets[1]), float(seconds), sum(bad))
 
 
 @dataclass(slots=True)

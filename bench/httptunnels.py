@@ -150,7 +150,8 @@ def origin(files: Mapping[str, int]) -> Iterator[Origin]:
         for name, size in files.items():
             setup.write(f"files/{name}", bytes(size))
         server = (
-            f"server {{ listen {HERE}:{served.port} backlog=4096; listen {HERE}:{served.securePort} ssl backlog=4096;"
+            f"server {{ listen {HERE}:{served.port} backlog=4096;"
+            f"listen {HERE}:{served.securePort} ssl http2 backlog=4096;"
             f"ssl_certificate {certificate}; ssl_certificate_key {key}; root {setup.folder}/files; dav_methods PUT; }}"
         )
         _nginx(setup, "origin", server)
@@ -265,7 +266,7 @@ defaults
     option forwardfor
 listen web
     bind {HERE}:{setup.door}
-    bind {HERE}:{secure} ssl crt {both}
+    bind {HERE}:{secure} ssl crt {both} alpn h2,http/1.1
     server origin {HERE}:{setup.line.target}
 """
     setup.run("server", programPath("haproxy"), "-db", "-f", setup.write("haproxy.cfg", config))
@@ -277,7 +278,7 @@ def _nginxProxy(setup: Setup, secure: int) -> None:
     upstream origin {{ server {HERE}:{setup.line.target}; keepalive 64; }}
     server {{
         listen {HERE}:{setup.door};
-        listen {HERE}:{secure} ssl;
+        listen {HERE}:{secure} ssl http2;
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         location / {{
