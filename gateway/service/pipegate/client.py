@@ -18,10 +18,12 @@ from random import random
 from typing import cast
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway import __version__
+from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketReceiver
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.agent.client import AgentClient, Phase
@@ -29,14 +31,12 @@ from gateway.service.agent.session import SessionEnd
 from gateway.service.networkrelay.dialect import DialectEndpoint
 from gateway.service.pipegate.jsonclient import IJsonLineOwner, JsonLine, LocalRequests
 from gateway.service.pipegate.jsonsession import serviceOf
-from gateway.wire.agentcontrol import Register
+from gateway.wire.agentcontrol import Register, SessionError
 from gateway.wire.pipegate import MAX_RESPONSE, TOKEN_HEADER
 from gateway.wire.upgraderequest import WebSocketRequest
 
 NAME = "pipegate"
 """What an agent of this kind calls itself; who it is, is proved by its token."""
-
-_SETTINGS = WebSocketSettings(maxMessage=MAX_RESPONSE)
 
 
 def serverRequest(request: WebSocketRequest, token: str) -> WebSocketRequest:
@@ -47,19 +47,36 @@ def serverRequest(request: WebSocketRequest, token: str) -> WebSocketRequest:
     return replace(request, headers=((TOKEN_HEADER.upper(), token),))
 
 
-class _JsonEndpoint(DialectEndpoint):
-    """Offers nothing but PipeGate's own dialect."""
+class _Carrier(DialectEndpoint):
+    """
+    Connects to the server.
+
+    @param offers: whether the agent protocol is on offer.
+    @param denied: called when the server does not take the token.
+    """
 
     def __init__(
         self,
         clock: IReactorTime,
         connection: IStreamClientEndpoint,
         request: WebSocketRequest,
-        receiver: Callable[[], IWebSocketReceiver],
-        settings: WebSocketSettings,
+        otherwise: Callable[[], IWebSocketReceiver],
+        *,
+        offers: bool,
+        denied: Callable[[], None],
     ) -> None:
-        super().__init__(clock, connection, request, receiver, settings=settings)
-        self._request = request
+        super().__init__(clock, connection, request, otherwise, settings=WebSocketSettings(maxMessage=MAX_RESPONSE))
+        self._denied = denied
+        if not offers:
+            self._request = request
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        return super().connect(factory).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, DialFailed) and failure.value.kind is DialFailure.DENIED:
+            self._denied()
+        return failure
 
 
 @implementer(IJsonLineOwner)
@@ -86,9 +103,11 @@ class PipeGateClient(AgentClient):
     ) -> None:
         self._requests = requests
         self._line: JsonLine | None = None
+        self._isDenied = False
         # Streams lead to the application as they are, so nobody could put a path before theirs.
-        make = _JsonEndpoint if requests.local.path else DialectEndpoint
-        carrier = make(clock, connection, request, self._speakJson, settings=_SETTINGS)
+        carrier = _Carrier(
+            clock, connection, request, self._speakJson, offers=not requests.local.path, denied=self._gotDenied
+        )
         super().__init__(clock, carrier, _introduce, visitors, gateway=server, random=random)
         self.offer((serviceOf(request.target.partition("?")[0].removeprefix("/")),))
 
@@ -102,6 +121,14 @@ class PipeGateClient(AgentClient):
         self._session = None  # it will say that it failed, which is of no interest
         self._line = JsonLine(self._clock, self._requests, self)
         return cast(IWebSocketReceiver, self._line)
+
+    def _gotDenied(self) -> None:
+        self._isDenied = True
+
+    def _failed(self, end: SessionEnd, lasted: float | None) -> None:
+        # Who comes again and again with a wrong token would be shut out, and others with the same address.
+        isDenied, self._isDenied = self._isDenied, False
+        super()._failed(SessionEnd(end.problem, SessionError.UNAUTHORIZED) if isDenied else end, lasted)
 
     # -- IJsonLineOwner
 

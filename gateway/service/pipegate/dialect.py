@@ -15,6 +15,7 @@ own server lets them share by chance, so that one that was forgotten somewhere g
 __all__ = ["PipeGateDialect"]
 
 import os
+from collections.abc import Sequence
 
 import msgspec
 from twisted.internet.interfaces import IProtocol
@@ -22,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.domain.addresses import IPNetwork
 from gateway.domain.limits import Ticket
 from gateway.domain.pipegate import AGENT_PREFIX, PipeGateAuthority
 from gateway.domain.registry import Problem
@@ -33,6 +35,7 @@ from gateway.service.pages import errorPage
 from gateway.service.pipegate.absence import Absence
 from gateway.service.pipegate.jsonrequest import Held, JsonLimits
 from gateway.service.pipegate.jsonsession import CARRIER, JsonSession, serviceOf
+from gateway.service.proxies import TrustedProxies
 from gateway.service.server.agentdoor import AgentArrival, AgentDoor
 from gateway.service.server.attached import IAgentSession, Visitor
 from gateway.service.server.site import SUBPROTOCOL
@@ -50,6 +53,7 @@ class PipeGateDialect:
 
     @param authority: of C{agents}, too.
     @param shares: whether several clients of one id share its visitors.
+    @param proxies: whose word on who a client is counts.
     @ivar held: what requests in PipeGate's own dialect hold.
     """
 
@@ -62,12 +66,14 @@ class PipeGateDialect:
         limits: JsonLimits = JsonLimits(),  # noqa: B008 -- frozen
         *,
         shares: bool = False,
+        proxies: Sequence[IPNetwork] = (),
         handshakeTimeout: float = 10.0,
     ) -> None:
         self.agents = agents
         self.authority = authority
         self.shares = shares
         self.held = Held(limits)
+        self._proxies = TrustedProxies(proxies)
         self._absences: dict[str, Absence] = {}
         settings = WebSocketSettings(
             handshakeTimeout, pingInterval=agents.settings.pingInterval, maxMessage=MAX_RESPONSE
@@ -85,6 +91,11 @@ class PipeGateDialect:
         @param ticket: of visitors.
         """
         return self._sockets.protocolFor(_ClientVisit(self, visitor, ticket))
+
+    def hostOf(self, head: RequestHead, host: str) -> str:
+        """Whose address counts. What a proxy does not tell apart is no address, so that nobody is shut out with it."""
+        host = self._proxies.visitor(head, host)
+        return f"proxy {host}" if self._proxies.includes(host) else host
 
     def replica(self, wanted: str = "") -> str:
         """Which of several clients of one id a new one is."""
@@ -200,7 +211,8 @@ class _ClientVisit(ChannelStream):
 
     def accept(self, head: RequestHead, channel: IWebSocketChannel) -> IWebSocketReceiver:
         """Whoever has a token that is good for the id."""
-        dialect, agents, host = self._dialect, self._dialect.agents, self._host
+        dialect, agents = self._dialect, self._dialect.agents
+        host = self._host = dialect.hostOf(head, self._host)
         identifier, tokens = head.path[1:], head.all(TOKEN_HEADER)
         now = agents.clock.seconds()
         if agents.bans.remaining(host, now):

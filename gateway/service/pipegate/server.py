@@ -10,11 +10,13 @@ __all__ = ["PipeGateServer"]
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_network
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gateway.domain.pipegate import PipeGateAuthority, PipeGateTokens
+from gateway.domain.routes import Place
 from gateway.net.tls import CertificateError, CertificateFiles
 from gateway.service.configuration import ConfigurationError
 from gateway.service.pipegate.dialect import PipeGateDialect
@@ -24,6 +26,9 @@ from gateway.service.server.arrivals import Arrivals
 from gateway.service.server.certificates import HTTP
 from gateway.service.server.service import GatewayService, IReactor
 from gateway.service.server.settings import GatewaySettings
+
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1"))
+"""Where a proxy on this machine comes from: nobody is to be shut out with all others behind it."""
 
 
 class PipeGateServer(GatewayService):
@@ -55,7 +60,12 @@ class PipeGateServer(GatewayService):
             httpPort=0 if isSecure else settings.listen.port,
         )
         self.dialect = PipeGateDialect(
-            self.agents, authority, settings.json, shares=settings.shares, handshakeTimeout=limits.headTimeout
+            self.agents,
+            authority,
+            settings.json,
+            shares=settings.shares,
+            proxies=(*_LOOPBACK, *settings.gateway.trustedProxies),
+            handshakeTimeout=limits.headTimeout,
         )
         self.http.site = PipeGateSite(reactor, self.agents)
         port = PipeGatePort(
@@ -68,6 +78,10 @@ class PipeGateServer(GatewayService):
         )
         arrivals = Arrivals(port.arrive, clock=reactor, proxies=settings.gateway.http.proxies)
         self._listen(DOOR, [settings.listen], arrivals, self._publicListeners)
+
+    def _isOurs(self, place: Place) -> bool:
+        # The paths of a gateway's own site are not there.
+        return place.kind != "prefix" and super()._isOurs(place)
 
     def reload(self) -> None:
         """Take the tokens and limits as they are now, besides what a gateway takes."""

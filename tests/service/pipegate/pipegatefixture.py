@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any, cast
 
 from twisted.python.failure import Failure
@@ -159,8 +159,9 @@ class PipeGate(Doors):
     @ivar port: of a server with all of it.
     """
 
-    def __init__(self, *, shares: bool = False, limits: JsonLimits | None = None) -> None:
+    def __init__(self, *, shares: bool = False, limits: JsonLimits | None = None, proxies: Sequence[str] = ()) -> None:
         self.shares = shares
+        self.proxies = [ip_network(each) for each in proxies]
         self.limits = limits or JsonLimits()
         names = ("unauthenticated", "unauthenticatedPerAddress", "perAddress", "newPerSecond", "newPerSecondPerAddress")
         super().__init__(limits=dict.fromkeys(names))
@@ -171,7 +172,7 @@ class PipeGate(Doors):
             [PipeGateToken(hashToken(TOKEN)), PipeGateToken(hashToken(OTHER), frozenset(("articles",)))]
         )
         self.door.authority = authority = PipeGateAuthority(tokens, [self.entry])
-        self.dialect = PipeGateDialect(self.door, authority, self.limits, shares=self.shares)
+        self.dialect = PipeGateDialect(self.door, authority, self.limits, shares=self.shares, proxies=self.proxies)
         self.http.site = PipeGateSite(self.clock, self.door)
         self.port = PipeGatePort(self.clock, self.http, self.dialect)
 
@@ -189,10 +190,13 @@ class PipeGate(Doors):
         peer: str = "192.0.2.9",
         target: str | None = None,
         subprotocols: Sequence[str] = (),
+        forwarded: str | None = None,
     ) -> Client:
         """Somebody opens a WebSocket, or tries to."""
         client = Client(self)
         headers = [("PIPEGATE_CLIENT_TOKEN", token) for token in tokens]
+        if forwarded is not None:
+            headers.append(("X-Forwarded-For", forwarded))
         request = WebSocketRequest("gw.example", target or f"/{identifier}", headers, subprotocols)
         settings = WebSocketSettings(maxMessage=64 * 1024 * 1024, pingInterval=0)
         sockets = WebSocketClientFactory(lambda: client, request, clock=self.clock, settings=settings)

@@ -309,6 +309,10 @@ class DialectTests(SynchronousTestCase):
         self.ends.accept()
         self.assertEqual(self.ends.names(), [])
         self.assertEqual(client.phase, Phase.WAITING)
+        self.ends.wait(44.75)  # or it would be shut out
+        self.assertEqual(len(self.ends.network.attempts), 1)
+        self.ends.wait(0.5)
+        self.assertEqual(len(self.ends.network.attempts), 2)
 
     def test_takesOver(self) -> None:
         """The newest client of an id takes over from the one before, whichever dialect each of them speaks."""

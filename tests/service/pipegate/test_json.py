@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.domain.limits import Bans
 from gateway.domain.pipegate import PipeGateToken, PipeGateTokens
 from gateway.domain.tokens import hashToken
 from gateway.net.dial import DialFailed, DialFailure
@@ -78,10 +79,25 @@ class OpeningTests(GateTests):
 
     def test_bans(self) -> None:
         """Who tries many tokens is shut out for a while, even with a good one; others are not."""
-        for _ in range(1000):
+        self.gate.door.bans = Bans(threshold=3)
+        for _ in range(3):
             self.gate.connect("node", ["wrong"])
         self.assertIn("Too many wrong tokens", self.assertRefused(self.gate.connect("node"), 403))
         self.gate.client("node", peer="192.0.2.10")
+
+    def test_proxy(self) -> None:
+        """Of those who come through a proxy it is the address that it tells that counts, and never its own."""
+        self.gate = PipeGate(proxies=["192.0.2.0/24"])
+        self.gate.door.bans = Bans(threshold=3)
+        for _ in range(3):
+            self.gate.connect("node", ["wrong"], forwarded="203.0.113.7")
+            self.gate.connect("node", ["wrong"])
+        self.assertIn("Too many", self.assertRefused(self.gate.connect("node", forwarded="203.0.113.7"), 403))
+        self.gate.client("node")
+        self.gate.client("other", forwarded="203.0.113.8")
+        self.assertEqual(
+            {session.facts().peer for session in self.gate.door.sessions}, {"proxy 192.0.2.9", "203.0.113.8"}
+        )
 
     def test_draining(self) -> None:
         """A server that stops takes no clients."""

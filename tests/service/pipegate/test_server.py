@@ -20,6 +20,8 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.domain.pipegate import grantFor
+from gateway.domain.routes import prefixPlace
 from gateway.domain.tokens import hashToken
 from gateway.net.tls import CertificateFiles
 from gateway.service import pipegate_client_tap, pipegate_server_tap
@@ -27,12 +29,14 @@ from gateway.service.configuration import ConfigurationError
 from gateway.service.pipegate.clientoptions import PipeGateClientOptions
 from gateway.service.pipegate.clientservice import PipeGateClientService
 from gateway.service.pipegate.jsonrequest import JsonLimits
+from gateway.service.pipegate.jsonsession import serviceOf
 from gateway.service.pipegate.port import PipeGatePort
 from gateway.service.pipegate.server import PipeGateServer
 from gateway.service.pipegate.serveroptions import PipeGateServerOptions
 from gateway.service.server.certificates import HTTP
 from gateway.service.server.service import IReactor
 from tests.certificates import makeAuthority
+from tests.domain.attachments import FakeAttachment
 from tests.net.sides import Peer
 from tests.service.agent.test_service import Reactor as DialReactor
 from tests.service.pipegate.pipegatefixture import TOKEN, PipeGate
@@ -278,6 +282,15 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(service.http.settings.headTimeout, 3)
         self.assertEqual(service.http.settings.originHeadTimeout, 7)
         self.assertEqual([str(each) for each in service.http.trusted], ["10.0.0.0/8"])
+
+    def test_paths(self) -> None:
+        """No id is the server's own, whatever a gateway has at such a path."""
+        service = self.start("--client-token", "x")
+        for identifier in ("agent", "healthz", "node"):
+            attachment = FakeAttachment(identifier, grant=grantFor(identifier))
+            service.registry.attach(attachment)
+            (outcome,) = service.registry.offer(attachment, (serviceOf(identifier),)).values()
+            self.assertEqual(outcome, (prefixPlace(f"/{identifier}"),))
 
     def test_certificate(self) -> None:
         """A certificate needs its key, and both must be ones."""
