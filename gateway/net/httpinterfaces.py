@@ -205,7 +205,8 @@ class IVisitorOwner(Interface):
 
     def refused(status: int, details: str, head: RequestHead | None) -> Response:
         """
-        What came is no proper request, or too late, or too much: the connection answers and closes.
+        What came is no proper request, or too late, or too much: the connection answers and closes. That of HTTP/2
+        answers only where the request could be read, and resets the stream or ends the connection otherwise.
 
         @param status: of HTTP.
         @param details: a sentence for a person.

@@ -37,6 +37,7 @@ from gateway.service.agent.tunnelclient import ClientTunnel
 from gateway.service.agent.tunnelserver import DRAIN, ServerTunnel
 from gateway.service.configuration import ConfigurationError
 from gateway.wire.agentcontrol import Register, Service
+from gateway.wire.httpoptions import HttpOptions
 from gateway.wire.preamble import Target
 
 TIMEOUT = 20.0
@@ -197,12 +198,15 @@ def _service(arguments: tuple[str, ...], key: str | None, kind: str | None, tls:
             key = key or re.sub("[^a-z0-9]+", "-", names.lower())[:63].strip("-") or "any"
             if tls is not None and kind != "tls":
                 raise ValueError("tls: it goes with kind=tls")
+            kind = kind or "http"
             return checkedService(
                 Service(
                     key=key,
-                    kind=cast(ServiceKind, kind or "http"),
+                    kind=cast(ServiceKind, kind),
                     hostnames=hostnames,
                     tls=cast(Literal["passthrough", "terminate"], tls or "passthrough"),
+                    # The peer of a connection is a visitor, so that one is never used for two.
+                    http=HttpOptions(proxyPerVisitor=True) if kind == "http" else None,
                 )
             )
         case ("tcp", port):

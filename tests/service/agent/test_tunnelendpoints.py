@@ -29,6 +29,7 @@ from gateway.service.server.attached import Visitor
 from gateway.service.server.clientstreams import ClientStreams
 from gateway.service.server.destinations import Destinations, RouteEndpoint
 from gateway.wire.agentcontrol import Register, SecretCredential, Service
+from gateway.wire.httpoptions import HttpOptions
 from gateway.wire.preamble import Target
 from gateway.wire.proxyheader import Address
 from tests.documented import tables
@@ -430,9 +431,13 @@ class StringTests(SynchronousTestCase):
         self.assertIs(self.failureResultOf(connecting, DialFailed).value.kind, DialFailure.TIMEOUT)
 
     def test_server(self) -> None:
-        """Names and ports, and how they are served."""
+        """Names and ports, and how they are served. A connection is one visitor's, whom its peer is."""
+        options = HttpOptions(proxyPerVisitor=True)
         for text, expected in (
-            ("app.example.com", Service(key="app-example-com", kind="http", hostnames=("app.example.com",))),
+            (
+                "app.example.com",
+                Service(key="app-example-com", kind="http", hostnames=("app.example.com",), http=options),
+            ),
             (
                 "a.example.com,*.b.example.com:kind=tls:tls=terminate",
                 Service(
@@ -447,7 +452,7 @@ class StringTests(SynchronousTestCase):
             ("tcp:2223:service=ssh", Service(key="ssh", kind="tcp", port=2223)),
             (
                 "app.example.com:service=web",
-                Service(key="web", kind="http", hostnames=("app.example.com",)),
+                Service(key="web", kind="http", hostnames=("app.example.com",), http=options),
             ),
         ):
             port = self.listen(f"tunnel:{text}:{VIA}:{self.credentials}:replica=a:drain=5")
