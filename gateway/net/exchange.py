@@ -211,8 +211,9 @@ class Exchange:
     def refuse(self, response: Response, cause: str) -> None:
         """Answer with a page of our own, as long as there is no response."""
         self.status = response.status
-        self.down += reply(self.request, response)
-        self.end(cause)
+        self.down += len(response.body)
+        self.end(cause)  # first, as in gotResponseEnd
+        reply(self.request, response)
 
     def end(self, cause: str) -> None:
         """The exchange is over for the two ends; let go of everything."""
@@ -255,8 +256,9 @@ class Exchange:
             self._origin.finish(trailers)
 
     def pauseResponse(self) -> None:
-        self._originEnd.pause(_PEER)
-        self.budget.stalled(self)  # last: it may end the exchange
+        if not self.isOver:  # what is written last may be too much
+            self._originEnd.pause(_PEER)
+            self.budget.stalled(self)  # last: it may end the exchange
 
     def resumeResponse(self) -> None:
         self.budget.flows(self)
@@ -284,8 +286,8 @@ class Exchange:
     def gotResponseEnd(self, trailers: Fields) -> None:
         if self.sent is not None:
             self._origin = None  # it may serve another request already
+        self.end(DONE)  # first: the visitor's next request may come from inside of finish, and this one does not count
         self.request.finish(trailers)
-        self.end(DONE)
 
     def gotUpgrade(self, head: ResponseHead) -> None:
         if not self.request.canUpgrade:

@@ -317,6 +317,22 @@ class ExchangeTests(SynchronousTestCase):
         self.assertIsNotNone(self.crossing.origins[0].reason)
         self.assertEqual(self.crossing.budget.used, 0)
 
+    def test_memoryAtTheEnd(self) -> None:
+        """A response whose very last bytes are too much is over, and costs nobody anything."""
+        self.crossing = Crossing(StallBudget(StallBudget.PER_HALF - 1))
+        waiting = self.crossing.links[0].bToA
+        waiting.stalled = True
+        self.crossing.send(GET)
+        self.crossing.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nea60\r\n" + bytes(60_000) + b"\r\n")
+        left = 65_536 - waiting.bufferedBytes - len(b"1000\r\n\r\n")
+        self.crossing.answer(b"%x\r\n%b\r\n" % (left, bytes(left)))
+        self.assertEqual(waiting.bufferedBytes, 65_536)
+        self.crossing.answer(b"0\r\n\r\n")
+        self.assertEqual((self.visit.cause, self.crossing.budget.used), ("done", 0))
+        waiting.stalled = False
+        self.crossing.pump()
+        self.assertTrue(self.crossing.visitor.received.endswith(b"0\r\n\r\n"))
+
     def test_rate(self) -> None:
         """A piece that is too much for a rate is passed on, and the next one waits."""
         told: list[tuple[bool, int]] = []

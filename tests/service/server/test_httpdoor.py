@@ -330,6 +330,21 @@ class LimitTests(HttpDoorTestCase):
         self.answer(self.doors.originAccepts())
         self.assertEqual(self.ask(APP).received, b"")
 
+    def test_oneAfterTheOther(self) -> None:
+        """A request that came behind another one does not find it counted any more when it is its turn."""
+        options = HttpOptions(inFlight=1)
+        self.doors = Doors(routeLimits=RouteLimits(connections=1))
+        self.doors.attached("box", Service(key="web", kind="http", hostnames=("app.example.com",), http=options))
+        self.doors.http.perAddress = 1
+        visitor = self.ask(APP * 3)
+        self.doors.origins.attempts[-1].fail(ConnectionRefusedError())
+        self.doors.pump()
+        origin = self.doors.originAccepts()
+        self.answer(origin)
+        self.answer(origin)
+        self.assertIn(b"origin-refused", visitor.received)
+        self.assertTrue(visitor.received.endswith(OK + OK))
+
     def test_policy(self) -> None:
         """A service's own options hold: who has no password is asked for one, and headers are set."""
         # The hash of "secret".
