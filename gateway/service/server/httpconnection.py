@@ -214,9 +214,14 @@ class HttpConnection:
         """What came is no proper request."""
         door = self._door
         turnedAway(DOOR, self.host, details)
-        door.visitors.metrics.requests.add(str(status))
         problem = HttpProblem.of(status)
         answer = errorAnswer(status, problem, details, head)
+        for visit in self._exchanges:
+            if visit.request.head is head:  # its body is what is wrong, and it is about to end
+                visit.status, visit.problem = status, problem
+                visit.down += len(answer.body)
+                return answer
+        door.visitors.metrics.requests.add(str(status))
         log = door.accessLog
         if log.isOn:
             log.add(
@@ -234,10 +239,10 @@ class HttpConnection:
 
     def connectionEnded(self) -> None:
         """The connection is over, or is a relay's now."""
-        self._hasEnded = True
         for visit in tuple(self._exchanges):
             if not visit.isRelay:  # it may be dialling, and hears of its visitor only after that
                 visit.visitorLost("The visitor went away.")
+        self._hasEnded = True
         self._leave()
 
     # -- For visits
@@ -279,7 +284,7 @@ class HttpConnection:
                 firstByte=None if visit.responded is None else visit.responded - began,
                 dial=None if visit.reached is None else visit.reached - began,
                 isSecure=visit.isSecure,
-                user=door.policies.of(visit.route).user(visit.request.head),
+                user=visit.policy.user(visit.request.head),
                 id=visit.id,
                 route=str(visit.route.place),
                 agent=visit.route.agent,

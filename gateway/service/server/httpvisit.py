@@ -91,9 +91,9 @@ class HttpVisit(Exchange):
 
     @param head: as the origin is to get it.
     @param usage: which counts it; left when it is over.
-    @param policy: of the route.
     @param id: of the request.
-    @ivar route: that it leads to.
+    @ivar route: that it leads to, which may be gone meanwhile.
+    @ivar policy: of the route.
     @ivar session: of the agent that serves it, or was tried last.
     @ivar reached: when a connection was there, by the clock; C{None} before.
     @ivar client: the visitor's address, by a trusted front's word if there is one.
@@ -125,7 +125,7 @@ class HttpVisit(Exchange):
         self._door = door
         self._connection = connection
         self._usage = usage
-        self._policy = policy
+        self.policy = policy
         policy.inFlight += 1
         self._tried: list[Replica] = []
         self._dial: Deferred[Connection] | None = None
@@ -182,7 +182,7 @@ class HttpVisit(Exchange):
             self.unreached(problem)
 
     def gotRequestBody(self, data: Buffer) -> None:
-        limit = self._policy.maxBody
+        limit = self.policy.maxBody
         if limit and self.up + len(data) > limit:  # a length that was said was looked at before
             if self.responded is None:
                 self.say(HttpProblem.BODY_TOO_LARGE, f"No more than {limit} bytes can be sent here at a time.")
@@ -192,7 +192,7 @@ class HttpVisit(Exchange):
         super().gotRequestBody(data)
 
     def answering(self, head: ResponseHead, length: int | None) -> tuple[ResponseHead, int | None]:
-        policy = self._policy
+        policy = self.policy
         fields = policy.responseFields(head.headers, self.isSecure)
         if fields is not head.headers:
             head = replace(head, headers=fields)
@@ -255,7 +255,7 @@ class HttpVisit(Exchange):
         if self._dial is not None:
             self._dial.cancel()
         self._usage.leave()
-        self._policy.inFlight -= 1
+        self.policy.inFlight -= 1
         if self.session is not None and self.reached is not None:
             self.session.moved(self.up, self.down)
         self._connection.exchangeEnded(self, cause)

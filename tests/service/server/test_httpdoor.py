@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.access import AccessRules
 from gateway.domain.httppolicy import HttpDefaults
+from gateway.service.server.accesslog import Access, AccessLog
 from gateway.service.server.usage import RouteLimits
 from gateway.testing import FlowTransport
 from gateway.wire.agentcontrol import Service
@@ -422,3 +423,58 @@ class LimitTests(HttpDoorTestCase):
         self.doors.wait(4)
         self.assertTrue(transport.aborted)
         self.assertEqual(self.doors.admission.connections, 0)
+
+
+class RecordTests(HttpDoorTestCase):
+    """
+    What is counted and written down.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.lines: list[Access] = []
+        log = self.doors.http.accessLog = AccessLog(self.doors.clock)
+        self.patch(AccessLog, "isOn", True)
+        self.patch(log, "add", self.lines.append)
+
+    def records(self) -> list[tuple[int, str, str]]:
+        """Status, problem and cause of each request in the log."""
+        return [(each.status, each.problem, each.cause) for each in self.lines]
+
+    def test_bytes(self) -> None:
+        """Bytes are counted once, though the visitor leaves while a request waits for its connection."""
+        visitor = self.ask(APP)
+        origin = self.doors.originAccepts()
+        self.answer(origin)
+        origin.transport.loseConnection()
+        self.send(visitor, APP)
+        visitor.transport.abortConnection()
+        self.doors.pump()
+        self.assertEqual(self.doors.metrics.bytes.count("down"), 2)
+        self.assertEqual(self.records(), [(200, "", ""), (0, "", "visitor-left")])
+
+    def test_routeGone(self) -> None:
+        """A request is finished and written down although the agent serves its route no more."""
+        agent = self.doors.attached("bob", BOB)
+        visitor = self.ask(GET % b"bob.example.com")
+        origin = self.doors.originAccepts()
+        agent.offer(())
+        self.doors.pump()
+        self.assertIsNone(self.doors.registry.host("bob.example.com"))
+        self.answer(origin)
+        self.assertEqual(visitor.received, OK)
+        self.assertEqual(self.records(), [(200, "", "")])
+
+    def test_badBody(self) -> None:
+        """A request whose body is wrong, or late, is one request in the log, with what it was answered."""
+        head = b"POST / HTTP/1.1\r\nHost: app.example.com\r\nTransfer-Encoding: chunked\r\n\r\n"
+        wrong, late = self.ask(head + b"x\r\n"), self.come()
+        self.doors.originAccepts()
+        self.send(late, head)
+        self.doors.originAccepts()
+        self.doors.wait(23)
+        self.assertIn(b" 400 ", wrong.received)
+        self.assertIn(b" 408 ", late.received)
+        self.assertEqual(self.records(), [(400, "bad-request", ""), (408, "request-timeout", "")])
+        self.assertEqual(self.doors.metrics.requests.count("408"), 1)
+        self.assertEqual(self.doors.metrics.requests.count("0"), 0)
