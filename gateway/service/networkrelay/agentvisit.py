@@ -9,17 +9,15 @@ reason in the Close.
 
 __all__ = ["JsonAgentVisit"]
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.domain.agents import Rejection
 from gateway.domain.limits import Ticket
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.service.networkrelay.session import CARRIER, JsonAgentSession, JsonAgentSettings
-from gateway.service.server.agentdoor import AgentDoor
+from gateway.service.server.agentdoor import AgentDoor, Unwelcome
 from gateway.wire.agentcontrol import SecretCredential, SessionError
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.networkrelay import GOING_AWAY, POLICY, AgentStart, agentLabel, decodeAgentStart, decodeFromAgent
@@ -75,18 +73,7 @@ class JsonAgentVisit:
             return
         session.lost()
         self._door.sessionOver(session)
-        facts = session.facts()
-        self._log.info(
-            "agent {agent} is gone: {reason}",
-            event="agent.detached",
-            agent=session.agent,
-            replica=session.replica,
-            session=session.name,
-            reason="closed" if reason.check(ConnectionDone) else reason.getErrorMessage(),
-            seconds=facts.seconds,
-            up=facts.up,
-            down=facts.down,
-        )
+        session.logDetached(reason)
 
     # -- Registration
 
@@ -116,39 +103,17 @@ class JsonAgentVisit:
 
     def _register(self, start: AgentStart) -> None:
         door = self._door
-        now = door.clock.seconds()
-        if door.draining:
-            self._refuse(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
-            return
-        if door.bans.remaining(self._host, now):
-            self._refuse(SessionError.UNAUTHORIZED, "Too many wrong credentials came from this address: wait a while.")
-            return
         credential = SecretCredential(secret=start.secret)
-        who = door.authority.authenticate(agentLabel(start.name), credential, None, door.wallClock())
-        if isinstance(who, Rejection):
-            banned = door.bans.failed(self._host, now)
-            self._refuse(SessionError.UNAUTHORIZED, who.details, problem=who.problem, banned=banned)
-            return
-        if not door.hasRoom(who, ""):
-            details = f"The agent {who.name} has {who.grant.sessions} sessions already."
-            self._refuse(SessionError.TOO_MANY_SESSIONS, details)
+        try:
+            who = door.identify(self._host, agentLabel(start.name), "", credential)
+        except Unwelcome as e:
+            self._refuse(e.code, e.details, **e.facts)
             return
         assert self._channel is not None
         self._stopClock()
         self._ticket.authenticated()
-        door.bans.succeeded(self._host)
-        session = JsonAgentSession(door, self._channel, start, who, self._settings, peer=self._host)
-        self._session = session
-        self._log.info(
-            "agent {agent} attached from {peer}",
-            event="agent.attached",
-            agent=who.name,
-            replica=session.replica,
-            session=session.name,
-            peer=self._host,
-            carrier=CARRIER,
-            software="",
-        )
+        self._session = session = JsonAgentSession(door, self._channel, start, who, self._settings, peer=self._host)
+        session.logAttached()
         ghost = door.attach(session)
         session.start()
         if ghost is not None:

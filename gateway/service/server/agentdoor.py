@@ -8,14 +8,13 @@ protocol and puts that on the connection::
     protocol = door.arrive("192.0.2.7", "tls", certificate=None)     # None: too many, drop the connection
 """
 
-__all__ = ["AgentDoor", "AgentDoorSettings"]
+__all__ = ["AgentDoor", "AgentDoorSettings", "Unwelcome"]
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -41,6 +40,7 @@ from gateway.service.server.attached import IAgentSession
 from gateway.service.server.identifiedsession import IdentifiedSession
 from gateway.wire.agentcontrol import (
     ControlReader,
+    Credential,
     Message,
     Refused,
     Register,
@@ -72,6 +72,22 @@ class AgentDoorSettings:
     publicHost: str = ""
     tlsPort: int = 443
     httpPort: int = 80
+
+
+class Unwelcome(Exception):
+    """
+    An agent is not taken.
+
+    @ivar code: a L{SessionError}.
+    @ivar details: a sentence for whoever runs it.
+    @ivar facts: for the log alone.
+    """
+
+    def __init__(self, code: str, details: str, **facts: object) -> None:
+        super().__init__(code, details)
+        self.code = code
+        self.details = details
+        self.facts = facts
 
 
 class AgentDoor:
@@ -151,10 +167,32 @@ class AgentDoor:
         port = "" if number == usual else f":{number}"
         return f"{scheme}://{host}{port}{place.name}" if place.kind == "prefix" else f"{scheme}://{place.name}{port}"
 
-    def hasRoom(self, who: AgentIdentity, replica: str) -> bool:
-        """Whether there may be a session of this replica."""
+    def identify(
+        self, host: str, name: str, replica: str, credential: Credential | None, certificate: str | None = None
+    ) -> AgentIdentity:
+        """
+        An agent says who it is.
+
+        @param host: its address.
+        @param certificate: the fingerprint of the client certificate that its carrier proved.
+        @raise Unwelcome: there can be no session.
+        """
+        if self.draining:
+            raise Unwelcome(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
+        now = self.clock.seconds()
+        if self.bans.remaining(host, now):
+            details = "Too many wrong credentials came from this address: wait a while."
+            raise Unwelcome(SessionError.UNAUTHORIZED, details)
+        who = self.authority.authenticate(name, credential, certificate, self.wallClock())
+        if isinstance(who, Rejection):
+            banned = self.bans.failed(host, now)
+            raise Unwelcome(SessionError.UNAUTHORIZED, who.details, problem=who.problem, banned=banned)
         others = [each for each in self.registry.replicas(who.name) if each.replica != replica]
-        return who.grant.sessions is None or len(others) < who.grant.sessions
+        if who.grant.sessions is not None and len(others) >= who.grant.sessions:
+            details = f"The agent {who.name} has {who.grant.sessions} sessions already."
+            raise Unwelcome(SessionError.TOO_MANY_SESSIONS, details)
+        self.bans.succeeded(host)
+        return who
 
     def attach(self, session: IAgentSession) -> IAgentSession | None:
         """
@@ -255,15 +293,7 @@ class AgentArrival(ServerFactory):
             return
         self._session.stopClock()
         self.door.sessionOver(self._session)
-        self._log.info(
-            "agent {agent} is gone: {reason}",
-            event="agent.detached",
-            agent=self._session.agent,
-            replica=self._session.replica,
-            session=self._session.name,
-            reason="closed" if reason.check(ConnectionDone) else reason.getErrorMessage(),
-            **_figures(self._session),
-        )
+        self._session.logDetached(reason)
 
     # -- What the control stream says
 
@@ -277,36 +307,16 @@ class AgentArrival(ServerFactory):
 
     def _register(self, register: Register) -> None:
         door = self.door
-        if door.draining:
-            self.refuse(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
-            return
-        if door.bans.remaining(self._host, door.clock.seconds()):
-            self.refuse(SessionError.UNAUTHORIZED, "Too many wrong credentials came from this address: wait a while.")
-            return
-        who = door.authority.authenticate(register.agent, register.credential, self._certificate, door.wallClock())
-        if isinstance(who, Rejection):
-            banned = door.bans.failed(self._host, door.clock.seconds())
-            self.refuse(SessionError.UNAUTHORIZED, who.details, problem=who.problem, banned=banned)
-            return
-        if not door.hasRoom(who, register.replica):
-            details = f"The agent {who.name} has {who.grant.sessions} sessions already."
-            self.refuse(SessionError.TOO_MANY_SESSIONS, details)
+        try:
+            who = door.identify(self._host, register.agent, register.replica, register.credential, self._certificate)
+        except Unwelcome as e:
+            self.refuse(e.code, e.details, **e.facts)
             return
         self._stopClock()
         self._ticket.authenticated()
-        door.bans.succeeded(self._host)
         session = AgentSession(door, self.mux, self.send, register, who, peer=self._host, carrier=self._carrier)
         self._session = session
-        self._log.info(
-            "agent {agent} attached from {peer}",
-            event="agent.attached",
-            agent=who.name,
-            replica=register.replica,
-            session=session.name,
-            peer=self._host,
-            carrier=self._carrier,
-            software=register.software,
-        )
+        session.logAttached()
         ghost = door.attach(session)
         session.offer(register.services, register.request)
         self.mux.flush()  # no stream may come before the answer
@@ -339,8 +349,3 @@ class AgentArrival(ServerFactory):
         """Say something on the control stream, if there is one."""
         if self._control is not None:
             self._control.send(message)
-
-
-def _figures(session: AgentSession) -> dict[str, object]:
-    facts = session.facts()
-    return {"seconds": facts.seconds, "up": facts.up, "down": facts.down}

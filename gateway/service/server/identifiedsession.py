@@ -13,8 +13,10 @@ __all__ = ["IdentifiedSession"]
 import os
 from typing import TYPE_CHECKING
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.domain.agents import AgentIdentity
@@ -153,6 +155,38 @@ class IdentifiedSession:
         )
 
     # -- IAgentSession: life
+
+    def logAttached(self) -> None:
+        """Say that the agent is here."""
+        self._log.info(
+            "agent {agent} attached from {peer}",
+            event="agent.attached",
+            agent=self.agent,
+            replica=self.replica,
+            session=self.name,
+            peer=self._peer,
+            carrier=self._carrier,
+            software=self._software,
+        )
+
+    def logDetached(self, reason: Failure) -> None:
+        """
+        Say that it is gone.
+
+        @param reason: C{ConnectionDone} when it left properly.
+        """
+        facts = self.facts()
+        self._log.info(
+            "agent {agent} is gone: {reason}",
+            event="agent.detached",
+            agent=self.agent,
+            replica=self.replica,
+            session=self.name,
+            reason="closed" if reason.check(ConnectionDone) else reason.getErrorMessage(),
+            seconds=facts.seconds,
+            up=facts.up,
+            down=facts.down,
+        )
 
     def renew(self, identity: AgentIdentity) -> None:
         """The agent's grant has changed: hold it to the new one. Streams that stand go on."""
