@@ -4,8 +4,9 @@ Access clients of http-network-relay: who they are, and where they may go.
 In either dialect an access client is a client of the gateway, whose streams lead to what is behind agents and to
 nothing else. What it may reach is asked for each of them, by the credentials of then::
 
-    authority = AccessAuthority(credentials)                  # for those that speak the agent protocol
-    client = JsonClient(credentials.client(secret))           # for those that do not
+    authority = AccessAuthority(credentials)
+    who = authority.authenticate("", SecretCredential(secret=secret), None, time())     # or a Rejection
+    streams.factoryFor(JsonClient(who))                       # for one that does not speak the agent protocol
 """
 
 __all__ = ["AccessAuthority", "JsonClient", "Targets"]
@@ -52,13 +53,13 @@ class _Grant(Grant):
         return self.client.refusalOfAgent(wanted.agent)
 
 
-def _grant(client: AccessClient) -> Grant:
-    return _Grant(services=0, client=client)
+def _identity(client: AccessClient) -> AgentIdentity:
+    return AgentIdentity(client.name, _Grant(services=0, client=client), entry=client.name, proof=client.secret)
 
 
 class AccessAuthority(AgentAuthority):
     """
-    Says who an access client is that speaks the agent protocol, by its secret alone: it has no name to prove.
+    Says who an access client is, by its secret alone: it has no name to prove.
     """
 
     def __init__(self, credentials: RelayCredentials) -> None:
@@ -71,13 +72,10 @@ class AccessAuthority(AgentAuthority):
         client = self.credentials.client(credential.secret) if isinstance(credential, SecretCredential) else None
         if client is None:
             return Rejection(INVALID_SECRET, "the secret is no access client's")
-        return AgentIdentity(client.name, _grant(client), entry=client.name, proof=client.secret)
+        return _identity(client)
 
     def renewed(self, identity: AgentIdentity, now: float) -> AgentIdentity | None:
-        for client in self.credentials.clients:
-            if client.secret == identity.proof:
-                return AgentIdentity(client.name, _grant(client), entry=client.name, proof=client.secret)
-        return None
+        return next((_identity(each) for each in self.credentials.clients if each.secret == identity.proof), None)
 
 
 @implementer(IClient)
@@ -89,9 +87,9 @@ class JsonClient:
     replica = ""
     rates = None
 
-    def __init__(self, client: AccessClient) -> None:
-        self.agent = client.name
-        self._grant = _grant(client)
+    def __init__(self, identity: AgentIdentity) -> None:
+        self.agent = identity.name
+        self._grant = identity.grant
 
     def checkStream(self, host: str, port: int) -> None:
         if (refusal := self._grant.refusalOf(host, port)) is not None:

@@ -37,11 +37,6 @@ class AccessClients:
         """How many are here."""
         return len(self.visits) + len(self.door.sessions)
 
-    @property
-    def credentials(self) -> RelayCredentials:
-        """By which they are known."""
-        return self._authority.credentials
-
     def visit(self, host: str, ticket: Ticket) -> JsonClientVisit:
         """One has come that speaks http-network-relay's messages."""
         return JsonClientVisit(self, host, ticket)
@@ -55,9 +50,9 @@ class AccessClients:
         """Use others from now on. Connections that stand go on, unless it is not known any more whose they are."""
         self._authority.credentials = credentials
         self.door.authorityChanged()
-        secrets = {each.secret for each in credentials.clients}
+        now = self.door.wallClock()
         for visit in tuple(self.visits):
-            if visit.client is not None and visit.client.secret not in secrets:
+            if visit.identity is not None and self._authority.renewed(visit.identity, now) is None:
                 visit.end(SessionError.REVOKED, "The secret of this access client is not good any more.")
 
     async def close(self) -> None:

@@ -23,19 +23,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.domain.addresses import normaliseHost
+from gateway.domain.agents import AgentIdentity
 from gateway.domain.limits import Ticket
-from gateway.domain.relaycredentials import AccessClient
 from gateway.net.direct import Buffer
 from gateway.net.interfaces import IStreamTransport, IWebSocketChannel, IWebSocketReceiver
 from gateway.service.networkrelay.access import JsonClient
 from gateway.service.networkrelay.session import CARRIER
+from gateway.service.server.agentdoor import Unwelcome
 from gateway.service.server.destinations import viaName
-from gateway.wire.agentcontrol import SessionError
+from gateway.wire.agentcontrol import SecretCredential, SessionError
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.networkrelay import (
     GOING_AWAY,
     INTERNAL,
-    INVALID_SECRET,
     MAX_DATA,
     NORMAL,
     NOT_INITIATED,
@@ -66,13 +66,13 @@ class JsonClientVisit:
 
     @param host: its address.
     @param ticket: released when it is gone.
-    @ivar client: who it is, once that is known.
+    @ivar identity: who it is, once that is known.
     """
 
     _log = Logger()
 
     def __init__(self, clients: "AccessClients", host: str, ticket: Ticket) -> None:
-        self.client: AccessClient | None = None
+        self.identity: AgentIdentity | None = None
         self._clients = clients
         self._door = clients.door
         self._host = host
@@ -126,22 +126,14 @@ class JsonClientVisit:
         self.end(SessionError.REGISTER_TIMEOUT, "The access client did not say in time where to connect it.")
 
     def _start(self, start: ClientStart) -> None:
-        door, host = self._door, self._host
-        now = door.clock.seconds()
-        if door.draining:
-            self.end(SessionError.SHUTTING_DOWN, "The relay is shutting down.")
-            return
-        if door.bans.remaining(host, now):
-            self.end(SessionError.UNAUTHORIZED, "Too many wrong secrets came from this address: wait a while.")
-            return
-        client = self._clients.credentials.client(start.secret)
-        if client is None:
-            self.end(SessionError.UNAUTHORIZED, INVALID_SECRET, banned=door.bans.failed(host, now))
+        credential = SecretCredential(secret=start.secret)
+        try:
+            self.identity = who = self._door.identify(self._host, "", "", credential)
+        except Unwelcome as e:
+            self.end(e.code, e.details, **e.facts)
             return
         self._stopClock()
         self._ticket.authenticated()
-        door.bans.succeeded(host)
-        self.client = client
         try:
             if start.protocol != "tcp":
                 raise ValueError(f"Unsupported protocol: {start.protocol!a:.20} needs the access-client of txgateway.")
@@ -152,14 +144,14 @@ class JsonClientVisit:
             self._log.info(
                 "no stream of {agent} to {target}: {problem}",
                 event="client.failed",
-                agent=client.name,
+                agent=who.name,
                 replica="",
                 target="nothing",
                 problem=str(e),
             )
             self._part(NORMAL, NOT_INITIATED.format(message=e))
             return
-        stream = self._clients.streams.factoryFor(JsonClient(client)).buildProtocol(None)  # type: ignore[arg-type]
+        stream = self._clients.streams.factoryFor(JsonClient(who)).buildProtocol(None)  # type: ignore[arg-type]
         assert stream is not None  # they are made for everybody
         self._stream = stream
         stream.makeConnection(self)
@@ -186,7 +178,7 @@ class JsonClientVisit:
             details=details,
             peer=self._host,
             carrier=CARRIER,
-            client="?" if self.client is None else self.client.name,
+            client="?" if self.identity is None else self.identity.name,
             **facts,
         )
         stream, self._stream = self._stream, None
