@@ -13,7 +13,7 @@ __all__ = ["IJsonLineOwner", "JsonLine", "LocalRequests"]
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
@@ -21,7 +21,7 @@ from zope.interface import Interface, implementer
 from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed
 from gateway.net.direct import Buffer
-from gateway.net.exchange import IDEMPOTENT, Exchange
+from gateway.net.exchange import DONE, IDEMPOTENT, Exchange
 from gateway.net.http1client import HttpClientConnection
 from gateway.net.httpinterfaces import Fields, IExchange, IVisitorRequest, OriginLost
 from gateway.net.httppool import OriginPool
@@ -92,10 +92,10 @@ class LocalRequests:
         return RequestHead(head.method, path + head.target, "1.1", fields)
 
 
-@implementer(IWebSocketReceiver)
+@implementer(IWebSocketReceiver, IPushProducer)
 class JsonLine:
     """
-    One connection to a server.
+    One connection to a server. It produces responses: while the server does not take them, no requests are read.
 
     @param requests: where its requests lead.
     @ivar openedAt: by the clock; C{None} before.
@@ -109,7 +109,7 @@ class JsonLine:
         self._clock = clock
         self._owner = owner
         self._channel: IWebSocketChannel | None = None
-        self._visits: set[_LocalVisit] = set()
+        self._visits: dict[_MessageRequest, _LocalVisit] = {}
         self._vacancy = Vacancy(self._visits)
         self._problem = ""
         self._isDraining = False
@@ -123,6 +123,7 @@ class JsonLine:
 
     def opened(self, channel: IWebSocketChannel) -> None:
         self._channel = channel
+        channel.registerProducer(self, True)
         self.openedAt = self._clock.seconds()
         self._owner.lineOpened(self)
 
@@ -146,17 +147,30 @@ class JsonLine:
         except RemoteProtocolError as e:
             self.refuse(message, 400, e.details)
             return
-        visit = _LocalVisit(requests, self, _MessageRequest(self, message, head, body))
-        self._visits.add(visit)
+        request = _MessageRequest(self, message, head, body)
+        self._visits[request] = visit = _LocalVisit(requests, request)
         visit.dial()
 
     def lost(self, reason: Failure) -> None:
-        for visit in tuple(self._visits):
-            visit.visitorLost("The server is gone.")
         channel, self._channel = self._channel, None
+        for visit in tuple(self._visits.values()):
+            visit.visitorLost("The server is gone.")
         if channel is not None:
             said = str(reason.value) if not reason.check(ConnectionDone) else ""
             self._owner.lineOver(self, self._problem or said or explainLoss(reason, "server"))
+
+    # -- IPushProducer, for the channel
+
+    def pauseProducing(self) -> None:
+        if self._channel is not None:
+            self._channel.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self._channel is not None:
+            self._channel.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The channel is gone, which C{lost} tells."""
 
     # -- For visits
 
@@ -170,9 +184,9 @@ class JsonLine:
         head = ResponseHead(status, "", "1.1", [("content-type", "text/plain; charset=utf-8")])
         self.send(ResponseMessage.of(message.correlationID, "GET", head, f"{details}\n".encode()))
 
-    def over(self, visit: "_LocalVisit") -> None:
-        """A visit is over."""
-        self._visits.discard(visit)
+    def answered(self, request: "_MessageRequest") -> None:
+        """A request is over."""
+        self._visits.pop(request, None)
         self._vacancy.left()
 
     # -- Its end
@@ -252,8 +266,9 @@ class _MessageRequest:
     def refuse(self, status: int, details: str) -> None:
         """Answer this instead of a response."""
         if not self._isAnswered:
-            self._let()
+            self._isAnswered = True
             self._line.refuse(self._message, status, details)
+            self._over()
 
     def fail(self) -> None:
         """The application is not there."""
@@ -261,14 +276,15 @@ class _MessageRequest:
             self._answer(ResponseMessage(self._message.correlationID, "", "", 504))
 
     def _answer(self, message: ResponseMessage) -> None:
-        self._let()
-        self._line.send(message)
-
-    def _let(self) -> None:
         self._isAnswered = True
+        self._line.send(message)
+        self._over()
+
+    def _over(self) -> None:
         self._body.clear()
         self._line.requests.held.size -= self._held
         self._held = 0
+        self._line.answered(self)
 
     def abort(self) -> None:
         self.fail()
@@ -293,10 +309,9 @@ class _LocalVisit(Exchange):
 
     _log = Logger()
 
-    def __init__(self, requests: LocalRequests, line: JsonLine, request: _MessageRequest) -> None:
+    def __init__(self, requests: LocalRequests, request: _MessageRequest) -> None:
         super().__init__(requests.clock, request, request.head, requests.budget)
         self._requests = requests
-        self._line = line
         self._message = request
         self._dial: Deferred[HttpClientConnection] | None = None
         self._deadline: IDelayedCall | None = self.clock.callLater(requests.held.limits.timeout, self._late)
@@ -338,7 +353,6 @@ class _LocalVisit(Exchange):
             visit="",
             problem=problem,
         )
-        self._message.fail()
         self.end(cause)
 
     def ended(self, cause: str) -> None:
@@ -347,5 +361,5 @@ class _LocalVisit(Exchange):
             self._deadline = None
         if self._dial is not None:
             self._dial.cancel()
-        self._message.fail()  # if it was not answered: nobody waits in vain, and nothing is held
-        self._line.over(self)
+        if cause != DONE:
+            self._message.fail()  # if it was not answered: nobody waits in vain, and nothing is held

@@ -18,8 +18,26 @@ _PAGE = "<!doctype html><meta charset=utf-8><title>{title}</title><body>{body}"
 _FORM = "<form method=post><input name=user><input name=password type=password><button>Log in</button></form>"
 
 
+_SCRIPT = """<script>
+async function result() {
+  const form = new URLSearchParams({user: 'Ada', password: 'secret'});
+  const before = await fetch('admin');
+  const after = await fetch('login', {method: 'POST', body: form});
+  const heading = new DOMParser().parseFromString(await after.text(), 'text/html').querySelector('h1').textContent;
+  return {before: new URL(before.url).pathname, after: new URL(after.url).pathname, heading, cookies: document.cookie};
+}
+</script>
+"""
+
+
 def _page(title: str, body: str) -> str:
     return _PAGE.format(title=title, body=body)
+
+
+@app.get("/")
+def index() -> str:
+    """What a browser runs."""
+    return _page("Start", _SCRIPT)
 
 
 @app.get("/admin")

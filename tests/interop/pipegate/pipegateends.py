@@ -40,10 +40,12 @@ class RunningServer(Running):
     A server of either kind.
 
     @ivar authority: PEM file of the authority behind its certificate; empty: it has none.
+    @ivar certificate: PEM file of that.
     """
 
     port: int
     authority: str = ""
+    certificate: str = ""
 
     def url(self, path: str = "", scheme: str = "http") -> str:
         """Where something is."""
@@ -61,14 +63,16 @@ class PipeGateTestCase(TunnelTestCase):
 
     def ourServer(self, *options: str, secure: bool = False, port: int = 0) -> RunningServer:
         """C{gateway pipegate-server}."""
-        port, authority = port or freePort(), ""
+        port, authority, certificate = port or freePort(), "", ""
         if secure:
             authority, certificate, key = self.credential("gw.test")
             options += ("--ssl-certfile", certificate, "--ssl-keyfile", key)
         if "--tokens" not in options:
             options += ("--client-token", TOKEN)
         command = [GATEWAY, "pipegate-server", "--interface", HERE, "--port", str(port), "--drain", "1", *options]
-        return self.listening(*command, port=port, authority=authority)
+        server = self.listening(*command, port=port, authority=authority)
+        server.certificate = certificate
+        return server
 
     def theirServer(self) -> RunningServer:
         """One as PipeGate's own."""

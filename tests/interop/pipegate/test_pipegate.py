@@ -14,6 +14,7 @@ from pathlib import Path
 from shutil import which
 
 from gateway.domain.tokens import hashToken
+from tests.certificates import makeAuthority
 from tests.interop.pipegate.pipegateends import TOKEN, PipeGateTestCase, RunningServer
 from tests.interop.running import start
 from tests.interop.tunnels import MIB, randomFile
@@ -151,22 +152,56 @@ class OwnTests(PipeGateTestCase):
         self.curl(server, "/node/binary", "--output", str(file))
         self.assertEqual(file.read_bytes(), bytes(range(256)))
 
-    def test_browser(self) -> None:
-        """Chromium opens a page below the path, with a WebSocket and a clock, and the same with TLS."""
+    def browse(self, server: RunningServer) -> dict[str, object]:
+        """Chromium opens a page below the path; return what came of its script."""
         chromium = which("chromium") or ""
         require(bool(chromium), "chromium is missing: apt install chromium")
         require(_PLAYWRIGHT.exists(), "Playwright is missing: run tests/browser/install")
+        command = [str(_PLAYWRIGHT), str(_BROWSE), chromium, server.url("/node/")]
+        done = subprocess.run(command, capture_output=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr.decode()[-4000:])
+        found: dict[str, object] = json.loads(done.stdout)
+        return found
+
+    def test_browserStreams(self) -> None:
+        """In a browser a WebSocket and a clock work, without TLS and with it."""
         local = self.application("streamapp")
         for secure in (False, True):
             server = self.ourServer(secure=secure)
             self.ourClient(server, "node", local)
-            done = subprocess.run(
-                [str(_PLAYWRIGHT), str(_BROWSE), chromium, server.url("/node/")], capture_output=True, timeout=60
-            )
-            self.assertEqual(done.returncode, 0, done.stderr.decode()[-4000:])
-            self.assertEqual(
-                json.loads(done.stdout), {"echo": "over there", "ticks": ["0", "1", "2"], "path": "/node/"}
-            )
+            expected = {"echo": "over there", "ticks": ["0", "1", "2"], "path": "/node/"}
+            self.assertEqual(self.browse(server), expected)
+
+    def test_browserLogin(self) -> None:
+        """And so do a form, redirects and cookies."""
+        server = self.ourServer(secure=True)
+        self.ourClient(server, "node", self.application("adminapp"))
+        self.assertEqual(
+            self.browse(server),
+            {"before": "/node/login", "after": "/node/admin", "heading": "Grüße, Ada", "cookies": "theme=dark"},
+        )
+
+    def test_renewed(self) -> None:
+        """A certificate that was renewed is shown from then on, and visitors who are there stay."""
+        server = self.ourServer(secure=True)
+        before = self.pin(server)
+        folder = Path(server.certificate).parent
+        makeAuthority("another").issue("gw.test").write(str(folder))
+        self.assertTrue(eventually(lambda: self.pin(server) != before))
+
+    def test_log(self) -> None:
+        """Each request is a line of the log that was asked for."""
+        log = self.folder / "access.log"
+        server = self.ourServer("--access-log", str(log), "--access-log-format", "common")
+        self.ourClient(server, "node", self.application("adminapp"))
+        self.theirClient(server, "json", self.application("adminapp"))
+        for path in ("/node/seen?a=1", "/json/seen", "/nobody"):
+            self.curl(server, path)
+        self.assertTrue(eventually(lambda: log.exists() and len(log.read_text().splitlines()) == 3))
+        lines = [line.partition('"')[2] for line in log.read_text().splitlines()]
+        self.assertTrue(lines[0].startswith('GET /node/seen?a=1 HTTP/1.1" 200 '), lines)
+        self.assertTrue(lines[1].startswith('GET /json/seen HTTP/1.1" 200 '), lines)
+        self.assertTrue(lines[2].startswith('GET /nobody HTTP/1.1" 502 '), lines)
 
     def test_files(self) -> None:
         """1 GiB goes up and comes down whole, and neither end holds much of it."""

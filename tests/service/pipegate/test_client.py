@@ -205,6 +205,19 @@ class JsonTests(SynchronousTestCase):
         self.assertEqual((self.client.streams, self.ends.local.held.size), (0, 0))
         self.assertIsNotNone(peer.reason)
 
+    def test_slowServer(self) -> None:
+        """While the server does not take what there is for it, no more requests are read."""
+        link = self.ends.links[-1]
+        link.aToB.stalled = True
+        self.server.ask()
+        peer = self.ends.application(answer(b"x" * 200_000))
+        self.server.ask()
+        self.assertEqual(bytes(peer.received).count(b"GET /x"), 1)
+        link.aToB.stalled = False
+        self.ends.pump()
+        self.assertEqual(bytes(peer.received).count(b"GET /x"), 2)
+        self.assertEqual(len(self.heard()["body"]), 200_000)
+
     def test_tooMany(self) -> None:
         """Beyond a number of requests at once the client says that there is no room."""
         self.ends = Ends()
