@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.addresses import parseAddress
 from gateway.domain.grant import Grant
+from gateway.domain.routes import Place
 from gateway.domain.rules import parseRuleLine
 from gateway.domain.targets import Target
 from gateway.service import network_relay_tap
@@ -29,6 +30,7 @@ from gateway.service.networkrelay.relayoptions import NetworkRelayOptions
 from gateway.service.server.service import GatewayService, IReactor, checkFiles
 from gateway.service.server.settings import GatewaySettings, readGatewaySettings
 from gateway.testing import flowPair
+from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH
 from tests.net.sides import Peer
 from tests.service.networkrelay.relayfixture import CREDENTIALS
 from tests.service.server.test_service import Reactor
@@ -163,6 +165,8 @@ class ServiceTests(NetworkRelayTestCase):
         agents = f'[[agent]]\nname = "box"\nsecret-hash = "sha256:{"0" * 64}"'
         service = self.start(self.write(str(self.path), agents=agents))
         self.assertEqual({port for port, *_ in self.reactor.tcpServers}, {9000, 8000, 9080})
+        self.assertLessEqual({AGENT_PATH, CLIENT_PATH}, set(service.http.site.paths))
+        self.assertTrue(service._isOurs(Place("prefix", AGENT_PATH)))
         entries = service._authority._entries
         self.assertEqual(set(entries), {"box", "my-box-3485ebdc"})
         self.assertEqual(entries["box"].secrets, (f"sha256:{'0' * 64}",))
