@@ -107,12 +107,12 @@ class AccessEndpoint:
         self._secret = ""
         self._dialect = DialectEndpoint(
             clock,
-            _Relay(connection),
+            connection,
             request,
             self._speakJson,
             settings=WebSocketSettings(maxMessage=MAX_MESSAGE),
         )
-        self._tunnel = ClientTunnel(clock, self._dialect, self._introduce)
+        self._tunnel = ClientTunnel(clock, _Relay(self._dialect), self._introduce)
         self._line: JsonAccessLine | None = None  # that nobody has taken yet
         self._lines = 0
         self._last: JsonAccessLine | None = None

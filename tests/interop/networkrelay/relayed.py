@@ -22,7 +22,11 @@ from tests.interop.tunnels import TunnelTestCase
 from tests.peers import require
 from tests.processes import HERE, eventually, freePort
 
-__all__ = ["CLIENT_SECRET", "NAME", "RelayedTestCase", "RunningRelay", "peerPython"]
+__all__ = ["ACCESS_CLIENT", "CLIENT_SECRET", "NAME", "RelayedTestCase", "RunningRelay", "peerPython"]
+
+ACCESS_CLIENT = str(Path(sysconfig.get_path("scripts"), "access-client"))
+EDGE_AGENT = str(Path(sysconfig.get_path("scripts"), "edge-agent"))
+"""Our own programs, by the names that http-network-relay has for them."""
 
 NAME = "box"
 SECRET = "the secret of the box, which is long enough"
@@ -85,7 +89,7 @@ class RelayedTestCase(TunnelTestCase):
     def edgeAgent(self, relay: RunningRelay, *options: str, url: str = "", secret: str = SECRET) -> Running:
         """Start an edge agent of ours."""
         return start(
-            self, GATEWAY, "edge-agent", "--relay-url", url or relay.url("ws_for_edge_agents"), "--name", NAME,
+            self, EDGE_AGENT, "--relay-url", url or relay.url("ws_for_edge_agents"), "--name", NAME,
             "--drain", "1", "--log-format", "json", *options,
             env={"HTTP_NETWORK_RELAY_SECRET": secret}, ended=self._inspect,
         )  # fmt: skip
@@ -105,7 +109,7 @@ class RelayedTestCase(TunnelTestCase):
     def access(self, relay: RunningRelay, port: int, *options: str) -> list[str]:
         """The command line of an access client of ours."""
         return [
-            GATEWAY, "access-client", NAME, HERE, str(port), "tcp",
+            ACCESS_CLIENT, NAME, HERE, str(port), "tcp",
             "--relay-url", relay.url("ws_for_access_clients"), *options,
         ]  # fmt: skip
 
@@ -116,9 +120,7 @@ class RelayedTestCase(TunnelTestCase):
 
     def environment(self, **variables: str) -> dict[str, str]:
         """For access clients."""
-        scripts = sysconfig.get_path("scripts")
-        path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
-        return {**os.environ, "PATH": path, "HTTP_NETWORK_RELAY_SECRET": CLIENT_SECRET, **variables}
+        return {**os.environ, "HTTP_NETWORK_RELAY_SECRET": CLIENT_SECRET, **variables}
 
     def piped(self, command: list[str], data: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:
         """Run an access client with input from a pipe."""

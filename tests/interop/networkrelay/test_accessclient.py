@@ -4,22 +4,22 @@ C{access-client} as a shell runs it: pipes, ports, datagrams, and every way in w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 
 from tests.interop.networkrelay.relayed import RelayedTestCase, RunningRelay
-from tests.interop.running import start
+from tests.interop.running import GATEWAY, start
 from tests.processes import HERE, eventually, freePort, reset
 
 MIB = 1024 * 1024
 
 
-@contextmanager
+@contextlib.contextmanager
 def origin(serve: Callable[[socket.socket], object]) -> Iterator[int]:
     """A TCP port whose connections are served, each in a thread."""
     listener = socket.create_server((HERE, 0))
@@ -56,7 +56,7 @@ def reverse(connection: socket.socket) -> None:
 
 def echo(connection: socket.socket) -> None:
     """Answer at once."""
-    with connection, suppress(ConnectionError):
+    with connection, contextlib.suppress(ConnectionError):
         while data := connection.recv(65536):
             connection.sendall(data)
 
@@ -99,13 +99,13 @@ class PipeTests(RelayedTestCase):
         self.attached(self.running)
         with origin(reverse) as port:
             command = self.access(self.running, port)
-            command[3] = "localhost"
+            command[2] = "localhost"
             self.assertEqual(self.piped(command, b"abc").stdout, b"cba")
         listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
         with listener:
             threading.Thread(target=lambda: reverse(listener.accept()[0]), daemon=True).start()
             command = self.access(self.running, listener.getsockname()[1])
-            command[3] = "::1"
+            command[2] = "::1"
             self.assertEqual(self.piped(command, b"abc").stdout, b"cba")
 
     def assertFails(self, done: subprocess.CompletedProcess[bytes], line: str) -> None:
@@ -123,6 +123,22 @@ class PipeTests(RelayedTestCase):
         self.assertFails(self.piped(self.access(self.running, 1024)), f".*{HERE}.*1024.*")
         gone = RunningRelay(self.running.process, self.running._log, freePort())
         self.assertFails(self.piped(self.access(gone, 1)), r"The relay cannot be reached: The connection was refused\.")
+
+    def test_tls(self) -> None:
+        """By TLS, both ends believe the authority that they are told, and nobody else."""
+        authority, certificate, key = self.credential(HERE)
+        port = freePort()
+        endpoint = f"ssl:{port}:privateKey={key}:certKey={certificate}:interface={HERE}"
+        start(self, GATEWAY, "relay", "--listen", endpoint, "--to", f"tcp:{HERE}:{self.running.port}").awaitPort(port)
+        secure = f"wss://{HERE}:{port}"
+        agent = self.edgeAgent(self.running, "--ca", authority, url=f"{secure}/ws_for_edge_agents")
+        agent.awaitEvent("agent.connected")
+        with origin(reverse) as there:
+            command = [*self.access(self.running, there)[:5], "--relay-url", f"{secure}/ws_for_access_clients"]
+            self.assertEqual(self.piped([*command, "--ca", authority], b"abc").stdout, b"cba")
+            self.assertFails(self.piped(command), "The relay cannot be reached: .*certificate.*")
+        stranger = self.edgeAgent(self.running, url=f"{secure}/ws_for_edge_agents")
+        self.assertIn("certificate", stranger.awaitEvent("agent.not-connected")["problem"])
 
     def test_notARelay(self) -> None:
         """A server that is none is told of."""
@@ -190,7 +206,7 @@ class PipeTests(RelayedTestCase):
             threading.Thread(target=echoDatagrams, args=(sock,), daemon=True).start()
             port = sock.getsockname()[1]
             process = subprocess.Popen(
-                [*self.access(self.running, port)[:5], "udp", *self.access(self.running, port)[6:]],
+                [*self.access(self.running, port)[:4], "udp", *self.access(self.running, port)[5:]],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.environment(),
             )  # fmt: skip
             with process:
@@ -211,7 +227,7 @@ class ListenTests(RelayedTestCase):
         """Start a client that listens, and return where."""
         here = freePort(socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM)
         command = self.access(relay, port, "--listen", str(here), "--log-format", "json")
-        command[5] = protocol
+        command[4] = protocol
         self.client = start(self, *command, env=self.environment(), ended=self._inspect)
         self.client.awaitEvent("access-client.listening")
         return here

@@ -10,7 +10,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from tests.interop.networkrelay.relayed import NAME, RelayedTestCase, RunningRelay
+from tests.interop.networkrelay.relayed import ACCESS_CLIENT, NAME, RelayedTestCase, RunningRelay
 from tests.interop.openssh import startSSHD
 from tests.interop.running import GATEWAY, Running, program
 from tests.interop.tunnels import MIB, checksum, randomFile
@@ -33,15 +33,14 @@ class OpenSSHTestCase(RelayedTestCase):
         """Configure ssh for a relay, as people do."""
         self.url = relay.url("ws_for_access_clients")
         self.config = self.folder / "config"
-        done = subprocess.run(
-            [
-                GATEWAY, "ssh-config", NAME, "--relay-url", self.url, "--target", f"{HERE}:{self.sshd.port}",
-                "--access-client", f"{GATEWAY} access-client",
-            ],
-            capture_output=True, check=True, env=self.environment(),
-        )  # fmt: skip
-        # shlex takes the two words for one.
-        self.config.write_text(done.stdout.decode().replace(f"'{GATEWAY} access-client'", f"{GATEWAY} access-client"))
+        with self.config.open("wb") as file:
+            subprocess.run(
+                [
+                    GATEWAY, "ssh-config", NAME, "--relay-url", self.url, "--target", f"{HERE}:{self.sshd.port}",
+                    "--access-client", ACCESS_CLIENT,
+                ],
+                stdout=file, check=True, env=self.environment(),
+            )  # fmt: skip
 
     @property
     def options(self) -> list[str]:
