@@ -96,6 +96,11 @@ class _End:
         self.paused = 0
         self.timer: IDelayedCall | None = None
 
+    def begin(self, producer: IVisitorRequest | IOriginRequest) -> None:
+        self.producer = producer
+        if self.paused:
+            producer.pauseProducing()
+
     def pause(self, reason: int) -> None:
         if not self.paused and self.producer is not None:
             self.producer.pauseProducing()
@@ -200,13 +205,20 @@ class Exchange:
     def connected(self, connection: IOriginConnection) -> None:
         """A connection is there."""
         self._attempts += 1
-        self._origin = self._originEnd.producer = connection.send(self.head, self.request.length, self)
+        origin = connection.send(self.head, self.request.length, self)
+        if self.isOver:  # the head was too much for the budget
+            origin.abort()
+            return
+        self._origin = origin
+        self._originEnd.begin(origin)
         if not self._accepted:
             self._accepted = True
-            self._visitorEnd.producer = self.request
+            self._visitorEnd.begin(self.request)
+            if self.meter is not None and self.request.length != 0:
+                self._pace(False, 0)
             self.request.accept(self)
-        elif self.sent is not None and self._origin is not None:
-            self._origin.finish()
+        elif self.sent is not None:
+            origin.finish()
 
     def refuse(self, response: Response, cause: str) -> None:
         """Answer with a page of our own, as long as there is no response."""
@@ -234,6 +246,14 @@ class Exchange:
             self.request.abort()
             self.end(cause)
 
+    def _pace(self, isDown: bool, size: int) -> None:
+        """
+        Keep to a limited rate behind a piece. One without a size comes before the first of a body: it waits for what
+        other exchanges have taken, or a rate would not hold for whoever makes many that are small.
+        """
+        if self.meter is not None and not self.isOver and (wait := self.meter(isDown, size)) > 0:
+            (self._originEnd if isDown else self._visitorEnd).wait(self.clock, wait)
+
     def _letGo(self) -> None:
         self.budget.flows(self)
         for each in (self._visitorEnd, self._originEnd):
@@ -247,8 +267,8 @@ class Exchange:
         self._bodySent = True
         if self._origin is not None:
             self._origin.write(data)
-            if self.meter is not None and (wait := self.meter(False, len(data))) > 0:
-                self._visitorEnd.wait(self.clock, wait)
+            if self.meter is not None:
+                self._pace(False, len(data))
 
     def gotRequestEnd(self, trailers: Fields) -> None:
         self.sent = self.clock.seconds()
@@ -261,8 +281,8 @@ class Exchange:
             self.budget.stalled(self)  # last: it may end the exchange
 
     def resumeResponse(self) -> None:
-        self.budget.flows(self)
         self._originEnd.resume(_PEER)
+        self._flows()
 
     def visitorLost(self, details: str) -> None:
         self.end("visitor-left")
@@ -276,12 +296,14 @@ class Exchange:
         self.status = head.status
         self.responded = self.clock.seconds()
         self.request.respond(*self.answering(head, length))
+        if self.meter is not None and length != 0:
+            self._pace(True, 0)
 
     def gotResponseBody(self, data: Buffer) -> None:
         self.down += len(data)
         self.request.write(data)
-        if self.meter is not None and (wait := self.meter(True, len(data))) > 0:
-            self._originEnd.wait(self.clock, wait)
+        if self.meter is not None:
+            self._pace(True, len(data))
 
     def gotResponseEnd(self, trailers: Fields) -> None:
         if self.sent is not None:
@@ -318,19 +340,27 @@ class Exchange:
         self.end(outcome.cause)
 
     def pauseRequest(self) -> None:
-        self._visitorEnd.pause(_PEER)
-        self.budget.stalled(self)  # last: it may end the exchange
+        if not self.isOver:
+            self._visitorEnd.pause(_PEER)
+            self.budget.stalled(self)  # last: it may end the exchange
 
     def resumeRequest(self) -> None:
-        self.budget.flows(self)
         self._visitorEnd.resume(_PEER)
+        self._flows()
+
+    def _flows(self) -> None:
+        if not (self._originEnd.paused | self._visitorEnd.paused) & _PEER:
+            self.budget.flows(self)
 
     def originLost(self, lost: OriginLost) -> None:
+        if self.isOver:
+            return
         self._origin = self._originEnd.producer = None
         if self.responded is not None:
             self.request.abort()
             self.end(lost.problem)
         elif self._mayBeSentAgain(lost):
+            self.resumeRequest()  # nobody else would
             self.dial(fresh=True)
         else:
             self.originFailed(lost)

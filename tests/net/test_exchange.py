@@ -4,12 +4,14 @@ Tests for an HTTP request that is carried to an origin, and its response carried
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from gateway.domain.limits import TokenBucket
 from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.exchange import Exchange, reply
@@ -60,6 +62,7 @@ class Crossing:
 
     @ivar dials: for each attempt, whether it had to be a new connection.
     @ivar origins: each connection to the origin, its own end.
+    @ivar added: fields that requests get on the way.
     """
 
     def __init__(self, budget: StallBudget | None = None) -> None:
@@ -73,6 +76,7 @@ class Crossing:
         self.waiting: list[HttpClientConnection] = []
         self.problem: DialFailed | None = None
         self.meter: Any = None
+        self.added: list[tuple[str, str]] = []
         self.visitor = Peer()
         self.server = HttpServerConnection(self, settings=HttpSettings(), sweep=self.sweep)
         self.links.append(flowPair(self.visitor, self.server))
@@ -81,7 +85,8 @@ class Crossing:
 
     def gotRequest(self, request: IVisitorRequest) -> None:
         """Carry it."""
-        visit = _Visit(self.clock, request, request.head, self.budget)
+        head = replace(request.head, headers=[*request.head.headers, *self.added])
+        visit = _Visit(self.clock, request, head, self.budget)
         visit.crossing = self
         visit.meter = self.meter
         self.visits.append(visit)
@@ -339,19 +344,65 @@ class ExchangeTests(SynchronousTestCase):
 
         def meter(isDown: bool, size: int) -> float:
             told.append((isDown, size))
-            return 2.0
+            return 2.0 if size else 0.0
 
         self.crossing.meter = meter
         self.crossing.send(GET)
         self.crossing.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
         self.crossing.answer(b"cd")
-        self.assertEqual(told, [(True, 2)])
+        self.assertEqual(told, [(True, 0), (True, 2)])
         self.crossing.clock.advance(2.0)
         self.crossing.pump()
-        self.assertEqual(told, [(True, 2), (True, 2)])
+        self.assertEqual(told, [(True, 0), (True, 2), (True, 2)])
         self.assertTrue(self.crossing.visitor.received.endswith(b"abcd"))
         self.crossing.clock.advance(2.0)
         self.assertEqual(self.visit.cause, "done")
+
+    def test_rateOfMany(self) -> None:
+        """A rate holds for many small exchanges as well: the body of one waits for what those before have taken."""
+        bucket = TokenBucket(2, 2, 0)
+        self.crossing.meter = lambda isDown, size: bucket.take(size, self.crossing.clock.seconds())
+        for _ in range(3):
+            self.crossing.send(GET)
+            self.crossing.answer(OK)
+        self.assertEqual(self.crossing.visitor.received.count(b"ok"), 2)
+        self.crossing.clock.advance(1.0)
+        self.crossing.pump()
+        self.assertEqual(self.crossing.visitor.received.count(b"ok"), 3)
+        self.crossing.send(POST % 2 + b"hi")
+        self.assertNotIn(b"hi", self.crossing.origins[-1].received)
+        self.crossing.clock.advance(1.0)
+        self.crossing.pump()
+        self.assertTrue(self.crossing.origins[-1].received.endswith(b"hi"))
+
+    def test_bothStalled(self) -> None:
+        """An exchange counts as stalled until both of its ends take again."""
+        self.crossing.send(POST % 1_000_000)
+        down, up = self.crossing.links[0].bToA, self.crossing.links[1].aToB
+        down.stalled = up.stalled = True
+        self.crossing.send(bytes(300_000))
+        self.crossing.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(300_000))
+        up.stalled = False
+        self.crossing.pump()
+        self.assertEqual((self.visit.up, self.crossing.budget.used), (300_000, StallBudget.PER_HALF))
+        down.stalled = False
+        self.crossing.pump()
+        self.assertEqual((self.visit.down, self.crossing.budget.used), (300_000, 0))
+
+    def test_fullFromTheStart(self) -> None:
+        """An origin that has enough with the head alone gets nothing of the body; it may cost the exchange its place."""
+        for limit, cause in ((StallBudget.PER_HALF, None), (0, "memory-budget")):
+            crossing = self.crossing = Crossing(StallBudget(limit))
+            crossing.added = [("a", "a" * 17_000)]
+            crossing.waiting.append(crossing.connection(True))
+            crossing.links[-1].a.capacity = 1000
+            crossing.links[-1].aToB.stalled = True
+            crossing.send(POST % 100_000 + b"a")
+            self.assertEqual((self.visit.up, self.visit.cause, crossing.budget.used), (0, cause, limit))
+            crossing.links[-1].aToB.stalled = False
+            crossing.pump()
+            self.assertEqual(crossing.origins[-1].reason is None, cause is None)
+            self.assertEqual((self.visit.up, crossing.budget.used), (1 if cause is None else 0, 0))
 
 
 class ReplyTests(SynchronousTestCase):
