@@ -19,6 +19,7 @@ from twisted.python import usage
 from gateway.domain.agents import AgentEntry
 from gateway.service.configuration import ConfigurationError, readConfiguration
 from gateway.service.options import CommandOptions
+from gateway.wire.networkrelay import AGENT_PATH
 
 
 class CheckOptions(CommandOptions):
@@ -74,13 +75,15 @@ def _gateway(path: str, environ: Mapping[str, str]) -> Iterator[str]:
         ("visitors, plain HTTP", settings.httpListen),
         ("agents, TLS", settings.agentsListen),
         ("agents, plain", settings.plainListen),
+        ("a network relay's agents and clients", settings.networkRelayListen),
         ("management", settings.managementListen),
     ):
         yield from (f"listens for {label} on {place.text}" for place in places)
     for place in settings.tlsListen:
         if settings.publicHost:
             port = f":{place.port}" if place.port not in (0, 443) else ""  # 0: in an endpoint string, which is its own
-            yield f"takes agents at wss://{settings.publicHost}{port}{settings.config.agents.websocketPath} too"
+            paths = [settings.config.agents.websocketPath, *([AGENT_PATH] if settings.networkRelay is not None else [])]
+            yield from (f"takes agents at wss://{settings.publicHost}{port}{path} too" for path in paths)
     yield from (f"certificate for {', '.join(each.hostnames)}: {each.certificate}" for each in settings.certificates)
     yield from map(_agentLine, settings.agents)
 

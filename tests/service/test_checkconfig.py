@@ -78,6 +78,29 @@ class CheckConfigTests(CommandTestCase):
             self.assertIn(text, out)
         self.assertNotIn(HASH, out)
 
+    def test_networkRelay(self) -> None:
+        """Of a network relay it says where its agents and clients come to, and what is wrong with their credentials."""
+        credentials = self.file('{"edge-agents": {"box": "hush"}}')
+        certificate, key = makeAuthority("A").issue("gw.example").write(self.mktemp())
+        path = self.file(
+            f"""
+            gateway.public-host = "gw.example"
+            tls.listen = ["0.0.0.0:443"]
+            certificate = [{{hostnames = ["gw.example"], certificate = "{certificate}", key = "{key}"}}]
+            networkrelay.listen = ["127.0.0.1:8000"]
+            networkrelay.credentials-file = "{credentials}"
+            """
+        )
+        status, out, err = self.run_("check-config", path)
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn("listens for a network relay's agents and clients on 127.0.0.1:8000", out)
+        self.assertIn("takes agents at wss://gw.example/ws_for_edge_agents too", out)
+        self.assertNotIn("hush", out)
+        Path(credentials).write_text("[]")
+        status, out, err = self.run_("check-config", path)
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn(f"{credentials}: Expected", err)
+
     def test_mistake(self) -> None:
         """A mistake is one line that names the file and the key, and the status is 1."""
         path = self.file('[tls]\nlisten = ["x"]')
