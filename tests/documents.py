@@ -316,7 +316,7 @@ This page is generated: run `python -m tests.documents`.
 
 _PIPEGATE_SERVER_GROUPS: Mapping[str, Sequence[str]] = {
     "Who may come in": ("client-token", "tokens", "share"),
-    "Where to listen": ("port", "interface", "ssl-certfile", "ssl-keyfile", "trusted-proxy"),
+    "Where to listen": ("port", "interface", "domain", "ssl-certfile", "ssl-keyfile", "trusted-proxy"),
     "Limits": ("timeout", "max-message"),
     "The rest": ("access-log", "access-log-format", "drain", "log-format", "help", "version"),
 }

@@ -14,7 +14,16 @@ may be many, in a file with a line for each::
 A client in the agent protocol is an agent: L{PipeGateAuthority} knows both.
 """
 
-__all__ = ["AGENT_PREFIX", "ANY_ID", "PipeGateAuthority", "PipeGateToken", "PipeGateTokens", "grantFor", "parseTokens"]
+__all__ = [
+    "AGENT_PREFIX",
+    "ANY_ID",
+    "PipeGateAuthority",
+    "PipeGateToken",
+    "PipeGateTokens",
+    "grantFor",
+    "hostNames",
+    "parseTokens",
+]
 
 import re
 from collections.abc import Iterable
@@ -25,6 +34,7 @@ from gateway.domain.agents import AgentAuthority, AgentEntry, AgentIdentity, Rej
 from gateway.domain.grant import Grant
 from gateway.domain.tokens import MAX_TOKEN_LENGTH, hashToken
 from gateway.wire.agentcontrol import Credential, SecretCredential
+from gateway.wire.hostname import isHostName
 from gateway.wire.pipegate import isConnectionID
 
 ANY_ID = "*"
@@ -94,9 +104,19 @@ class PipeGateTokens:
         return any(each.digest == digest and each.isFor(identifier) for each in self._tokens)
 
 
-def grantFor(identifier: str) -> Grant:
-    """What belongs to a client: the paths below its id."""
-    return Grant(prefixes=(f"/{identifier}",))
+def hostNames(identifier: str, domain: str) -> tuple[str, ...]:
+    """
+    The name by which a client is reached besides its path, if there is one.
+
+    @param domain: that it is below; empty: there is none.
+    """
+    name = f"{identifier}.{domain}"
+    return (name,) if domain and "." not in identifier and isHostName(name) else ()
+
+
+def grantFor(identifier: str, domain: str = "") -> Grant:
+    """What belongs to a client: the paths below its id, and the name of that."""
+    return Grant(prefixes=(f"/{identifier}",), hostnames=hostNames(identifier, domain))
 
 
 class PipeGateAuthority(AgentAuthority):
@@ -104,11 +124,13 @@ class PipeGateAuthority(AgentAuthority):
     Says who has come, with clients of PipeGate's among the agents.
 
     @ivar tokens: of those clients; may be replaced.
+    @ivar domain: that each of them has a name below; empty: they have none.
     """
 
-    def __init__(self, tokens: PipeGateTokens, entries: Iterable[AgentEntry] = ()) -> None:
+    def __init__(self, tokens: PipeGateTokens, entries: Iterable[AgentEntry] = (), *, domain: str = "") -> None:
         super().__init__(entries)
         self.tokens = tokens
+        self.domain = domain
 
     def authenticate(
         self, name: str, credential: Credential | None, certificate: str | None, now: float
@@ -123,7 +145,7 @@ class PipeGateAuthority(AgentAuthority):
         digest = self.tokens.verify(token, identifier)
         if digest is None:
             return Rejection("The token is not good for this id.", f"the token is not good for {identifier}")
-        return AgentIdentity(name, grantFor(identifier), entry=name, proof=digest)
+        return AgentIdentity(name, grantFor(identifier, self.domain), entry=name, proof=digest)
 
     def renewed(self, identity: AgentIdentity, now: float) -> AgentIdentity | None:
         """

@@ -2,7 +2,7 @@
 Stands in for a client that was here a moment ago: its visitors wait a little for it to come back, and are led to it
 then, or told that it is gone::
 
-    absence = Absence("node", registry, clock, 5.0, over)       # holds what the client held
+    absence = Absence("node", "", registry, clock, 5.0, over)       # holds what the client held
     absence.end("", "")                                         # it is back
 
 A client that reconnects is away for a second, and a page that is loaded in that second should not fail.
@@ -44,19 +44,20 @@ class Absence:
     def __init__(
         self,
         identifier: str,
+        domain: str,
         registry: Registry,
         clock: IReactorTime,
         seconds: float,
         over: Callable[["Absence"], object],
     ) -> None:
         self.agent = AGENT_PREFIX + identifier
-        self.grant = grantFor(identifier)
+        self.grant = grantFor(identifier, domain)
         self._identifier = identifier
         self._registry = registry
         self._over = over
         self._waiting: list[Deferred[IProtocol]] = []
         registry.attach(self)
-        registry.offer(self, (serviceOf(identifier),))
+        registry.offer(self, (serviceOf(identifier, domain),))
         self._timer = clock.callLater(seconds, self._isGone)
 
     @property

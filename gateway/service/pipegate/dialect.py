@@ -111,7 +111,7 @@ class PipeGateDialect:
         """
         agents = self.agents
         ghost = agents.attach(session)
-        service = serviceOf(session.identifier)
+        service = serviceOf(session.identifier, self.authority.domain)
         (outcome,) = agents.registry.offer(session, (service,)).values()
         if isinstance(outcome, Problem):
             return outcome
@@ -152,7 +152,12 @@ class PipeGateDialect:
         if registry.placesOf(session):
             identifier = agent.removeprefix(AGENT_PREFIX)
             self._absences[agent] = Absence(
-                identifier, registry, self.agents.clock, self.held.limits.grace, self._absenceOver
+                identifier,
+                self.authority.domain,
+                registry,
+                self.agents.clock,
+                self.held.limits.grace,
+                self._absenceOver,
             )
 
     def _absenceOver(self, absence: Absence) -> None:
@@ -174,19 +179,25 @@ class PipeGateDialect:
 
 
 class _Arrival(AgentArrival):
-    """A client in the agent protocol. Who it is was proved when the WebSocket opened, and does not depend on it."""
+    """A client in the agent protocol. Who it is, and what it serves, was said when the WebSocket opened."""
 
     def __init__(self, dialect: PipeGateDialect, identifier: str, token: str, host: str, ticket: Ticket) -> None:
         super().__init__(dialect.agents, host, "websocket", None, ticket)
         self._dialect = dialect
         self._agent = AGENT_PREFIX + identifier
+        self._service = serviceOf(identifier, dialect.authority.domain)
         self._credential = SecretCredential(secret=token)
 
     def _register(self, register: Register) -> None:
         replica = self._dialect.replica(register.replica)
         super()._register(
             msgspec.structs.replace(
-                register, agent=self._agent, replica=replica, credential=self._credential, targets=False
+                register,
+                agent=self._agent,
+                replica=replica,
+                credential=self._credential,
+                services=(self._service,),
+                targets=False,
             )
         )
         if self._session is not None:

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.domain.httppolicy import HttpProblem
-from gateway.domain.pipegate import AGENT_PREFIX, grantFor
+from gateway.domain.pipegate import AGENT_PREFIX, grantFor, hostNames
 from gateway.domain.targets import Target
 from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.httpinterfaces import IExchange, IOriginConnection, IOriginRequest
@@ -46,9 +46,9 @@ _UNSUPPORTED_DATA = 1003
 _POLICY = 1008
 
 
-def serviceOf(identifier: str) -> Service:
-    """What a client serves."""
-    return Service(key="app", kind="http", prefixes=(f"/{identifier}",))
+def serviceOf(identifier: str, domain: str = "") -> Service:
+    """What a client serves: the paths below its id, and all of the name of that, if there is one."""
+    return Service(key="app", kind="http", hostnames=hostNames(identifier, domain), prefixes=(f"/{identifier}",))
 
 
 @implementer(IHttpSession, IOriginConnection, IWebSocketReceiver)
@@ -79,7 +79,7 @@ class JsonSession:
         self.identifier = identifier
         self.digest = digest
         self.replica = replica
-        self.grant = grantFor(identifier)
+        self.grant = grantFor(identifier, dialect.authority.domain)
         self.held: Held = dialect.held
         self.clock = dialect.agents.clock
         self._dialect = dialect

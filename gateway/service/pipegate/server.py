@@ -51,7 +51,7 @@ class PipeGateServer(GatewayService):
 
         super().__init__(reactor, settings.gateway, rereadGateway)
         limits = settings.gateway.config.limits
-        authority = PipeGateAuthority(PipeGateTokens(settings.tokens))
+        authority = PipeGateAuthority(PipeGateTokens(settings.tokens), domain=settings.domain)
         self.agents.authority = authority
         isSecure = settings.certificate is not None
         self.agents.settings = replace(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from twisted.python import usage
 
-from gateway.domain.addresses import parseAddress
+from gateway.domain.addresses import normaliseHost, parseAddress
 from gateway.domain.pipegate import PipeGateToken, parseTokens
 from gateway.domain.tokens import hashToken
 from gateway.service.configuration import ConfigurationError
@@ -47,6 +47,7 @@ class PipeGateServerOptions(ServiceOptions):
         ["interface", None, "", "Address to listen on; :: is all, and nothing is all of IPv4"],
         ["ssl-keyfile", None, None, "Private key (PEM); read again when it changes"],
         ["ssl-certfile", None, None, "TLS certificate chain (PEM); read again when it changes"],
+        ["domain", None, "", "Serve each client by name as well, as ID below this domain, e.g. node.fooserver.com"],
         ["timeout", None, "300", "Seconds that visitors wait for a response"],
         ["max-message", None, str(JsonLimits().message), "Bytes of the longest request to a client of PipeGate's own; "
                                                          "more than the default may be more than it takes"],
@@ -81,6 +82,10 @@ class PipeGateServerOptions(ServiceOptions):
         self.number("drain", float, 0, 86400)
         if self["interface"] and parseAddress(self["interface"]) is None:
             raise usage.UsageError(f"--interface: {self['interface']!a:.60} is not an address")
+        try:
+            self["domain"] = self["domain"] and normaliseHost(self["domain"])
+        except ValueError as e:
+            raise usage.UsageError(f"--domain: {e}") from None
         if (self["ssl-keyfile"] is None) != (self["ssl-certfile"] is None):
             raise usage.UsageError("--ssl-keyfile and --ssl-certfile: one is of no use without the other")
         if self["access-log-format"] not in ("common", "combined", "json"):
@@ -122,6 +127,7 @@ class PipeGateServerOptions(ServiceOptions):
             interface=self["interface"],
             certificate=certificate,
             tokens=self._tokens(),
+            domain=self["domain"],
             shares=bool(self["share"]),
             json=JsonLimits(message=self["max-message"], timeout=self["timeout"]),
             trustedProxies=self["trusted-proxy"],

@@ -27,6 +27,7 @@ class PipeGateServerSettings:
     All that a server is told.
 
     @ivar certificate: PEM files of a certificate and its key; C{None}: there is no TLS.
+    @ivar domain: that each client has a name below; empty: they have none.
     @ivar shares: whether clients of one id share its visitors.
     @ivar json: of PipeGate's own dialect.
     """
@@ -35,6 +36,7 @@ class PipeGateServerSettings:
     listen: Listen
     certificate: tuple[str, str] | None
     tokens: tuple[PipeGateToken, ...] = field(repr=False)
+    domain: str
     shares: bool
     json: JsonLimits
 
@@ -49,6 +51,7 @@ def serverSettings(
     interface: str = "",
     certificate: tuple[str, str] | None = None,
     tokens: Sequence[PipeGateToken],
+    domain: str = "",
     shares: bool = False,
     json: JsonLimits = JsonLimits(),  # noqa: B008 -- frozen
     trustedProxies: Sequence[str] = (),
@@ -74,4 +77,4 @@ def serverSettings(
     }
     usual = {"GATEWAY_MANAGEMENT_LISTEN": "[]"}
     gateway = replace(readGatewaySettings(None, usual | dict(environ) | keys), plainListen=())
-    return PipeGateServerSettings(gateway, parseListen(place), certificate, tuple(tokens), shares, json)
+    return PipeGateServerSettings(gateway, parseListen(place), certificate, tuple(tokens), domain, shares, json)

@@ -159,8 +159,11 @@ class PipeGate(Doors):
     @ivar port: of a server with all of it.
     """
 
-    def __init__(self, *, shares: bool = False, limits: JsonLimits | None = None, proxies: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, shares: bool = False, limits: JsonLimits | None = None, proxies: Sequence[str] = (), domain: str = ""
+    ) -> None:
         self.shares = shares
+        self.domain = domain
         self.proxies = [ip_network(each) for each in proxies]
         self.limits = limits or JsonLimits()
         names = ("unauthenticated", "unauthenticatedPerAddress", "perAddress", "newPerSecond", "newPerSecondPerAddress")
@@ -171,7 +174,7 @@ class PipeGate(Doors):
         tokens = PipeGateTokens(
             [PipeGateToken(hashToken(TOKEN)), PipeGateToken(hashToken(OTHER), frozenset(("articles",)))]
         )
-        self.door.authority = authority = PipeGateAuthority(tokens, [self.entry])
+        self.door.authority = authority = PipeGateAuthority(tokens, [self.entry], domain=self.domain)
         self.dialect = PipeGateDialect(self.door, authority, self.limits, shares=self.shares, proxies=self.proxies)
         self.http.site = PipeGateSite(self.clock, self.door)
         self.port = PipeGatePort(self.clock, self.http, self.dialect)

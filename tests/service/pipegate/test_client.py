@@ -316,6 +316,13 @@ class DialectTests(SynchronousTestCase):
         self.ends.pump()
         self.assertEqual(bytes(peer.received), b"\x00\xff")
 
+    def test_name(self) -> None:
+        """With a domain at the server it has a name there, too, without being told."""
+        self.ends = Ends(domain="fooserver.com")
+        self.ends.own()
+        self.ends.accept()
+        self.assertEqual(self.ends.names(), ["/node", "node.fooserver.com"])
+
     def test_wrongToken(self) -> None:
         """With a wrong token there is no session, and the client tries again."""
         client = self.ends.own(token="wrong")

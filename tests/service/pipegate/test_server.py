@@ -107,6 +107,35 @@ class PortTests(SynchronousTestCase):
         self.gate.pump()
         self.assertStatus(502, "gateway pipegate-client")
 
+    def test_names(self) -> None:
+        """With a domain a client is reached by the name of its id, too, where its paths are all that there are."""
+        self.gate = PipeGate(domain="fooserver.com")
+        self.visitor = self.gate.come(self.gate.port.arrive)
+        client = self.gate.client("node")
+        self.assertEqual(self.gate.names(), ["/node", "node.fooserver.com"])
+        for target, host in (
+            ("/node/x", "fooserver.com"),
+            ("/x", "node.fooserver.com"),
+            ("/x", "NODE.fooserver.com:8000"),
+        ):
+            self.ask(target, host=host)
+            message = client.heard.pop()
+            self.assertEqual(message["url_path"], "x")
+            self.assertEqual("x-forwarded-prefix" in message["headers"], host == "fooserver.com")
+            client.answer(message, "fine")
+            self.assertStatus(200, "fine")
+        self.ask("/x", host="other.fooserver.com")
+        self.assertStatus(502)
+        client.leave()
+        self.ask("/y", host="node.fooserver.com")
+        client = self.gate.client("node")
+        self.gate.wait(0.25)
+        self.assertEqual(client.heard[0]["url_path"], "y")
+        for identifier in ("Upper", "a.b", "a~b"):
+            self.gate.client(identifier)
+            self.assertIn(f"/{identifier}", self.gate.names())
+            self.assertNotIn(f"{identifier}.fooserver.com", self.gate.names())
+
     def test_unknown(self) -> None:
         """An id that nobody serves is answered at once, and in the words of who asks."""
         self.ask("/node/x")
@@ -311,6 +340,7 @@ class ServerTests(SynchronousTestCase):
             (("--ssl-keyfile", "x"), "one is of no use"),
             (("--interface", "x"), "--interface: 'x' is not an address"),
             (("--timeout", "0"), "--timeout"),
+            (("--domain", "a b"), "--domain: "),
             (("--trusted-proxy", "x"), "--trusted-proxy: 'x' is neither"),
             (("--access-log-format", "x"), "--access-log-format: choose"),
         ):
