@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,6 +147,9 @@ class Crowd:
         self.relay.wait(30.0)
 
 
+MODULES = [f"gateway.service.networkrelay.{name}" for name in ("agentvisit", "clientvisit", "jsonstream", "session")]
+"""Those of connections that are to end."""
+
 DEEDS = sorted(name for name in vars(Crowd) if not name.startswith("_") and name != "leave")
 
 
@@ -167,3 +170,5 @@ class AnyOrderTests(SynchronousTestCase):
         self.assertEqual(relay.relay.clients.streams._going, set())
         self.assertEqual(relay.door.sessions, set())
         self.assertEqual(relay.visitors._admission.connections, 0)
+        waiting = [each for each in relay.clock.getDelayedCalls() if cast(Any, each).func.__module__ in MODULES]
+        self.assertEqual(waiting, [])
