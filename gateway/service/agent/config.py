@@ -63,6 +63,12 @@ JWT = "GATEWAY_JWT"
 _CREDENTIAL_LIMIT = 8192
 """Bytes; the protocol takes no longer one."""
 
+_FORMS = {
+    "key": "a key has letters a to z, digits and -, and at most 63 of them",
+    "prefixes": "a prefix is as /node or /team/node: letters, digits and any of .-_~ behind each slash",
+}
+"""What a service's text should look like, in place of the regular expression that says so exactly."""
+
 Seconds = Annotated[float, Meta(ge=0.1, le=86400)]
 Count = Annotated[int, Meta(ge=1)]
 FilePath = Annotated[str, Meta(min_length=1)]
@@ -261,6 +267,8 @@ def originOf(section: ServiceSection) -> Origin:
         raise ValueError("udp knows no health check, and of the PROXY protocol version 2 alone")
     if section.health is not None and not re.fullmatch("/[!-~]*", section.health.path):
         raise ValueError(f"health: {section.health.path!a:.80} is not a path, which begins with a slash")
+    if re.match("[a-z]+://", section.origin):
+        raise ValueError(f"the origin {section.origin!a:.80} is a URL: write HOST:PORT")
     protocol = "http/1.1" if section.http is None else section.http.protocol
     if protocol == "h2c" and section.health is not None and section.health.kind == "http":
         raise ValueError("health: an origin that speaks h2c is looked at by tcp, not by http")
@@ -280,7 +288,10 @@ def _checked(register: Register) -> None:
         decode(encode(register).rstrip())
     except RemoteProtocolError as e:
         problem = e.details.removeprefix("The message cannot be read: ").removesuffix(".")
-        raise ValueError(re.sub(r" - at `\$\.(services\[\d*\.*\]\.)?(\w+)(\[.*\])?`$", r" (\2)", problem)) from None
+        match = re.search(r" - at `\$\.(services\[\d*\.*\]\.)?(\w+)(\[.*\])?`$", problem)
+        if match and "of the right form" in problem and match[1] and match[2] in _FORMS:
+            raise ValueError(_FORMS[match[2]]) from None
+        raise ValueError(f"{problem[: match.start()]} ({match[2]})" if match else problem) from None
     except LocalProtocolError:
         raise ValueError("there are too many services, or too many names") from None
 

@@ -12,6 +12,7 @@ it would refuse is found here first::
 
 __all__ = ["HttpSection", "httpOptions"]
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,19 @@ from gateway.wire.httpoptions import HttpOptions
 
 _MAX_USERS = 64 * 1024
 """Bytes of a file of users. The protocol takes 64 of them."""
+
+_USER = "expected USER:sha256:HASH, with the hash of a password as gateway hash-secret prints it"
+_RULE = "expected allow or deny, and an address, a network, or * for everybody"
+_HEADER = "expected the name of a header"
+_FORMS = {
+    "basicAuth": _USER,
+    "access": _RULE,
+    "setRequestHeaders": _HEADER,
+    "removeRequestHeaders": _HEADER,
+    "setResponseHeaders": _HEADER,
+    "removeResponseHeaders": _HEADER,
+}
+"""What a text should look like, in place of the regular expression that says so exactly."""
 
 Texts = tuple[str, ...]
 Count = Annotated[int, Meta(ge=0)]
@@ -97,16 +111,29 @@ def httpOptions(section: HttpSection | None, *, proxyPerVisitor: bool) -> HttpOp
     try:
         options = msgspec.convert({**words, "proxyPerVisitor": proxyPerVisitor}, HttpOptions)
     except msgspec.ValidationError as e:
-        key, problem = explainInvalid(e, HttpOptions)
-        keys = {each.name: each.encode_name for each in structs.fields(HttpSection)}
-        name, _, place = key.partition("[")
-        where = ".".join(part for part in ("http", keys.get(name, name)) if part) + (f"[{place}" if place else "")
-        raise ValueError(f"{where}: {problem.partition(' matching regex')[0]}") from None
+        raise ValueError(_invalid(e, words)) from None
     try:
         RoutePolicy(options)
     except ValueError as e:
-        raise ValueError(f"http.access: {e}") from None
+        raise ValueError(f"http.access: {e} {_RULE.capitalize()}.") from None
     return None if options == HttpOptions() else options
+
+
+def _invalid(error: msgspec.ValidationError, words: Mapping[str, Any]) -> str:
+    """
+    What is wrong, by the key of the file. Only a header is named: what stands for a hash may be a password.
+    """
+    key, problem = explainInvalid(error, HttpOptions)
+    name, bracket, place = key.partition("[")
+    keys = {each.name: each.encode_name for each in structs.fields(HttpSection)}
+    where = ".".join(part for part in ("http", keys.get(name, name)) if part)
+    if " matching regex" in problem:
+        problem = _FORMS[name]
+    if name.startswith("set") and bracket:  # in the file they are a table, and have no numbers
+        number, _, part = place.partition("]")
+        where += f".{words[name][int(number)][0]!a:.70}"
+        return f"{where}: {problem if part == '[0]' else 'expected one line of at most 1024 ASCII characters'}"
+    return f"{where}{bracket}{place}: {problem}"
 
 
 def _users(path: str) -> list[str]:

@@ -68,7 +68,7 @@ def parseService(kind: ServiceKind, text: str) -> ServiceSection:
         words = [name.strip() for name in names.split(",")]
     if not colon:
         word = words[0].replace("*", "any") if words else f"{kind}-{port}"
-        key = re.sub("[^a-z0-9]+", "-", word.lower())[:63].strip("-")
+        key = re.sub("[^a-z0-9]+", "-", word.lower())[:63].strip("-") or kind
     section = ServiceSection(
         key=key,
         kind=kind,

@@ -28,7 +28,7 @@ _RANKS = {_PROBLEM: 3, _JSON: 2, _HTML: 1}
 """Which is taken of several that are wanted equally: who names one of the first two is a program."""
 
 _LATER = "Try again in a moment. If it lasts, tell whoever runs the service."
-_OWNERS = "Whoever runs the service can see in the log of its agent what happened."
+_WORKING = "The gateway and its agent work; the service behind them has to be looked at."
 _TITLES: Mapping[str, tuple[str, str]] = {
     HttpProblem.HTTPS_REQUIRED: ("Come with https", ""),
     HttpProblem.UNAUTHORIZED: ("A password is needed", ""),
@@ -43,10 +43,10 @@ _TITLES: Mapping[str, tuple[str, str]] = {
     HttpProblem.MISDIRECTED: ("Another connection is needed", "Reload the page: browsers make a new connection then."),
     HttpProblem.TOO_MANY_REQUESTS: ("Too many requests", "Wait a little, and try again."),
     HttpProblem.AGENT_GONE: ("The service is not connected", _LATER),
-    HttpProblem.ORIGIN_REFUSED: ("The service does not answer", f"The gateway and its agent work. {_OWNERS}"),
-    HttpProblem.BAD_RESPONSE: ("The service gave no proper answer", f"The gateway and its agent work. {_OWNERS}"),
+    HttpProblem.ORIGIN_REFUSED: ("The service does not answer", _WORKING),
+    HttpProblem.BAD_RESPONSE: ("The service gave no proper answer", _WORKING),
     HttpProblem.UNAVAILABLE: ("The service is not available now", _LATER),
-    HttpProblem.ORIGIN_TIMEOUT: ("The service took too long", f"The gateway and its agent work. {_OWNERS}"),
+    HttpProblem.ORIGIN_TIMEOUT: ("The service took too long", _WORKING),
 }
 """A title and advice, by code, where the words of HTTP are not for people."""
 

@@ -125,12 +125,14 @@ class HttpOptionsTests(SynchronousTestCase):
         """What the gateway would refuse is told with its key, and no secret is."""
         for text, expected in (
             ('host-header = "a b"', "http: the field hostHeader is a host"),
-            ('basic-auth = ["alice:hunter2"]', "http.basic-auth[0]: expected"),
+            ('basic-auth = ["alice:hunter2"]', "http.basic-auth[0]: expected USER:sha256:HASH"),
+            ('access = ["deny all"]', "or * for everybody"),
             ('access = ["allow 10.0.0.1/8"]', "http.access: The pattern '10.0.0.1/8' has host bits set"),
-            ('access = ["permit *"]', "http.access[0]: "),
+            ('access = ["permit *"]', "http.access[0]: expected allow or deny"),
             ('set-request-headers = { Host = "a" }', "http: the header host is not for services to change"),
-            ('set-request-headers = { "X A" = "a" }', "http.set-request-headers[0][0]: "),
-            ('set-response-headers = { X-A = "a\\r\\nb: c" }', "http.set-response-headers[0][1]: "),
+            ('set-request-headers = { "X A" = "a" }', "http.set-request-headers.'x a': expected the name of a header"),
+            ('set-response-headers = { X-A = "a\\r\\nb: c" }', "http.set-response-headers.'x-a': expected one line"),
+            ('remove-request-headers = ["a b"]', "http.remove-request-headers[0]: expected the name of a header"),
             ('remove-response-headers = ["Content-Length"]', "http: the header content-length is not for services"),
             ('compress = ["br"]', "service[0].http.compress[0]: expected gzip or zstd"),
             ("max-body = -1", "service[0].http.max-body: "),

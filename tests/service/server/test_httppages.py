@@ -36,7 +36,7 @@ class ErrorAnswerTests(SynchronousTestCase):
         for text in (
             "The service does not answer",
             "It refused <us>.",
-            "log of its agent",
+            "has to be looked at",
             "502 origin-refused, request 3f6c",
         ):
             self.assertIn(text, page.text)
