@@ -90,10 +90,8 @@ class Crowd:
             client.send(bytes(SIZES[number // 4 % 4]))
 
     def originConnects(self, number: int) -> None:
-        """The last wish of an agent of ours is granted, unless it was already."""
-        attempts = self.relay.origins.attempts
-        if attempts and len(attempts) != getattr(self, "granted", 0):
-            self.granted = len(attempts)
+        """The last wish of an agent of ours is granted, unless nobody has it any more."""
+        if self.relay.origins.attempts and not self.relay.origins.attempts[-1].connected.called:
             self.peers.append(self.relay.originAccepts())
 
     def peerSends(self, number: int) -> None:
