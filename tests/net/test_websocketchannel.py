@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.net.websocketchannel import WebSocketChannel, maskedFrame, plainFrame
 from tests.net.sides import pattern
 from tests.net.websocketconnection import Connection, close, frame
-from tests.websocketclient import TEXT
+from tests.websocketclient import BINARY, TEXT
 
 
 class FrameTests(SynchronousTestCase):
@@ -30,6 +30,18 @@ class FrameTests(SynchronousTestCase):
         (0xFFFF, "827effff", "82feffff"),
         (0x10000, "827f0000000000010000", "82ff0000000000010000"),
     )
+
+    def test_bothWaysOfMasking(self) -> None:
+        """Around the length at which the way of masking changes, frames are read as they were written, cut or whole."""
+        for size in (1, 3, 1023, 1024, 1025):
+            for chunkSize in (None, 7):
+                connection = Connection.open(streaming=True)
+                data = frame(BINARY, pattern(size)) + frame(BINARY, b"next")
+                for at in range(0, len(data), chunkSize or len(data)):
+                    connection.send(data[at : at + (chunkSize or len(data))])
+                self.assertEqual(connection.receiver.events, [("data", pattern(size) + b"next")])
+            header, sent = maskedFrame(0x82, memoryview(pattern(size)))
+            self.assertEqual(create_xor_masker(bytes(header[-4:]), size).process(bytes(sent)), pattern(size))
 
     def test_plain(self) -> None:
         """A server's frame has the shortest form of its length, and the payload as it is, not a copy."""
