@@ -25,14 +25,22 @@ SECONDS = 20.0
 """For anything that must happen; it fails only when that does not."""
 
 
+_GIVEN: set[tuple[int, int]] = set()
+"""Ports that may not be taken yet by whom they were for."""
+
+
 def freePort(kind: int = socket.SOCK_STREAM) -> int:
     """
     @param kind: C{SOCK_STREAM} or C{SOCK_DGRAM}.
-    @return: a port of the loopback address that nobody has at the moment.
+    @return: a port of the loopback address that nobody has at the moment, and that was not returned before.
     """
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])
+    while True:
+        with socket.socket(socket.AF_INET, kind) as probe:
+            probe.bind((HERE, 0))
+            port = int(probe.getsockname()[1])
+        if (kind, port) not in _GIVEN:
+            _GIVEN.add((kind, port))
+            return port
 
 
 def reset(connection: socket.socket) -> None:
