@@ -14,7 +14,6 @@ An exchange that raises loses its own stream and no other.
 __all__ = ["Http2Carrier", "limitsOf"]
 
 from collections.abc import Callable
-from typing import Any
 
 from h2.errors import ErrorCodes
 from twisted.internet.interfaces import IPushProducer, ITCPTransport
@@ -24,6 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.direct import Buffer, directWriter, limitUnsent, readDirectly
+from gateway.net.http2backlog import Backlog
 from gateway.net.http2stream import Http2Stream, ICarrier
 from gateway.net.httpsettings import HttpSettings
 from gateway.net.interfaces import IStreamTransport
@@ -60,6 +60,7 @@ class Http2Carrier(Protocol):
     """
     @ivar wire: what is said on the connection.
     @ivar streams: those of which somebody here is told.
+    @ivar backlog: what waits to be sent on them.
     @ivar isUsable: there is a transport, and nothing has ended the connection.
     """
 
@@ -71,6 +72,7 @@ class Http2Carrier(Protocol):
         self.settings = settings
         self.sweep = sweep
         self.streams: dict[int, Http2Stream] = {}
+        self.backlog = Backlog(settings.backlog)
         self.isUsable = False
         self.heard = 0.0
         self._line: dict[Http2Stream, None] = {}
@@ -180,10 +182,10 @@ class Http2Carrier(Protocol):
             for event in self.wire.receive(data, now):
                 if isinstance(event, HeadReceived):
                     self._held += self._full
-                    self._guard(event.stream, self.gotHead, event)
+                    self.guard(event.stream, self.gotHead, event)
                 elif isinstance(event, DataReceived):
                     if (stream := self.streams.get(event.stream)) is not None:
-                        self._guard(event.stream, stream.gotData, event)
+                        self.guard(event.stream, stream.gotData, event)
                     else:
                         self.wire.consumed(event.stream, event.credit)
                 elif isinstance(event, StreamReset):
@@ -206,9 +208,10 @@ class Http2Carrier(Protocol):
             return
         self._flush()
 
-    def _guard(self, number: int, receiver: Callable[[Any], None], event: object) -> None:
+    def guard(self, number: int, receiver: Callable[..., None], *arguments: object) -> None:
+        """Do something that may fail for a stream, and then costs nobody but it."""
         try:
-            receiver(event)
+            receiver(*arguments)
         except Exception:  # of the exchange's; the other streams go on
             self._log.failure("an exchange failed", event="gateway.defect")
             self._defect(number)
@@ -268,10 +271,12 @@ class Http2Carrier(Protocol):
         for _ in range(_ROUNDS):
             if self._full:
                 break
-            isAll = self._takeTurns()
+            self._takeTurns()
+            while (stream := self.backlog.next()) is not None:
+                self.guard(stream.number, stream.resumeSource)
             if output := self.wire.take():
                 self._write((output,))
-            if isAll:
+            if not self._line:
                 break
         self._corked = False
         if self._line and not self._full:
@@ -282,8 +287,8 @@ class Http2Carrier(Protocol):
         elif self.isUsable:
             self.settled()
 
-    def _takeTurns(self) -> bool:
-        """Let the streams fill a batch. Return whether there is nothing left for another."""
+    def _takeTurns(self) -> None:
+        """Let the streams fill a batch."""
         line, room = self._line, _BATCH
         while line and room > 0:
             stream = next(iter(line))
@@ -300,7 +305,6 @@ class Http2Carrier(Protocol):
             elif more is None:
                 self._shut[stream] = None
             room -= stream.sent - before
-        return not line
 
     # -- IPushProducer: of the transport
 

@@ -154,8 +154,7 @@ class _Request(Http2Stream):
     def stopped(self) -> bool:
         if self.ended:
             self._writeEnded = True
-            self._queue.clear()
-            self.unsent = 0
+            self.dropUnsent()
         return self.ended
 
 

@@ -50,6 +50,7 @@ class _Request(Http2Stream):
     """A stream of a visitor's."""
 
     __slots__ = (
+        "_connection",
         "_exchange",
         "_gave",
         "_hasBody",
@@ -64,6 +65,7 @@ class _Request(Http2Stream):
 
     def __init__(self, connection: "Http2ServerConnection", number: int, head: RequestHead, length: int | None) -> None:
         super().__init__(connection, number)
+        self._connection = connection
         self.head = head
         self.length = length
         self.canUpgrade = False
@@ -81,8 +83,10 @@ class _Request(Http2Stream):
         self._exchange = exchange
         if self._lostWith is not None:
             exchange.visitorLost(self._lostWith)
-        else:
-            self.settle()
+            return
+        if self.isSourcePaused:
+            exchange.pauseResponse()
+        self.settle()
 
     def inform(self, head: ResponseHead) -> None:
         if not (self.isOver or self._isAnswered or head.status == 101):
@@ -106,12 +110,13 @@ class _Request(Http2Stream):
         if self.isOver:
             return
         self._exchange = None
-        self._finished = True
+        self.isFinished = True
         if self._writeEnded:
             self.sentAll()
         else:
             self._trailers = trailers
             self._carrier.wants(self)
+            self._connection.finished(self)
 
     def upgrade(self, head: ResponseHead, near: Half) -> None:
         raise LocalProtocolError("there are no upgrades in HTTP/2")
@@ -174,7 +179,7 @@ class _Request(Http2Stream):
             exchange.visitorLost(details)
 
     def sentAll(self) -> None:
-        if not self._finished:
+        if not self.isFinished:
             return
         self.drop()
         if not self.ended:
@@ -227,6 +232,13 @@ class Http2ServerConnection(Http2Carrier):
             self.wire.goAway(self.wire.highest, ErrorCodes.NO_ERROR)
             self.flushSoon()
 
+    def finished(self, request: _Request) -> None:
+        """Nobody writes to a request any more, and what waits on it is nobody's but ours."""
+        if self.backlog.finished(request):
+            for each in list(self.streams.values()):
+                if not (each.isSourcePaused or each.isFinished or each.isOver):
+                    self.guard(each.number, self.backlog.pause, each)
+
     # -- Http2Carrier
 
     def connectionMade(self) -> None:
@@ -244,6 +256,8 @@ class Http2ServerConnection(Http2Carrier):
             self._refuse(event, e)
             return
         request = self.streams[event.stream] = _Request(self, event.stream, head, length)
+        if self.backlog.isFull:
+            self.backlog.pause(request)
         if event.size > self.settings.headLimit or len(head.headers) > self.settings.headFields:
             reply(request, self._owner.refused(431, "The request's head is too large.", head))
             return

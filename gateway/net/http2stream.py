@@ -11,7 +11,7 @@ and so is one to an origin::
 Nothing is sent here: L{gateway.net.http2carrier} asks each stream in turn.
 """
 
-__all__ = ["HIGH_WATER", "Http2Stream", "ICarrier"]
+__all__ = ["Http2Stream", "ICarrier"]
 
 from typing import TYPE_CHECKING
 
@@ -24,14 +24,9 @@ from gateway.wire.http2fields import trailerFields
 from gateway.wire.http2frames import MAX_FRAME
 
 if TYPE_CHECKING:
+    from gateway.net.http2backlog import Backlog
     from gateway.wire.http2 import Http2Connection
     from gateway.wire.http2events import DataReceived
-
-HIGH_WATER = 64 * 1024
-"""Bytes that may wait to be sent before the source is paused: as of Twisted's own transports."""
-
-_LOW_WATER = MAX_FRAME
-"""Bytes left when it is resumed, so that it has time to bring more before all is sent."""
 
 _SMALL = 4096
 """Bytes below which it costs less to copy a piece than to send it as one."""
@@ -41,6 +36,7 @@ class ICarrier(Interface):
     """What a stream needs of its connection."""
 
     wire: "Http2Connection" = Attribute("What is said on it.")
+    backlog: "Backlog" = Attribute("What waits to be sent on it.")
 
     def wants(stream: "Http2Stream") -> None:
         """The stream has something to send."""
@@ -60,23 +56,26 @@ class Http2Stream:
     @ivar taken: bytes of payload that were taken so far.
     @ivar isOver: nobody here is told anything any more.
     @ivar isPaused: whoever takes what comes does not at present.
+    @ivar isFinished: all has been written, though it may not have been sent.
+    @ivar isSourcePaused: whoever writes is to wait, as the connection's L{Backlog<gateway.net.http2backlog.Backlog>}
+        has it.
     @ivar ended: the peer has said all.
     """
 
     __slots__ = (
         "_carrier",
         "_endDue",
-        "_finished",
         "_kept",
         "_left",
         "_queue",
-        "_sourcePaused",
         "_trailers",
         "_trailersReceived",
         "_writeEnded",
         "ended",
+        "isFinished",
         "isOver",
         "isPaused",
+        "isSourcePaused",
         "number",
         "sent",
         "taken",
@@ -89,7 +88,7 @@ class Http2Stream:
         self.isOver = self.isPaused = self.ended = False
         self._carrier = carrier
         self._queue: list[bytes | memoryview] = []
-        self._finished = self._writeEnded = self._sourcePaused = False
+        self.isFinished = self.isSourcePaused = self._writeEnded = False
         self._trailers: Fields = ()
         self._kept: list[bytes | bytearray] = []
         self._left: int | None = None
@@ -143,14 +142,12 @@ class Http2Stream:
         self._queue.append(data if isinstance(data, bytes) else bytes(data))
         self.unsent += len(data)
         self._carrier.wants(self)
-        if self.unsent > HIGH_WATER and not self._sourcePaused:
-            self._sourcePaused = True
-            self.pauseSource()
+        self._carrier.backlog.wrote(self, len(data))
 
     def end(self, trailers: Fields = ()) -> None:
         """Say that this was all, when it was sent."""
-        if not (self.isOver or self._finished):
-            self._finished = True
+        if not (self.isOver or self.isFinished):
+            self.isFinished = True
             self._trailers = trailers
             if not self._writeEnded:
                 self._carrier.wants(self)
@@ -168,15 +165,12 @@ class Http2Stream:
                 return None
             piece = self._takeFirst(min(room, MAX_FRAME))
             self.sent += len(piece)
-            isLast = self._finished and not self._queue and not self._trailers
+            isLast = self.isFinished and not self._queue and not self._trailers
             wire.sendData(self.number, piece, isLast=isLast)
             if isLast:
                 self._ended()
-            elif self._sourcePaused and self.unsent <= _LOW_WATER:
-                self._sourcePaused = False
-                self.resumeSource()
-            return bool(self._queue) or (self._finished and not self._writeEnded)
-        if self._finished and not self._writeEnded:
+            return bool(self._queue) or (self.isFinished and not self._writeEnded)
+        if self.isFinished and not self._writeEnded:
             fields = trailerFields(self._trailers)
             if fields:
                 wire.sendFields(self.number, fields, isLast=True)
@@ -202,6 +196,8 @@ class Http2Stream:
             view = memoryview(first)
             first, queue[0] = view[:count], view[count:]
         self.unsent -= len(first)
+        if not self.isSourcePaused:
+            self._carrier.backlog.held -= len(first)
         return first
 
     # -- Receiving
@@ -277,12 +273,17 @@ class Http2Stream:
     def drop(self) -> None:
         """Nobody here cares any more: keep nothing."""
         self.isOver = True
-        self._queue.clear()
-        self.unsent = 0
+        self.dropUnsent()
         kept, self._kept = sum(map(len, self._kept)), []
         if kept:
             self._carrier.wire.consumed(self.number, kept)
             self._carrier.flushSoon()
+
+    def dropUnsent(self) -> None:
+        """Send nothing more."""
+        self._queue.clear()
+        self._carrier.backlog.dropped(self)
+        self.unsent = 0
 
     def reset(self, code: ErrorCodes, *, isFault: bool = False) -> None:
         """End the stream at once, without telling anybody here."""

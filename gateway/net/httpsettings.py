@@ -39,6 +39,8 @@ class HttpSettings:
     @ivar streams: HTTP/2: requests at a time on one connection.
     @ivar streamWindow: HTTP/2: bytes of a body on the way on one stream.
     @ivar connectionWindow: HTTP/2: bytes of bodies on the way on a connection, all streams together.
+    @ivar backlog: HTTP/2: bytes that wait to be sent on a connection, all streams together, before each stream's source
+        is paused, and counted by a L{StallBudget<gateway.net.budget.StallBudget>}.
     @ivar resets: HTTP/2: streams that a visitor may cancel, or cause to be reset, within C{controlSeconds}
         (CVE-2023-44487).
     @ivar controls: HTTP/2: C{SETTINGS}, C{PING}, C{PRIORITY} and frames without a use, within C{controlSeconds}.
@@ -66,6 +68,7 @@ class HttpSettings:
     streams: int = 128
     streamWindow: int = 256 * 1024
     connectionWindow: int = 1024 * 1024
+    backlog: int = 1024 * 1024
     resets: int = 200
     controls: int = 1000
     controlSeconds: float = 30.0

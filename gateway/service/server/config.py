@@ -351,6 +351,9 @@ class LimitsSection(Section, frozen=True):
     h2Streams: Annotated[int, Meta(ge=1, le=10_000)] = _HTTP.streams
     """requests at once on one HTTP/2 connection"""
 
+    h2Backlog: Annotated[int, Meta(ge=64 * 1024, le=1024**3)] = _HTTP.backlog
+    """bytes that may wait to be sent on one HTTP/2 connection; what is more waits at its origin"""
+
     h2Resets: Count = _HTTP.resets
     """requests that a visitor may cancel on one HTTP/2 connection in half a minute, before it is closed"""
 

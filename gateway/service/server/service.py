@@ -531,6 +531,7 @@ _TAKEN = {
         "originIdleConnections",
         "originIdleTimeout",
         "h2Streams",
+        "h2Backlog",
         "h2Resets",
         "h2Controls",
     },

@@ -214,6 +214,7 @@ class GatewaySettings:
             originIdleTimeout=limits.originIdleTimeout,
             dialTimeout=limits.connectTimeout,
             streams=limits.h2Streams,
+            backlog=limits.h2Backlog,
             resets=limits.h2Resets,
             controls=limits.h2Controls,
         )
