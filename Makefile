@@ -30,6 +30,7 @@ bench: dev
 	@.venv/bin/python -m bench.yamux
 	@.venv/bin/python -m bench.tunnel
 	@.venv/bin/python -m bench.http
+	@.venv/bin/python -m bench.network_relay
 
 bench-peers:
 	@scripts/benchpeers
