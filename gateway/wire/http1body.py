@@ -18,6 +18,7 @@ __all__ = [
     "chunkHead",
     "endToEnd",
     "isAuthority",
+    "isTrailer",
     "keepsAlive",
     "lastChunk",
     "requestLength",
@@ -360,10 +361,19 @@ class BodyReader:
             if not (match := _FIELD.fullmatch(line)):
                 raise _bad("body", "What comes behind the last chunk is no trailer.")
             name = match[1].lower()
-            if name not in _NOT_IN_TRAILERS and not name.startswith(("x-forwarded-", "if-", "proxy-")):
+            if isTrailer(name):
                 self.trailers.append((name, match[2].rstrip(" \t")))
         self.isDone = True
         return start + end + 4
+
+
+def isTrailer(name: str) -> bool:
+    """
+    Whether a field may come behind a body, in any version of HTTP (RFC 9110, section 6.5.1).
+
+    @param name: in lower case.
+    """
+    return name not in _NOT_IN_TRAILERS and not name.startswith(("x-forwarded-", "if-", "proxy-"))
 
 
 def chunkHead(size: int) -> bytes:

@@ -31,7 +31,7 @@ from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, ResponseHead
-from gateway.wire.http1body import checkRequest, endToEnd
+from gateway.wire.http1body import checkRequest, endToEnd, isTrailer
 
 Fields = Sequence[tuple[str, str]]
 RawFields = Iterable[tuple[bytes, bytes]]
@@ -44,13 +44,6 @@ _FOR_CONNECTIONS = frozenset(
 _NOT_SENT = _FOR_CONNECTIONS | {"host", "te"}
 _SECRET = frozenset(("authorization", "cookie", "proxy-authorization", "set-cookie"))
 """What compression may not remember: the length of another's guess would tell how right it is."""
-
-_NOT_IN_TRAILERS = re.compile(
-    "age|authorization|cache-control|content-(encoding|length|range|type)|cookie|date|expect|expires|forwarded|host|if-.*"
-    "|location|max-forwards|pragma|proxy(-.*)?|range|retry-after|set-cookie|te|trailer|vary|warning|www-authenticate"
-    "|x-forwarded-.*|x-real-ip|x-request-id"
-)
-"""As in HTTP/1."""
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -191,7 +184,7 @@ def trailers(fields: RawFields) -> list[tuple[str, str]]:
     @return: those that may be there (RFC 9110, section 6.5.1).
     @raise RemoteProtocolError: C{PROTOCOL_ERROR}.
     """
-    return [field for field in _read(fields, ())[1] if not _NOT_IN_TRAILERS.fullmatch(field[0])]
+    return [field for field in _read(fields, ())[1] if isTrailer(field[0])]
 
 
 def requestFields(head: RequestHead, length: int | None) -> list[tuple[bytes, bytes]]:
