@@ -143,8 +143,6 @@ class EdgeAgentClient:
         """The relay has answered, and knows the older dialect alone."""
         start = AgentStart(self._name, self._secret, self.lastError)
         self._session = session = JsonEdgeSession(self._clock, self, start, self._targets)
-        if self._isStopping:
-            self._leaving.add(session)
         return session
 
     def _failed(self, end: SessionEnd) -> None:

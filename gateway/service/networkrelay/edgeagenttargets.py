@@ -70,6 +70,7 @@ class EdgeTargets:
     ) -> None:
         self.budget = StallBudget()
         self._reactor = reactor
+        self._isOpen = not rules
         self._policy = TargetPolicy(rules, strict=True) if rules else TargetPolicy((), builtIns=False)
         self._settings = settings or RelaySettings(idleTimeout=IDLE)
 
@@ -84,9 +85,12 @@ class EdgeTargets:
         except ValueError as e:
             raise DialFailed(DialFailure.NAME, str(e)) from None
         if isDatagram:
-            return _DatagramTarget(self._reactor, target, self._policy), replace(
-                self._settings, idleTimeout=DATAGRAM_IDLE
-            )
+            endpoint: IStreamClientEndpoint
+            if self._isOpen:
+                endpoint = UDPEndpoint(self._reactor, target.host, port)  # which tries one address after another
+            else:
+                endpoint = _DatagramTarget(self._reactor, target, self._policy)
+            return endpoint, replace(self._settings, idleTimeout=DATAGRAM_IDLE)
         return TargetEndpoint(self._reactor, target, self._policy), self._settings
 
     def decide(self, preamble: Preamble) -> tuple[IStreamClientEndpoint, RelaySettings]:

@@ -35,7 +35,7 @@ class SshConfigOptions(RelayClientOptions):
         ["target", None, "127.0.0.1:22", "Where the ssh server is, as the agent sees it"],
         ["host", None, None, "What to call it for ssh [default: the agent's name]"],
         ["user", None, None, "As whom to log in [default: ssh's own]"],
-        ["access-client", None, "access-client", "What to run for it"],
+        ["access-client", None, "access-client", "What to run for it, as a shell would take it"],
     ]
 
     def parseArgs(self, *words: str) -> None:
@@ -62,9 +62,13 @@ class SshConfigOptions(RelayClientOptions):
             self._target = parseTarget(self["target"], 22)
         except ValueError as e:
             raise usage.UsageError(f"--target: {e}") from None
+        try:
+            shlex.split(self["access-client"])
+        except ValueError as e:
+            raise usage.UsageError(f"--access-client: {e}") from None
 
     def _lines(self) -> Iterator[str]:
-        words = [self["access-client"], "--relay-url", self["relay-url"]]
+        words = [*shlex.split(self["access-client"]), "--relay-url", self["relay-url"]]
         for name in ("secret-file", "ca", "pin"):
             if self[name] is not None:
                 words += [f"--{name}", self[name]]

@@ -200,6 +200,11 @@ class SshConfigTests(OptionsTestCase):
         text = self.printed("My Box", "--host", "b", "--relay-url", "wss://r/a%20b", "--target", "[::1]:2222")
         self.assertIn("wss://r/a%%20b 'My Box' ::1 2222 tcp\n", text)
 
+    def test_program(self) -> None:
+        """What is run may be several words."""
+        text = self.printed("box", "--access-client", "'/opt/my programs/gateway' access-client")
+        self.assertIn("ProxyCommand '/opt/my programs/gateway' access-client --relay-url ", text)
+
     def test_wrong(self) -> None:
         """What is wrong is one line that names the option."""
         self.assertWrong(
@@ -209,4 +214,5 @@ class SshConfigTests(OptionsTestCase):
             (("My Box",), "--host: 'My Box'"),
             (("box", "--secret", "s"), "--secret: "),
             (("box", "--target", ":x"), "--target: "),
+            (("box", "--access-client", "'"), "--access-client: "),
         )
