@@ -15,11 +15,12 @@ own. All of this holds for plain TCP, and for TLS on it. A transport of another 
 without a copy provides L{IDirectTransport}; any other is used as it is.
 
 The price is that names of Twisted's are used which are not public: C{_tempDataBuffer} and C{_aborting}, to see
-whether something is queued or over, and C{doRead} of an instance, which is replaced. (L{gateway.net.directtls} needs
-more.) C{tests/integration/test_direct.py} holds Twisted to them.
+whether something is queued or over, C{_writeDisconnected} and C{_closeWriteConnection}, to end the sending, and
+C{doRead} of an instance, which is replaced. (L{gateway.net.directtls} needs more.)
+C{tests/integration/test_direct.py} holds Twisted to them.
 """
 
-__all__ = ["Buffer", "IDirectTransport", "directWriter", "limitUnsent", "readDirectly"]
+__all__ = ["Buffer", "IDirectTransport", "directWriter", "endDirectly", "limitUnsent", "readDirectly"]
 
 import socket
 import sys
@@ -102,6 +103,21 @@ def directWriter(transport: IStreamTransport) -> Callable[[Sequence[Buffer]], No
             connection.write(b"".join(_after(pieces, sent)))
 
     return write
+
+
+def endDirectly(transport: IStreamTransport) -> None:
+    """
+    End our sending after what is queued, which mostly is nothing: then now, and not when epoll has said that the socket
+    is writable.
+
+    @param transport: one that can half-close, without a producer.
+    """
+    connection = _plain(transport)
+    if connection is None or connection._tempDataBuffer or connection.dataBuffer or connection.disconnecting:
+        transport.loseWriteConnection()
+    elif not connection._writeDisconnected:
+        connection._writeDisconnected = True
+        connection._closeWriteConnection()
 
 
 def _after(pieces: Sequence[Buffer], sent: int) -> Iterator[Buffer]:

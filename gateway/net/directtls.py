@@ -18,7 +18,7 @@ what says whether something is queued; of pyOpenSSL its way to OpenSSL. C{tests/
 to it.
 """
 
-__all__ = ["tlsReader", "tlsWriter"]
+__all__ = ["tlsOutput", "tlsReader", "tlsWriter"]
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -60,13 +60,13 @@ def tlsWriter(
             if (result := lib.SSL_write(ssl, clear + sent, len(payload) - sent)) <= 0:
                 connection._raise_ssl_error(ssl, result)
             sent += result
-        for piece in _made(connection):
+        for piece in tlsOutput(connection):
             send((piece,))
 
     return write
 
 
-def _made(connection: SSL.Connection) -> Iterator[memoryview]:
+def tlsOutput(connection: SSL.Connection) -> Iterator[memoryview]:
     """All that waits to be sent. A piece is valid until the next one."""
     while (count := lib.BIO_read(connection._from_ssl, _cipher, _SIZE)) > 0:
         yield _ciphertext[:count]
@@ -99,7 +99,7 @@ def tlsReader(
                 if tls._lostTLSConnection or tls._aborted:
                     return
         if error is None:
-            for piece in _made(connection):  # an answer to what was no payload
+            for piece in tlsOutput(connection):  # an answer to what was no payload
                 tls.transport.write(bytes(piece))  # type: ignore[union-attr]  # not lost yet
         elif isinstance(error, SSL.ZeroReturnError):
             tls._shutdownTLS()

@@ -19,7 +19,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.direct import Buffer
+from gateway.net.direct import Buffer, endDirectly
 from gateway.net.httpsettings import HttpSettings
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.progress import Progress
@@ -67,7 +67,7 @@ class Lingering(Protocol):
     def connectionMade(self) -> None:
         self._sweep.watch(self)
         if canHalfClose(self.transport):
-            self.transport.loseWriteConnection()
+            endDirectly(self.transport)
         else:
             self.transport.loseConnection()
 

@@ -18,11 +18,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from gateway.net.tls import CertificateError, CertificateFiles
+from gateway.net.tlsserver import TLSServerFactory
 from gateway.service.server.settings import CertificateFilesPaths
 
 RAW: Sequence[bytes] = ()
@@ -77,19 +76,19 @@ class Certificates:
             for name in entry.hostnames:
                 names.setdefault(name, entry)
         self._names = names
-        self._contexts: OrderedDict[_Use, TLSMemoryBIOFactory] = OrderedDict()
+        self._contexts: OrderedDict[_Use, TLSServerFactory] = OrderedDict()
 
-    def _factory(self, use: _Use) -> TLSMemoryBIOFactory:
+    def _factory(self, use: _Use) -> TLSServerFactory:
         entry = use.entry
         authority = self._clientAuthority if use.clients else None
         files = CertificateFiles(
             entry.certificate, entry.key, authority, alpn=use.protocols, demands=False, clock=self._clock
         )
-        return TLSMemoryBIOFactory(files, False, Factory(), self._clock)
+        return TLSServerFactory(files, clock=self._clock)
 
     def find(
         self, name: str, protocols: Sequence[bytes], scope: str = "", *, clients: bool = False
-    ) -> TLSMemoryBIOFactory | None:
+    ) -> TLSServerFactory | None:
         """
         @param name: in lower case; empty for whoever names none, who gets the first certificate.
         @param protocols: that are spoken, best first.
