@@ -1,6 +1,6 @@
 """
-A web server behind a path, side by side: our PipeGate server and client among themselves, the same in PipeGate's own
-dialect, and programs of the tests that are made as PipeGate's own are.
+A web server behind a path, side by side: our PipeGate server with our client, with a program of the tests that is made
+as PipeGate's own client is, and with our client in PipeGate's own dialect; and two such programs without ours.
 
 It exists to say what a user of PipeGate gains by having both ends from us, in the same minute, on the same machine::
 
@@ -120,26 +120,25 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _ours(setup: Setup, path: str) -> None:
-    token = ("--client-token", _TOKEN)
-    setup.run("server", OURS, "pipegate-server", "--interface", HERE, "--port", str(setup.server), *token)
+def _start(setup: Setup, *, ourServer: bool, ourClient: bool, path: str = "") -> None:
+    token, port = ("--client-token", _TOKEN), str(setup.server)
+    if ourServer:
+        setup.run("server", OURS, "pipegate-server", "--interface", HERE, "--port", port, *token)
+    else:
+        setup.run("server", str(_PYTHON), str(_ENDS / "theirserver.py"), _TOKEN, port)
     setup.awaitPort()
-    local = f"http://{HERE}:{setup.line.target}{path}"
-    server = f"ws://{HERE}:{setup.server}/{_ID}"
-    setup.run("client", OURS, "pipegate-client", "--local-url", local, "--server-url", server, *token)
+    local, server = f"http://{HERE}:{setup.line.target}{path}", f"ws://{HERE}:{port}/{_ID}"
+    if ourClient:
+        setup.run("client", OURS, "pipegate-client", "--local-url", local, "--server-url", server, *token)
+    else:
+        setup.run("client", str(_PYTHON), str(_ENDS / "theirclient.py"), _TOKEN, server, local)
 
 
-def _theirs(setup: Setup) -> None:
-    setup.run("server", str(_PYTHON), str(_ENDS / "theirserver.py"), _TOKEN, str(setup.server))
-    setup.awaitPort()
-    local, server = f"http://{HERE}:{setup.line.target}", f"ws://{HERE}:{setup.server}/{_ID}"
-    setup.run("client", str(_PYTHON), str(_ENDS / "theirclient.py"), _TOKEN, server, local)
-
-
-OWN = Contestant("txgateway", partial(_ours, path=""), carriesAll=True)
+OWN = Contestant("txgateway", partial(_start, ourServer=True, ourClient=True), carriesAll=True)
+MIXED = Contestant("txgateway, client as PipeGate's", partial(_start, ourServer=True, ourClient=False))
 # A path before all others is what makes our client speak PipeGate's own dialect to our server.
-JSON = Contestant("txgateway, JSON", partial(_ours, path="/."))
-THEIRS = Contestant("as PipeGate", _theirs)
+JSON = Contestant("txgateway, JSON at both ends", partial(_start, ourServer=True, ourClient=True, path="/."))
+THEIRS = Contestant("as PipeGate", partial(_start, ourServer=False, ourClient=False))
 
 
 @contextmanager
@@ -163,14 +162,19 @@ def origin() -> Iterator[int]:
         yield setup.door
 
 
+def _connections(size: int) -> int:
+    return 4 if size >= MIB else CONNECTIONS
+
+
 def measureKept(way: Way, contestant: Contestant, seconds: int, rates: Mapping[str, float]) -> Sample:
-    """Each size, again and again on 32 connections."""
+    """Each size, again and again on 32 connections; the largest on four."""
     sample: dict[str, float] = {}
     for what, size in SIZES.items():
         url = way.url(f"/{size}")
-        closedLoop(url, CONNECTIONS, 1)
+        connections = _connections(size)
+        closedLoop(url, connections, 1)
         cpu = way.cpu()
-        got = closedLoop(url, CONNECTIONS, seconds)
+        got = closedLoop(url, connections, seconds)
         if got.errors:
             raise RuntimeError(f"{got.errors} of {got.count} answers were wrong: {url}")
         sample[f"{what}, requests/s"] = got.rate
@@ -214,9 +218,10 @@ GOALS = (
 
 
 def _halves(port: int, seconds: int) -> dict[str, float]:
-    with JSON.open(port) as way:
+    with MIXED.open(port) as way:
         closedLoop(way.url("/1024"), CONNECTIONS, 1)
-        return {what: closedLoop(way.url(f"/{size}"), CONNECTIONS, seconds).rate / 2 for what, size in SIZES.items()}
+        urls = {what: (way.url(f"/{size}"), _connections(size)) for what, size in SIZES.items()}
+        return {what: closedLoop(url, count, seconds).rate / 2 for what, (url, count) in urls.items()}
 
 
 def main() -> int:
@@ -232,21 +237,18 @@ def main() -> int:
     for name in ("nginx", "wrk", "curl"):
         if program(name) is None:
             parser.error(f"{name} is missing: apt-get install {name}")
-    contestants = [OWN, JSON]
-    if _PYTHON.exists():
-        contestants.append(THEIRS)
-    else:
-        print(f"{THEIRS.name}: skipped, run scripts/peers")
+    if not _PYTHON.exists():
+        parser.error("what PipeGate is made with is missing: run scripts/peers")
     allowDescriptors()
     endsOnTerm()
-    results = Results("pipegate", baseline=JSON.name)
+    results = Results("pipegate", baseline=MIXED.name)
     status = 0
     try:
         with origin() as port:
             rates = _halves(port, options.seconds) if "open" in names else {}
             for number in range(options.rounds):
                 for name in names:
-                    for contestant in contestants:
+                    for contestant in (OWN, MIXED, JSON, THEIRS):
                         print(f"round {number + 1}: {name}, {contestant.name}", file=sys.stderr)
                         try:
                             with contestant.open(port) as way:

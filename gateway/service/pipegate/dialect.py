@@ -113,6 +113,9 @@ class PipeGateDialect:
         ghost = agents.attach(session)
         service = serviceOf(session.identifier, self.authority.domain)
         (outcome,) = agents.registry.offer(session, (service,)).values()
+        if ghost is not None:
+            ghost.end(SessionError.REPLACED, "A newer client with the same id has taken over.")
+        self.back(session.agent)
         if isinstance(outcome, Problem):
             return outcome
         facts = session.facts()
@@ -134,9 +137,6 @@ class PipeGateDialect:
             service=service.key,
             address=agents.publicAddress(service, outcome[0]),
         )
-        if ghost is not None:
-            ghost.end(SessionError.REPLACED, "A newer client with the same id has taken over.")
-        self.back(session.agent)
         return None
 
     def back(self, agent: str) -> None:

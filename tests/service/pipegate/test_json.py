@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.limits import Bans
 from gateway.domain.pipegate import PipeGateToken, PipeGateTokens
+from gateway.domain.routes import prefixPlace
 from gateway.domain.tokens import hashToken
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.httpinterfaces import OriginProblem
@@ -420,6 +421,14 @@ class ReplicaTests(GateTests):
 
 class LifeTests(GateTests):
     """Sessions end as they should."""
+
+    def test_notServed(self) -> None:
+        """A client whose path is somebody else's is told so, and nothing is held for it."""
+        self.gate.doors.ours.add(prefixPlace("/node"))
+        client = self.gate.client("node")
+        self.assertIsNotNone(client.reason)
+        self.gate.wait(20)
+        self.assertClean()
 
     def test_revoked(self) -> None:
         """A client whose token is not good any more is sent away; others stay."""
