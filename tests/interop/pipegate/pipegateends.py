@@ -79,16 +79,18 @@ class PipeGateTestCase(TunnelTestCase):
         port = freePort()
         return self.listening(python(), str(_HERE / "theirserver.py"), TOKEN, str(port), port=port)
 
-    def startOurClient(self, server: RunningServer, identifier: str, local: str, *, token: str = TOKEN) -> Running:
+    def startOurClient(
+        self, server: RunningServer, identifier: str, local: str, *options: str, token: str = TOKEN
+    ) -> Running:
         """C{gateway pipegate-client}. It knows a server with TLS by its key, as it goes there by an address."""
         url = server.url(f"/{identifier}", "ws").replace("gw.test", HERE)
         trust = ["--pin", self.pin(server)] if server.authority else []
         command = [GATEWAY, "pipegate-client", "--client-token", token, "--local-url", local, "--drain", "1"]
-        return start(self, *command, "--server-url", url, *trust)
+        return start(self, *command, "--server-url", url, *trust, *options)
 
-    def ourClient(self, server: RunningServer, identifier: str, local: str) -> Running:
+    def ourClient(self, server: RunningServer, identifier: str, local: str, *options: str) -> Running:
         """The same, connected."""
-        client = self.startOurClient(server, identifier, local)
+        client = self.startOurClient(server, identifier, local, *options)
         client.awaitEvent("agent.connected")
         return client
 
@@ -110,10 +112,10 @@ class PipeGateTestCase(TunnelTestCase):
         found = subprocess.run(["sh", "-c", f"{show} | {digest}"], capture_output=True, check=True, timeout=20)
         return f"sha256//{found.stdout.decode().strip()}"
 
-    def application(self, name: str) -> str:
-        """Start one, and return its URL."""
+    def application(self, name: str, *arguments: str) -> str:
+        """Start one, and return its URL, but for a scheme with TLS."""
         port = freePort()
-        self.listening(python(), str(_HERE / f"{name}.py"), str(port), port=port)
+        self.listening(python(), str(_HERE / f"{name}.py"), str(port), *arguments, port=port)
         return f"http://{HERE}:{port}"
 
     def curl(self, server: RunningServer, path: str, *arguments: str) -> str:

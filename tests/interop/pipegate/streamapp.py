@@ -1,6 +1,6 @@
 """
 An application of what no message has a place for: a WebSocket that echoes, a clock of server-sent events, and files as
-large as one likes; C{streamapp.py PORT}.
+large as one likes; C{streamapp.py PORT}, or C{streamapp.py PORT CERTIFICATE KEY} with TLS.
 """
 # mypy: allow-untyped-decorators, disable-error-code="import-not-found"
 
@@ -98,4 +98,6 @@ async def text(size: int) -> StreamingResponse:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+    certificate, key = sys.argv[2:] or (None, None)
+    port = int(sys.argv[1])
+    uvicorn.run(app, host="127.0.0.1", port=port, ssl_certfile=certificate, ssl_keyfile=key, log_level="warning")

@@ -222,6 +222,16 @@ class OwnTests(PipeGateTestCase):
         self.assertEqual(sums[0], sums[2])
         self.assertLess(rss(server) - before, 64 * MIB)
 
+    def test_https(self) -> None:
+        """An application with TLS is published in either dialect, if its certificate is from who is believed."""
+        authority, certificate, key = self.credential("localhost")
+        local = self.application("streamapp", certificate, key).replace(f"http://{HERE}", "https://localhost")
+        for server, status in ((self.ourServer(), 502), (self.theirServer(), 504)):
+            self.ourClient(server, "node", local, "--local-ca", authority)
+            self.assertEqual(self.curl(server, "/node/text/100"), "x" * 100)
+            self.ourClient(server, "other", local)
+            self.assertEqual(self.status(server, "/other/text/100"), status)
+
     def test_restarted(self) -> None:
         """When the server is started again the client is back by itself."""
         server, local = self.ourServer(), self.application("adminapp")
