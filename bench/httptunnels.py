@@ -193,6 +193,7 @@ def _txgateway(tls: bool) -> Callable[[Setup, int], None]:
             key = "{key}"
             [limits]  # others have none
             per-address = 0
+            requests-per-address = 0
             undecided = 10000
             undecided-per-address = 10000
             new-per-second = 0
