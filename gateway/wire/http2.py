@@ -90,6 +90,9 @@ _TOLD: tuple[tuple[bytes, bytes], ...] = ()
 _TOLD_INFORMATIONAL = ((b":status", b"100"),)
 
 
+_ON_ITSELF = "A stream depends on itself."
+
+
 class _Books(H2Connection):
     """h2, which need not know how streams ended: what comes for those never gets to it."""
 
@@ -267,6 +270,8 @@ class Http2Connection:
             self._streams[stream] = state = 0
         elif state & _PEER_ENDED:
             return self._fault(stream, ErrorCodes.STREAM_CLOSED, "There are HEADERS behind the end of a stream.")
+        elif received.dependsOnItself:
+            return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, _ON_ITSELF)
         elif state & _HEAD_RECEIVED:
             if not ended:
                 return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, "Trailers do not end their stream.")
@@ -274,8 +279,8 @@ class Http2Connection:
             return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, "A response of 1xx ends its stream.")
         self._lists.told = _TOLD_INFORMATIONAL if isInformational else _TOLD
         self._feed(frame(HEADERS, END_HEADERS | (END_STREAM if ended else 0), stream, b"\0"))
-        if received.dependsOnItself:
-            return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, "A stream depends on itself.")
+        if received.dependsOnItself:  # h2 can only reset a stream that it knows
+            return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, _ON_ITSELF)
         if not isInformational:
             self._note(stream, (_HEAD_RECEIVED | _PEER_ENDED) if ended else _HEAD_RECEIVED)
         return HeadReceived(stream, received.fields, received.size, ended, bool(state & _HEAD_RECEIVED))
@@ -308,7 +313,7 @@ class Http2Connection:
         if len(payload) != 5:
             return self._faultAnywhere(stream, ErrorCodes.FRAME_SIZE_ERROR, "A priority has not the length of one.")
         if int.from_bytes(payload[:4]) & MAX_WINDOW == stream:
-            return self._faultAnywhere(stream, ErrorCodes.PROTOCOL_ERROR, "A stream depends on itself.")
+            return self._faultAnywhere(stream, ErrorCodes.PROTOCOL_ERROR, _ON_ITSELF)
         return None
 
     def _gotRstStream(self, flags: int, stream: int, payload: memoryview) -> Event | None:

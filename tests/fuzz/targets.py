@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from h2.errors import ErrorCodes
+
 from gateway.wire import (
     agentcontrol,
     clienthello,
@@ -35,6 +37,7 @@ from gateway.wire.window import INITIAL_WINDOW, ReceiveWindow, WindowBudget
 from gateway.wire.yamux import Session
 from gateway.wire.yamuxframes import HEADER, Ack, Data, Event, Fin, GoAway, Pong, Rst, Syn
 from gateway.wire.yamuxstreams import Limits
+from tests.fuzz import http2
 from tests.wire.yamuxpair import KIB, merged
 
 CORPUS = Path(__file__).resolve().parents[1] / "corpus"
@@ -374,6 +377,7 @@ def _quads(data: bytes) -> list[bytes]:
     return [data[n : n + 4] for n in range(0, len(data), 4)]
 
 
+_HTTP2_CODES = [code.name for code in ErrorCodes]
 _REQUEST_CODES = ("bad-request", "version", "uri-too-long", "head-too-large")
 
 TARGETS = {
@@ -387,6 +391,8 @@ TARGETS = {
     "http1": Target(_grown(lambda: _parseUpgrade), (*_REQUEST_CODES, "bad-upgrade")),
     "http1-request": Target(_decodeRequest, (*_REQUEST_CODES, "method-refused", "unsupported-coding", "bad-body")),
     "http1-response": Target(_decodeResponse, ("bad-response", "head-too-large", "bad-body")),
+    "http2-client": Target(http2.decode(client=True), _HTTP2_CODES, units=http2.units),
+    "http2-server": Target(http2.decode(client=False), _HTTP2_CODES, units=http2.units),
     "networkrelay": Target(_decodeNetworkRelay, (networkrelay.INVALID_MESSAGE,)),
     "pipegate": Target(_decodePipeGate, (pipegate.NOT_TEXT, "invalid-message")),
     "preamble": Target(_grown(lambda: preamble.parsePreamble), preamble.StreamError),
