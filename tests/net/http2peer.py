@@ -46,6 +46,7 @@ from gateway.wire.http2frames import (
     PADDED,
     PING,
     PREFACE,
+    PRIORITY,
     PRIORITY_FLAG,
     PUSH_PROMISE,
     RST_STREAM,
@@ -283,13 +284,14 @@ class Http2Visitor(Http2Peer):
         self,
         settings: bytes = b"",
         *,
+        owner: Owner | None = None,
         begins: bool = True,
         capacity: int = 1 << 30,
         transport: type[FlowTransport] = FlowTransport,
         **limits: Any,
     ) -> None:
         super().__init__()
-        self.owner = Owner()
+        self.owner = owner or Owner()
         self.connection = Http2ServerConnection(
             self.owner, clock=self.clock, settings=HttpSettings(**limits), sweep=self.sweep
         )
@@ -371,6 +373,7 @@ __all__ = [
     "PADDED",
     "PING",
     "PREFACE",
+    "PRIORITY",
     "PUSH_PROMISE",
     "REQUEST",
     "RST_STREAM",
