@@ -84,6 +84,10 @@ class PipeGateDialect:
         """Whether a request is a client's: a visitor's WebSocket has a path below the id."""
         return head.wantsWebSocket and isConnectionID(head.path[1:])
 
+    def isSure(self, head: RequestHead) -> bool:
+        """Whether it says so itself, where others may open WebSockets at such a path."""
+        return self.takes(head) and head.get(TOKEN_HEADER) is not None
+
     def arrive(self, visitor: Visitor, ticket: Ticket) -> IProtocol:
         """
         A connection begins with a client's request.
@@ -164,8 +168,9 @@ class PipeGateDialect:
         del self._absences[absence.agent]
 
     def tokensChanged(self) -> None:
-        """End the sessions of clients whose tokens are not good any more."""
-        self.agents.authorityChanged()
+        """
+        End the sessions of clients in PipeGate's own dialect whose tokens are not good any more. The others are agents.
+        """
         for session in tuple(self.agents.sessions):
             if isinstance(session, JsonSession) and not self.authority.tokens.isGood(
                 session.digest, session.identifier

@@ -22,6 +22,7 @@ from gateway.service.options import ServiceOptions
 from gateway.service.pipegate.clientoptions import TOKEN
 from gateway.service.pipegate.jsonrequest import JsonLimits
 from gateway.service.pipegate.settings import PipeGateServerSettings, serverSettings
+from gateway.service.server.settings import PipeGateClients
 
 _MAX_FILE = 4 * 1024 * 1024
 _FILES = ("tokens", "ssl-keyfile", "ssl-certfile")
@@ -122,14 +123,12 @@ class PipeGateServerOptions(ServiceOptions):
         @raise gateway.service.configuration.ConfigurationError: in one line that names the option.
         """
         certificate = (self["ssl-certfile"], self["ssl-keyfile"]) if self["ssl-certfile"] else None
+        json = JsonLimits(message=self["max-message"], timeout=self["timeout"])
         return serverSettings(
+            PipeGateClients(self._tokens(), bool(self["share"]), self["domain"], json),
             port=self["port"],
             interface=self["interface"],
             certificate=certificate,
-            tokens=self._tokens(),
-            domain=self["domain"],
-            shares=bool(self["share"]),
-            json=JsonLimits(message=self["max-message"], timeout=self["timeout"]),
             trustedProxies=self["trusted-proxy"],
             accessLog=self["access-log"],
             accessLogFormat=self["access-log-format"],

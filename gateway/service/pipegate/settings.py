@@ -2,20 +2,24 @@
 The settings of PipeGate's server: what its options say becomes a gateway's configuration, as it is one with a single
 port; and each of a gateway's other keys can come from the environment::
 
-    settings = serverSettings(port=443, interface="", tokens=tokens, environ=os.environ)
+    settings = serverSettings(PipeGateClients(tokens), port=443, environ=os.environ)
     settings.gateway.config.limits.originTimeout
 """
 
 __all__ = ["PipeGateServerSettings", "serverSettings"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from gateway.domain.pipegate import PipeGateToken
-from gateway.service.pipegate.jsonrequest import JsonLimits
-from gateway.service.server.settings import GatewaySettings, Listen, parseListen, readGatewaySettings
+from gateway.service.server.settings import (
+    GatewaySettings,
+    Listen,
+    PipeGateClients,
+    parseListen,
+    readGatewaySettings,
+)
 
 NOWHERE = "127.0.0.1:1"
 """Where no agents of another kind come in: a gateway's configuration has to say some place."""
@@ -26,19 +30,13 @@ class PipeGateServerSettings:
     """
     All that a server is told.
 
+    @ivar gateway: with the clients.
     @ivar certificate: PEM files of a certificate and its key; C{None}: there is no TLS.
-    @ivar domain: that each client has a name below; empty: they have none.
-    @ivar shares: whether clients of one id share its visitors.
-    @ivar json: of PipeGate's own dialect.
     """
 
     gateway: GatewaySettings
     listen: Listen
     certificate: tuple[str, str] | None
-    tokens: tuple[PipeGateToken, ...] = field(repr=False)
-    domain: str
-    shares: bool
-    json: JsonLimits
 
 
 def _json(value: object) -> str:
@@ -46,14 +44,11 @@ def _json(value: object) -> str:
 
 
 def serverSettings(
+    clients: PipeGateClients,
     *,
     port: int,
     interface: str = "",
     certificate: tuple[str, str] | None = None,
-    tokens: Sequence[PipeGateToken],
-    domain: str = "",
-    shares: bool = False,
-    json: JsonLimits = JsonLimits(),  # noqa: B008 -- frozen
     trustedProxies: Sequence[str] = (),
     accessLog: str = "",
     accessLogFormat: str = "combined",
@@ -73,8 +68,8 @@ def serverSettings(
         "GATEWAY_HTTP_ACCESS_LOG": accessLog,
         "GATEWAY_HTTP_ACCESS_LOG_FORMAT": accessLogFormat,
         "GATEWAY_HTTP_TRUSTED_PROXIES": _json(list(trustedProxies)),
-        "GATEWAY_LIMITS_ORIGIN_TIMEOUT": _json(json.timeout),
+        "GATEWAY_LIMITS_ORIGIN_TIMEOUT": _json(clients.json.timeout),
     }
     usual = {"GATEWAY_MANAGEMENT_LISTEN": "[]"}
-    gateway = replace(readGatewaySettings(None, usual | dict(environ) | keys), plainListen=())
-    return PipeGateServerSettings(gateway, parseListen(place), certificate, tuple(tokens), domain, shares, json)
+    gateway = readGatewaySettings(None, usual | dict(environ) | keys)
+    return PipeGateServerSettings(replace(gateway, plainListen=(), pipeGate=clients), parseListen(place), certificate)

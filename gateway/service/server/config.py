@@ -22,6 +22,7 @@ __all__ = [
     "JwtSection",
     "LimitsSection",
     "ManagementSection",
+    "PipeGateSection",
     "PortsSection",
     "TabbySection",
 ]
@@ -214,6 +215,16 @@ class NetworkRelaySection(Section, frozen=True):
 
     trustedProxies: Texts = ("127.0.0.0/8", "::1")
     """networks of proxies whose `X-Forwarded-For` is believed"""
+
+
+class PipeGateSection(Section, frozen=True):
+    """Clients of PipeGate's, which come by TLS to `gateway.public-host`, and serve paths below it."""
+
+    tokensFile: str = ""
+    """file of [tokens](pipegate-server-options.md), each with the ids that it is good for; empty: they are not taken"""
+
+    share: bool = False
+    """let clients of one id share its visitors; otherwise the newest takes over"""
 
 
 class CertificateSection(Section, frozen=True):
@@ -422,6 +433,7 @@ class GatewayConfig(Section, frozen=True):
     agent: tuple[AgentEntrySection, ...] = ()
     gotunnel: GoTunnelSection = GoTunnelSection()
     networkrelay: NetworkRelaySection = NetworkRelaySection()
+    pipegate: PipeGateSection = PipeGateSection()
     certificate: tuple[CertificateSection, ...] = ()
     ports: PortsSection = PortsSection()
     limits: LimitsSection = LimitsSection()

@@ -25,8 +25,8 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.python import usage
 
-from gateway.domain.agents import AgentAuthority
 from gateway.domain.limits import Admission, Bans
+from gateway.domain.pipegate import PipeGateAuthority, PipeGateTokens
 from gateway.domain.registry import Registry
 from gateway.domain.routes import Place
 from gateway.net.budget import StallBudget
@@ -41,8 +41,9 @@ from gateway.service.gotunnel.door import GoTunnelDialect
 from gateway.service.gotunnel.session import GoTunnelSettings
 from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
 from gateway.service.metrics import Metrics
-from gateway.service.networkrelay.door import RelayDoorSettings
+from gateway.service.networkrelay.door import LOOPBACK, RelayDoorSettings
 from gateway.service.networkrelay.relay import CredentialsFile, NetworkRelay
+from gateway.service.pipegate.dialect import PipeGateDialect
 from gateway.service.server.accesslog import AccessLog
 from gateway.service.server.agentdoor import AgentDoor, AgentDoorSettings
 from gateway.service.server.agentport import AgentPort
@@ -54,7 +55,7 @@ from gateway.service.server.dashboard import Dashboard
 from gateway.service.server.destinations import Destinations
 from gateway.service.server.httpdoor import HttpDoor
 from gateway.service.server.portdoors import IReactorPorts, PortDoors
-from gateway.service.server.settings import GatewaySettings, Listen
+from gateway.service.server.settings import GatewaySettings, Listen, PipeGateClients
 from gateway.service.server.site import HEALTH, Site
 from gateway.service.server.tlsdoor import TlsDoor, TlsDoorSettings
 from gateway.service.server.usage import RouteLimits
@@ -84,6 +85,7 @@ class GatewayService(MultiService):
 
     @param reread: reads the settings again, for SIGHUP; raises L{ConfigurationError}.
     @ivar goTunnel: takes agents of go-tunnel's; C{None} where they are not taken.
+    @ivar pipeGate: the same for clients of PipeGate's.
     @raise ConfigurationError: a file or endpoint that the settings name cannot be used.
     @ivar agents: who is here.
     @ivar destinations: the names that lead to agents, for other doors of this process.
@@ -100,11 +102,12 @@ class GatewayService(MultiService):
         self._listeners: list[ListenerService] = []
         self._publicListeners: list[ListenerService] = []
         self.metrics = Metrics()
+        self.pipeGate: PipeGateDialect | None = None
         config, limits = settings.config, settings.config.limits
         self._certificates = _readCertificates(settings, reactor)
         self._accessLog = AccessLog(reactor)
         self._openAccessLog(settings)
-        self._authority = AgentAuthority(())
+        self._authority = PipeGateAuthority(PipeGateTokens(()))
         self._budget = StallBudget(limits.stallMemory * _MIB)
         self._windows = WindowBudget(limits.windowMemory * _MIB)
         self.visitors = Visitors(
@@ -175,7 +178,11 @@ class GatewayService(MultiService):
         """Hold agents to what is known of them now. Who is in both files is who the configuration says."""
         relay = self._networkRelay
         self._authority.replaceEntries([*(() if relay is None else relay.entries), *self._settings.agents])
+        theirs = self._settings.pipeGate or PipeGateClients(())
+        self._authority.tokens, self._authority.domain = PipeGateTokens(theirs.tokens), theirs.domain
         self.agents.authorityChanged()
+        if self.pipeGate is not None:
+            self.pipeGate.tokensChanged()
 
     # -- Ports
 
@@ -185,6 +192,16 @@ class GatewayService(MultiService):
         if self._networkRelay is not None:
             for path in (AGENT_PATH, CLIENT_PATH):
                 site.add(path, self._networkRelay.door.arriveInside)
+        if settings.pipeGate is not None:
+            self.pipeGate = PipeGateDialect(
+                self.agents,
+                self._authority,
+                settings.pipeGate.json,
+                shares=settings.pipeGate.share,
+                proxies=(*LOOPBACK, *settings.trustedProxies),
+                handshakeTimeout=limits.headTimeout,
+            )
+            site.addWhere(self.pipeGate.isSure, self.pipeGate.arrive)
         self.http = HttpDoor(
             reactor,
             self.registry,
@@ -404,6 +421,8 @@ class GatewayService(MultiService):
             self.visitors.drain()
             self.http.drain()
             self.agents.drain(seconds)
+            if self.pipeGate is not None:
+                self.pipeGate.stop()
             if (relay := self._networkRelay) is not None:
                 relay.drain(seconds)
             # Now, as many of its sessions lead to agents. It has a time of its own, and may take longer.

@@ -29,11 +29,13 @@ from gateway.domain.agents import AgentEntry, JwtIssuer
 from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.grant import ANY_NAME, ANY_PREFIX, Grant
 from gateway.domain.httppolicy import HttpDefaults
+from gateway.domain.pipegate import PipeGateToken, parseTokens
 from gateway.domain.registry import PortRules
 from gateway.domain.rules import Rule, parseRuleLine
 from gateway.domain.tokens import hashToken
 from gateway.net.httpsettings import HttpSettings
 from gateway.service.configuration import ConfigurationError, readConfiguration
+from gateway.service.pipegate.jsonrequest import JsonLimits
 from gateway.service.server.config import (
     AgentEntrySection,
     DoorSection,
@@ -52,6 +54,7 @@ _HMAC = ("HS256", "HS384", "HS512")
 _PUBLIC = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA")
 _MIN_SECRET = 32
 _MAX_KEY_FILE = 64 * 1024
+_MAX_TOKENS_FILE = 4 * 1024 * 1024
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -154,6 +157,23 @@ class NetworkRelaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PipeGateClients:
+    """
+    Clients of PipeGate's.
+
+    @ivar tokens: that are good.
+    @ivar share: whether clients of one id share its visitors.
+    @ivar domain: that each client has a name below; empty: they have none.
+    @ivar json: of those that speak PipeGate's own dialect.
+    """
+
+    tokens: tuple[PipeGateToken, ...] = field(repr=False)
+    share: bool = False
+    domain: str = ""
+    json: JsonLimits = field(default_factory=JsonLimits)
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """
     All that a gateway is told.
@@ -162,6 +182,7 @@ class GatewaySettings:
     @ivar publicHost: normalised; may be empty.
     @ivar goTunnel: C{None}: agents of go-tunnel's are not taken.
     @ivar networkRelay: C{None}: those of http-network-relay's are not taken.
+    @ivar pipeGate: C{None}: those of PipeGate's are not taken.
     @ivar trustedProxies: fronts that speak HTTP, and for others.
     """
 
@@ -174,6 +195,7 @@ class GatewaySettings:
     agents: tuple[AgentEntry, ...] = field(repr=False)
     goTunnel: GoTunnelAgents | None
     networkRelay: NetworkRelaySettings | None
+    pipeGate: PipeGateClients | None
     certificates: tuple[CertificateFilesPaths, ...]
     tlsListen: tuple[Listen, ...]
     httpListen: tuple[Listen, ...]
@@ -256,6 +278,7 @@ def _settings(config: GatewayConfig) -> GatewaySettings:
         _agents(config),
         _goTunnel(config.gotunnel),
         _networkRelay(config.networkrelay),
+        _pipeGate(config),
         tuple(
             CertificateFilesPaths(
                 _each(f"certificate[{index}].hostnames", _name, each.hostnames), each.certificate, each.key
@@ -424,6 +447,15 @@ def _networkRelay(section: NetworkRelaySection) -> NetworkRelaySettings | None:
     return NetworkRelaySettings(section.credentialsFile, proxies) if section.credentialsFile else None
 
 
+def _pipeGate(config: GatewayConfig) -> PipeGateClients | None:
+    section, key = config.pipegate, "pipegate.tokens-file"
+    if not section.tokensFile:
+        return None
+    content = _readFile(key, section.tokensFile, _MAX_TOKENS_FILE).decode("utf-8", "replace")
+    limits = JsonLimits(timeout=config.limits.originTimeout)
+    return PipeGateClients(_at(key, lambda: parseTokens(content)), section.share, json=limits)
+
+
 def _hash(text: str) -> str:
     if not _HASH.fullmatch(text):
         raise ValueError("this is not sha256: and 64 hexadecimal digits 0-9a-f, as gateway secret prints it")
@@ -454,10 +486,10 @@ def _issuer(key: str, section: JwtSection) -> JwtIssuer:
     return JwtIssuer(content, algorithms, section.issuer or None, section.audience or None)
 
 
-def _readFile(key: str, path: str) -> bytes:
+def _readFile(key: str, path: str, limit: int = _MAX_KEY_FILE) -> bytes:
     try:
         with Path(path).open("rb") as file:
-            content = file.read(_MAX_KEY_FILE)
+            content = file.read(limit)
     except OSError as e:
         raise ConfigurationError(f"{key}: {path}: {e.strerror}") from None
     if not content.strip():

@@ -44,6 +44,8 @@ class Site:
     def __init__(self, clock: IReactorTime, agents: AgentDoor, *, path: str = "/agent", timeout: float = 10.0) -> None:
         self.agents = agents
         self._arrivals: dict[str, Callable[[Visitor, Ticket], IProtocol]] = {path: self._agentArrives}
+        self._othersTake: Callable[[RequestHead], bool] = lambda head: False
+        self._othersArrive: Callable[[Visitor, Ticket], IProtocol] = self._agentArrives
         # The session in it pings already.
         self._websockets = WebSocketServerFactory(
             clock=clock, settings=WebSocketSettings(handshakeTimeout=timeout, pingInterval=0)
@@ -57,6 +59,15 @@ class Site:
         """
         self._arrivals[path] = arrive
 
+    def addWhere(self, takes: Callable[[RequestHead], bool], arrive: Callable[[Visitor, Ticket], IProtocol]) -> None:
+        """
+        Let others take WebSockets that are told by more than their path, at paths that are nobody else's.
+
+        @param takes: whether a request is for them.
+        @param arrive: as for L{add}.
+        """
+        self._othersTake, self._othersArrive = takes, arrive
+
     @property
     def paths(self) -> Collection[str]:
         """Where WebSockets are taken."""
@@ -64,13 +75,13 @@ class Site:
 
     def takes(self, head: RequestHead) -> bool:
         """Whether a connection that begins with this request is for L{arrive}."""
-        return head.wantsWebSocket and head.path in self._arrivals
+        return head.wantsWebSocket and (head.path in self._arrivals or self._othersTake(head))
 
     def arrive(self, path: str, visitor: Visitor, ticket: Ticket) -> IProtocol:
         """
         A connection inside of TLS, for a path that L{takes} one.
         """
-        return self._arrivals[path](visitor, ticket)
+        return self._arrivals.get(path, self._othersArrive)(visitor, ticket)
 
     def _agentArrives(self, visitor: Visitor, ticket: Ticket) -> IProtocol:
         return self._websockets.protocolFor(_SiteVisit(self, visitor, ticket))

@@ -34,12 +34,15 @@ from gateway.service.pipegate.port import PipeGatePort
 from gateway.service.pipegate.server import PipeGateServer
 from gateway.service.pipegate.serveroptions import PipeGateServerOptions
 from gateway.service.server.certificates import HTTP
-from gateway.service.server.service import IReactor
+from gateway.service.server.service import GatewayService, IReactor
+from gateway.service.server.settings import GatewaySettings, readGatewaySettings
+from gateway.wire.http1 import RequestHead
 from tests.certificates import makeAuthority
 from tests.domain.attachments import FakeAttachment
 from tests.net.sides import Peer
 from tests.service.agent.test_service import Reactor as DialReactor
 from tests.service.pipegate.pipegatefixture import TOKEN, PipeGate
+from tests.service.server.doorsfixture import OWN
 from tests.service.server.test_service import Reactor
 
 
@@ -353,6 +356,67 @@ class ServerTests(SynchronousTestCase):
             self.assertIn(f"--tokens: {self.tokens.absolute()}: {problem}", str(error))
         error = self.assertRaises(ConfigurationError, self.options("--tokens", "/nowhere").readSettings)
         self.assertIn("--tokens: /nowhere: No such", str(error))
+
+
+class BesideTests(SynchronousTestCase):
+    """Clients of PipeGate's at a gateway that has others."""
+
+    def test_site(self) -> None:
+        """By TLS they come to the gateway's own name, and their visitors do, too; a visitor's WebSocket is none of them."""
+        gate = PipeGate()
+        gate.http.site = gate.site
+        gate.site.addWhere(gate.dialect.isSure, gate.dialect.arrive)
+        upgrade = (
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        )
+        token = f"PIPEGATE_CLIENT_TOKEN: {TOKEN}"
+        for name, lines, status in (("node", (*upgrade, token), 101), ("other", upgrade, 404), ("agent", upgrade, 400)):
+            peer = gate.comeTLS(OWN, b"http/1.1")
+            peer.transport.write(asking(f"/{name}", *lines, host=OWN))
+            gate.pump()
+            self.assertTrue(peer.received.startswith(b"HTTP/1.1 %d " % status), (name, peer.received))
+        self.assertEqual(gate.names(), ["/node"])
+        client = gate.client("more")
+        visitor = gate.comeTLS(OWN, b"http/1.1")
+        visitor.transport.write(asking("/more/x", host=OWN))
+        gate.pump()
+        client.answer(client.heard[0], "fine")
+        self.assertTrue(visitor.received.endswith(b"\r\n\r\nfine"))
+        self.assertTrue(gate.http.site.page(RequestHead("GET", "/healthz", "1.1", [])).status == 200)
+
+    def test_configuration(self) -> None:
+        """[pipegate] says which tokens are good; SIGHUP reads them again, and what is wrong is told with the key."""
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        tokens = Path(self.mktemp())
+        tokens.write_text(f"{hashToken('one')} node\n")
+        environ = {
+            "GATEWAY_AGENTS_PLAIN_LISTEN": "127.0.0.1:0",
+            "GATEWAY_PIPEGATE_TOKENS_FILE": str(tokens),
+            "GATEWAY_PIPEGATE_SHARE": "true",
+        }
+
+        def read() -> GatewaySettings:
+            return readGatewaySettings(None, environ)
+
+        service = GatewayService(cast(IReactor, Reactor()), read(), read)
+        assert service.pipeGate is not None
+        self.assertTrue(service.pipeGate.shares)
+        self.assertIsNotNone(service.pipeGate.authority.tokens.verify("one", "node"))
+        tokens.write_text(f"{hashToken('two')} *\n")
+        with capturedLogs():
+            service.reload()
+        self.assertIsNone(service.pipeGate.authority.tokens.verify("one", "node"))
+        self.assertIsNotNone(service.pipeGate.authority.tokens.verify("two", "any"))
+        tokens.write_text("nonsense")
+        error = self.assertRaises(ConfigurationError, read)
+        self.assertIn("pipegate.tokens-file: line 1", str(error))
+        del environ["GATEWAY_PIPEGATE_TOKENS_FILE"]
+        with capturedLogs():
+            service.reload()
+        self.assertIsNone(service.pipeGate.authority.tokens.verify("two", "any"))
 
 
 class ClientTests(SynchronousTestCase):
