@@ -93,7 +93,7 @@ class HttpConnection:
         prefix, target = "", head.target
         if route is None or route.service.kind != "http":
             if self._agent is not None or not self._isOwnName(name):
-                self._misses(request)
+                self._misses(request, route)
                 return
             found = door.registry.prefix(head.target)
             if found is None:
@@ -102,7 +102,7 @@ class HttpConnection:
             route, target = found
             prefix = str(route.place.name)
         elif self._agent is not None and route.agent != self._agent:
-            self._misses(request)
+            self._misses(request, route)
             return
         self._lead(request, route, target, prefix)
 
@@ -118,8 +118,9 @@ class HttpConnection:
     def _isOwnName(self, name: str) -> bool:
         return name == self._door.publicHost or parseAddress(name) is not None
 
-    def _misses(self, request: IVisitorRequest) -> None:
-        if self.isSecure:
+    def _misses(self, request: IVisitorRequest, route: Route | None) -> None:
+        # A new connection would help, but not where the name is the one of this, and nobody serves it any more.
+        if self.isSecure and (route is not None or self._host != self.visitor.hostname):
             details = f"This connection is not for {self._host}: make another one."
             self._refuse(request, HttpProblem.MISDIRECTED, details)
         elif not self._host:

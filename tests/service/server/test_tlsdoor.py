@@ -186,6 +186,15 @@ class TerminateTests(TlsDoorTestCase):
         self.assertIn(b"421 Misdirected Request", visitor.received)
         self.assertEqual(self.doors.origins.attempts, [])
 
+    def test_agentLeft(self) -> None:
+        """When nobody serves the name any more, another connection would not help, and a page says so."""
+        visitor = self.doors.comeTLS("app.example.com", b"http/1.1")
+        self.doors.links[0].a.abortConnection()
+        visitor.transport.write(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
+        self.doors.pump()
+        self.assertIn(b"404 Not Found", visitor.received)
+        self.assertIn(b"no-route", visitor.received)
+
     def test_slowHandshake(self) -> None:
         """Who does not finish the handshake is cut off."""
         visitor = self.doors.come(self.doors.tls.arrive)
