@@ -232,6 +232,7 @@ def measureEcho(contestant: Contestant, seconds: float) -> Sample:
         os.read(source, 1)
         message = bytes(MESSAGE)
         times = []
+        cpu = way.cpu()
         end = time.perf_counter() + _WARM + seconds
         while (began := time.perf_counter()) < end:
             os.write(sink, message)
@@ -239,8 +240,13 @@ def measureEcho(contestant: Contestant, seconds: float) -> Sample:
             while missing:
                 missing -= len(os.read(source, missing))
             times.append(time.perf_counter() - began)
+        cpu = way.cpu() - cpu
     steady = sorted(each * 1e6 for each in times[len(times) // 10 :])
-    return {"echo p50, us": quantile(steady, 0.5), "echo p99, us": quantile(steady, 0.99)}
+    return {
+        "echo p50, us": quantile(steady, 0.5),
+        "echo p99, us": quantile(steady, 0.99),
+        "echo, CPU s/1000": cpu * 1000 / len(times),
+    }
 
 
 def measureStall(contestant: Contestant, seconds: float) -> Sample:
