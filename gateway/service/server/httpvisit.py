@@ -132,6 +132,7 @@ class HttpVisit(Exchange):
         self._compressor: ICompressor | None = None
         self._moved = -1
         self._movedAt = 0.0
+        self._took: tuple[float, int] | None = None
 
     # -- Exchange
 
@@ -238,7 +239,13 @@ class HttpVisit(Exchange):
         return self._door.visitors.settings
 
     def check(self, now: float) -> None:
-        """See whether the origin takes too long."""
+        """See whether the origin takes too long, or the visitor."""
+        if self._isSlow(now):
+            if self.responded is None:
+                self.say(HttpProblem.REQUEST_TIMEOUT, "The request's body came too slowly.")
+            else:
+                self.cutOff(HttpProblem.REQUEST_TIMEOUT)
+            return
         if self.sent is not None and self.responded is None and self.reached is not None:
             limit = self._door.settings.originHeadTimeout
             if now - max(self.sent, self.reached) > limit:
@@ -250,6 +257,24 @@ class HttpVisit(Exchange):
                 self._moved, self._movedAt = self.up + self.down, now
             elif now - self._movedAt > idle:
                 self.cutOff(Cause.IDLE)
+
+    def _isSlow(self, now: float) -> bool:
+        """
+        Whether the body comes too slowly, where HTTP/2 does not say how long it is. The visitor's connection leaves
+        that to us: it may be a stream of gRPC's, which are silent for hours, but not if the origin speaks HTTP/1.
+        """
+        request = self.request
+        if self.sent is not None or request.length is not None or request.head.version != "2":
+            return False
+        if self.policy.options.protocol == "h2c":
+            return False
+        settings, took = self._door.settings, self._took
+        if took is None or self._visitorEnd.paused:
+            self._took = (now, self.up)
+        elif now - took[0] >= settings.bodyGrace:
+            self._took = (now, self.up)
+            return self.up - took[1] < settings.bodyRate * settings.bodyGrace
+        return False
 
     def ended(self, cause: str) -> None:
         if self._dial is not None:

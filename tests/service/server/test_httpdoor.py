@@ -4,19 +4,28 @@ Tests for the HTTP door: where each request is led, through which connection, an
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 from twisted.internet.error import ConnectionRefusedError, TimeoutError
+from twisted.internet.interfaces import IProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.domain.access import AccessRules
+from gateway.domain.access import EVERYBODY, AccessRules
 from gateway.domain.httppolicy import HttpDefaults
+from gateway.net.http2client import Http2ClientConnection
+from gateway.net.http2pool import Http2OriginPool
+from gateway.net.httpsettings import HttpSettings
+from gateway.net.sweep import Sweep
 from gateway.service.server.accesslog import Access, AccessLog
+from gateway.service.server.attached import Visitor
 from gateway.service.server.usage import RouteLimits
-from gateway.testing import FlowTransport
+from gateway.testing import FlowEndpoint, FlowTransport
 from gateway.wire.agentcontrol import Service
+from gateway.wire.http1 import RequestHead
 from gateway.wire.httpoptions import HttpOptions
 from gateway.wire.proxyheader import Tlv
+from tests.net.httpends import Exchange
 from tests.net.sides import Peer
 from tests.service.server.doorsfixture import PASSED, WEB, Doors
 
@@ -307,6 +316,32 @@ class LimitTests(HttpDoorTestCase):
     """
     Who may come, and how often.
     """
+
+    def test_slowBody(self) -> None:
+        """By HTTP/2 a body without a length may not come slowly either, but for an origin that speaks HTTP/2 itself."""
+        h2c = HttpOptions(protocol="h2c")
+        self.doors.attached("own", Service(key="web", kind="http", hostnames=("own.example.com",), http=h2c))
+        for host, isLimited in (("app.example.com", True), ("own.example.com", False)):
+            settings, sweep = HttpSettings(), Sweep(self.doors.clock)
+            pool = Http2OriginPool(FlowEndpoint, settings=settings, sweep=sweep)
+            connection = Http2ClientConnection(pool, settings=settings, sweep=sweep)
+            self.doors.come(self.arriveWithHttp2, connection)
+            exchange = Exchange()
+            request = connection.send(RequestHead("POST", "/", "2", [("host", host)]), None, exchange)
+            request.write(bytes(5000))
+            self.doors.pump()
+            self.doors.originAccepts()
+            self.doors.wait(19)
+            request.write(b"a")
+            self.assertEqual(exchange.names(), [])
+            self.doors.wait(5)
+            self.assertEqual([head.status for name, (head, _) in exchange.events[:1]], [408] if isLimited else [])
+
+    def arriveWithHttp2(self, visitor: Visitor) -> IProtocol | None:
+        """As inside of TLS."""
+        ticket = self.doors.visitors.admit(visitor.host, EVERYBODY, "tls")
+        assert ticket is not None
+        return self.doors.http.serve(replace(visitor, alpn=b"h2"), ticket)
 
     def test_access(self) -> None:
         """Who may not come is cut off."""
