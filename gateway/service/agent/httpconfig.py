@@ -53,14 +53,18 @@ class HttpSection(Section, frozen=True):
     """what the origin gets as Host; empty: what the visitor asked for"""
 
     basicAuth: Texts = ()
-    """who may come, each as `USER:sha256:...` with the hash of a password; without any, everybody"""
+    """
+    who may come, each as `USER:sha256:...` with the hash of a password, as `gateway hash-secret` prints it; without
+    any, everybody
+    """
 
     basicAuthFile: Annotated[str, Meta(min_length=1)] | None = None
     """file with more of them, one a line; lines with `#` in front are remarks"""
 
     access: Texts = ()
     """
-    rules for visitors' addresses: `allow` or `deny`, and an address, a network or `*`; the first that fits decides
+    rules for visitors' addresses: `allow` or `deny`, and an address, a network or `*`; the first that fits decides, and
+    where something is allowed, the rest is not
     """
 
     setRequestHeaders: dict[str, str] = {}
@@ -79,7 +83,7 @@ class HttpSection(Section, frozen=True):
     """bytes of a request's body; 0: as many as the gateway takes"""
 
     requestsPerSecond: Annotated[float, Meta(ge=0)] = 0.0
-    """requests of all visitors, and as many at once; 0: no limit"""
+    """requests of all visitors, and as many in a burst; 0: no limit"""
 
     inFlight: Count = 0
     """requests at once; 0: as many as the gateway takes"""
