@@ -68,7 +68,8 @@ class DoorSection(Section, frozen=True):
 
     access: Texts = ()
     """
-    rules for visitors' addresses: `allow` or `deny`, and an address, a network or `*`; the first that fits decides
+    rules for visitors' addresses: `allow` or `deny`, and an address, a network or `*`; the first that fits decides, and
+    where something is allowed, the rest is not
     """
 
 
@@ -256,7 +257,8 @@ class PortsSection(Section, frozen=True):
 
     access: Texts = ()
     """
-    rules for visitors' addresses: `allow` or `deny`, and an address, a network or `*`; the first that fits decides
+    rules for visitors' addresses: `allow` or `deny`, and an address, a network or `*`; the first that fits decides, and
+    where something is allowed, the rest is not
     """
 
     proxyProtocolFrom: Texts = ()
