@@ -472,6 +472,12 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
 
     # -- IWebSocketChannel: the transport
 
+    @property
+    def closeCode(self) -> int | None:
+        """See L{IWebSocketChannel}."""
+        code: int | None = self.remoteCloseCode
+        return code
+
     def close(self, code: int = 1000, reason: str = "") -> None:
         encoded = reason.encode()[:123].decode("utf-8", "ignore").encode()
         if self.state == self.STATE_OPEN:

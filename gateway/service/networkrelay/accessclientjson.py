@@ -46,7 +46,9 @@ from gateway.wire.networkrelay import (
 LINGER = 60.0
 """Seconds of silence after which a connection is over that has ended on this side."""
 
+_NORMAL = 1000
 _PROTOCOL_ERROR = 1002
+"""Codes with which a WebSocket is closed (RFC 6455, section 7.4.1)."""
 
 
 @implementer(IStreamTransport, IHalfCloseableDescriptor)
@@ -180,7 +182,7 @@ class JsonAccessLine:
                 if data:
                     self._protocol.dataReceived(data)
             case Error(message=text):
-                self._end(text, 1000)
+                self._end(text, _NORMAL)
             case _:
                 self._end("The relay does not keep to the protocol: a message is out of turn.", _PROTOCOL_ERROR)
 
@@ -190,7 +192,7 @@ class JsonAccessLine:
 
     def _silent(self) -> None:
         self._lingering = None
-        self._channel.close(1000)
+        self._channel.close(_NORMAL)
         self._over(DialFailed(DialFailure.CANCELLED, "Nobody waited any longer."), Failure(ConnectionDone()))
 
     def _end(self, problem: str, code: int) -> None:
@@ -201,9 +203,13 @@ class JsonAccessLine:
     def close(self) -> None:
         """Nobody wants it."""
         self._isOver = True
-        self._channel.close(1000)
+        self._channel.close(_NORMAL)
 
     def lost(self, reason: Failure) -> None:
+        if self._channel.closeCode not in (None, _NORMAL) and reason.check(ConnectionDone):
+            # A relay that restarts closes properly, too: that is no end of the target's.
+            self.problem = self.problem or "The relay ended the connection."
+            reason = Failure(ConnectionLost(self.problem))
         self._over(DialFailed(DialFailure.GONE, "The relay closed the connection without an answer."), reason)
 
     def _over(self, error: DialFailed, reason: Failure) -> None:

@@ -240,6 +240,15 @@ class JsonTests(AccessTestCase):
         assert peer.reason is not None and not peer.reason.check(ConnectionDone)
         self.assertIn("lost", self.endpoint.problem)
 
+    def test_restart(self) -> None:
+        """A relay that closes for a reason of its own, however properly, is no end of the target's."""
+        for code in (1001, 1011, 1012):
+            relay, peer = self.opened()
+            relay.channel.close(code)
+            self.relay.pump()
+            assert peer.reason is not None and not peer.reason.check(ConnectionDone), code
+            self.assertEqual(self.endpoint.problem, "The relay ended the connection.")
+
     def test_errorMeanwhile(self) -> None:
         """What the relay says of a connection's end is kept for a person."""
         relay, peer = self.opened()
