@@ -101,7 +101,7 @@ class IWebSocketChannel(IStreamTransport):
 
     sentData = Attribute("Whether any binary frame was sent.")
     subprotocol = Attribute("The one agreed upon, or C{None}. A server's gate sets it when it accepts.")
-    closeCode = Attribute("With which the peer has closed (RFC 6455, section 7.4), 1000 if it gave none; C{None} before.")
+    closeCode = Attribute("With which the peer closed (RFC 6455, section 7.4), 1000 if it gave none; C{None} before.")
 
     def sendText(text: str) -> None:
         """Send a text message; nothing happens once the channel is closing."""
