@@ -25,10 +25,10 @@ from gateway.domain.addresses import normaliseHost, parseAddress
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint
 from gateway.net.websocketlimits import WebSocketSettings
+from gateway.service.agent.dialect import DialectEndpoint
 from gateway.service.agent.session import explainLoss
 from gateway.service.agent.tunnelclient import ClientTunnel
 from gateway.service.networkrelay.accessclientjson import JsonAccessLine
-from gateway.service.networkrelay.dialect import DialectEndpoint
 from gateway.wire.agentcontrol import Register, SecretCredential
 from gateway.wire.networkrelay import MAX_MESSAGE, ClientStart, agentLabel
 from gateway.wire.preamble import Target

@@ -26,9 +26,9 @@ from gateway.net.incoming import IncomingStreams
 from gateway.net.mux import MuxSettings
 from gateway.net.muxdeadlines import monotonic
 from gateway.net.websocketlimits import WebSocketSettings
+from gateway.service.agent.dialect import DialectEndpoint
 from gateway.service.agent.session import ClientSession, ISessionOwner, SessionEnd
 from gateway.service.configuration import ConfigurationError
-from gateway.service.networkrelay.dialect import DialectEndpoint
 from gateway.service.networkrelay.edgeagentjson import STREAMS, IJsonSessionOwner, JsonEdgeSession
 from gateway.service.networkrelay.edgeagenttargets import EdgeTargets
 from gateway.wire.agentcontrol import Ack, Drain, Register, SecretCredential, SessionError

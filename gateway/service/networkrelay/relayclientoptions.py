@@ -20,8 +20,8 @@ from pathlib import Path
 from twisted.python import usage
 
 from gateway.service.agent.carrier import GatewayLink
+from gateway.service.agent.dialect import relayLink
 from gateway.service.configuration import ConfigurationError
-from gateway.service.networkrelay.dialect import relayLink
 from gateway.service.options import ServiceOptions
 
 _SECRET = "HTTP_NETWORK_RELAY_SECRET"  # the variable

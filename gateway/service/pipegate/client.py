@@ -27,8 +27,8 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketReceiver
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.agent.client import AgentClient, Phase
+from gateway.service.agent.dialect import DialectEndpoint
 from gateway.service.agent.session import SessionEnd
-from gateway.service.networkrelay.dialect import DialectEndpoint
 from gateway.service.pipegate.jsonclient import IJsonLineOwner, JsonLine, LocalRequests
 from gateway.service.pipegate.jsonsession import serviceOf
 from gateway.wire.agentcontrol import Register, SessionError

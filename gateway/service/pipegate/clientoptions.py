@@ -14,7 +14,7 @@ from twisted.python import usage
 
 from gateway.net.tlsclient import ClientTrust
 from gateway.service.agent.carrier import GatewayLink
-from gateway.service.networkrelay.dialect import relayLink
+from gateway.service.agent.dialect import relayLink
 from gateway.service.options import ServiceOptions
 from gateway.service.pipegate.client import serverRequest
 from gateway.service.pipegate.local import LocalURL, parseLocalURL
