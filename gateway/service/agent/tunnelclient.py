@@ -72,7 +72,7 @@ class ClientTunnel:
         target: Target,
         factory: IProtocolFactory,
         early: IEarlyData | None = None,
-        header: ProxyHeader = ProxyHeader(),  # frozen
+        header: ProxyHeader = ProxyHeader(),  # noqa: B008 -- frozen
     ) -> Deferred[IProtocol]:
         """
         Open a stream.
