@@ -66,7 +66,7 @@ from gateway.wire.http2frames import (
     unpadded,
     windowUpdate,
 )
-from gateway.wire.http2lists import HeaderList, HeaderLists, RawFields
+from gateway.wire.http2lists import HeaderList, HeaderLists, HeaderListWriter, RawFields
 
 _FIRST_STREAMS = 100
 """Streams that a client opens before the server has said how many there may be: as many as servers mostly let it."""
@@ -85,7 +85,7 @@ _PEER_ENDED, _WE_ENDED, _HEAD_RECEIVED = 1, 2, 4
 # How one ended: both sides said so, the peer reset it, or we did (or never let it begin).
 _ENDED, _PEER_RESET, _WE_RESET = range(3)
 
-# What h2 is told of a header list. That of a request, and trailers, it does not look into.
+# What h2 is told of a header list, whichever way it goes. That of a request, and trailers, it does not look into.
 _TOLD: tuple[tuple[bytes, bytes], ...] = ()
 _TOLD_INFORMATIONAL = ((b":status", b"100"),)
 
@@ -94,9 +94,13 @@ _ON_ITSELF = "A stream depends on itself."
 
 
 class _Books(H2Connection):
-    """h2, which need not know how streams ended: what comes for those never gets to it."""
+    """
+    h2, which need neither know how streams ended, as what comes for those never gets to it, nor count those that are
+    open, by looking at each of them.
+    """
 
-    MAX_CLOSED_STREAMS = 1
+    def _open_streams(self, remainder: int) -> int:
+        return 0
 
 
 class Http2Connection:
@@ -128,6 +132,7 @@ class Http2Connection:
         }
         self._h2.local_settings = Settings(client=client, initial_values=settings)
         self._h2.decoder = self._lists = HeaderLists(limits.headerList, limits.continuations)
+        self._h2.encoder = self._writer = HeaderListWriter()
         self._reader = FrameReader()
         self._preface = b"" if client else PREFACE
         self._streams: dict[int, int] = {}
@@ -393,6 +398,7 @@ class Http2Connection:
 
     def _end(self, stream: int, how: int) -> None:
         self._streams.pop(stream, None)
+        self._h2.streams.pop(stream, None)
         self._over[stream] = how
         if len(self._over) > _REMEMBERED:
             del self._over[next(iter(self._over))]
@@ -428,14 +434,18 @@ class Http2Connection:
         self.sendFields(stream, fields, isLast=isLast)
         return stream
 
-    def sendFields(self, stream: int, fields: RawFields, *, isLast: bool = False) -> None:
+    def sendFields(
+        self, stream: int, fields: RawFields, *, isLast: bool = False, isInformational: bool = False
+    ) -> None:
         """
         Send a head, or trailers.
 
+        @param isInformational: it is that of a response of 1xx.
         @param fields: with the pseudo fields first; all of bytes, with names in lower case, and values that are proper.
         """
         if stream in self._streams:
-            self._h2.send_headers(stream, fields, end_stream=isLast)
+            self._writer.fields = fields
+            self._h2.send_headers(stream, _TOLD_INFORMATIONAL if isInformational else _TOLD, end_stream=isLast)
             if isLast:
                 self._note(stream, _WE_ENDED)
 

@@ -1,6 +1,6 @@
 """
-HTTP/2's header lists, as they come: in one frame or several (RFC 9113, section 4.3), compressed by what came before
-(RFC 7541).
+HTTP/2's header lists, as they come and go: in one frame or several (RFC 9113, section 4.3), compressed by what came
+before (RFC 7541).
 
     >>> lists = HeaderLists(16 * 1024, 32)
     >>> lists.begin(1, END_HEADERS | END_STREAM, memoryview(b"\\x82")).fields
@@ -9,13 +9,13 @@ HTTP/2's header lists, as they come: in one frame or several (RFC 9113, section 
 Every list has to be read, though its stream may be refused or over, as the next ones depend on it.
 """
 
-__all__ = ["HeaderList", "HeaderLists"]
+__all__ = ["HeaderList", "HeaderListWriter", "HeaderLists"]
 
 from collections.abc import Iterable
 
 import msgspec
 from h2.errors import ErrorCodes
-from hpack import Decoder, HPACKError, OversizedHeaderListError
+from hpack import Decoder, Encoder, HPACKError
 
 from gateway.wire.http2frames import END_HEADERS, END_STREAM, MAX_WINDOW, PRIORITY_FLAG, connectionError, unpadded
 
@@ -26,18 +26,15 @@ class HeaderList(msgspec.Struct, frozen=True):
     """
     A list that is complete.
 
+    @ivar size: bytes of it (RFC 9113, section 6.5.2).
     @ivar dependsOnItself: its priority says so.
     """
 
     stream: int
     fields: list[tuple[bytes, bytes]]
+    size: int
     ended: bool
     dependsOnItself: bool
-
-    @property
-    def size(self) -> int:
-        """Bytes of it (RFC 9113, section 6.5.2)."""
-        return sum([len(name) + len(value) + 32 for name, value in self.fields])
 
     @property
     def isInformational(self) -> bool:
@@ -95,12 +92,48 @@ class HeaderLists(Decoder):
             self.stream = stream
             return None
         self.stream = 0
-        return HeaderList(stream, self._read(b"".join(self._blocks)), self._ended, self._dependsOnItself)
+        fields, size = self._read(b"".join(self._blocks))
+        return HeaderList(stream, fields, size, self._ended, self._dependsOnItself)
 
-    def _read(self, block: bytes) -> list[tuple[bytes, bytes]]:
+    def _read(self, block: bytes) -> tuple[list[tuple[bytes, bytes]], int]:
+        fields: list[tuple[bytes, bytes]] = []
+        size = position = 0
+        field: tuple[bytes, bytes]
         try:
-            return super().decode(block, raw=True)  # type: ignore[return-value]  # of bytes, when raw
-        except OversizedHeaderListError:
-            raise connectionError(ErrorCodes.ENHANCE_YOUR_CALM, "A header list is far too long.") from None
-        except (HPACKError, IndexError, UnicodeDecodeError):
+            while position < len(block):
+                first = block[position]
+                if 0x80 <= first < 0xFF:  # a field from the tables: on a connection that goes on, almost all are
+                    field, used = self.header_table.get_by_index(first & 0x7F), 1
+                elif first == 0xFF:
+                    field, used = self._decode_indexed(block[position:])
+                elif first >= 0x40:
+                    field, used = self._decode_literal_index(block[position:])
+                elif first < 0x20:
+                    field, used = self._decode_literal_no_index(block[position:])
+                elif not fields:
+                    position += self._update_encoding_context(block[position:])
+                    continue
+                else:
+                    raise HPACKError("the size of a table changes in the middle of a list")
+                position += used
+                fields.append(field)
+                size += len(field[0]) + len(field[1]) + 32
+                if size > self.max_header_list_size:
+                    raise connectionError(ErrorCodes.ENHANCE_YOUR_CALM, "A header list is far too long.")
+            self._assert_valid_table_size()
+        except (HPACKError, IndexError):
             raise connectionError(ErrorCodes.COMPRESSION_ERROR, "A header list cannot be read.") from None
+        return fields, size
+
+
+class HeaderListWriter(Encoder):
+    """
+    It takes the place of h2's encoder, which is not given what h2 was told of a list, but writes the list.
+
+    @ivar fields: the list.
+    """
+
+    fields: RawFields = ()
+
+    def encode(self, headers: object, huffman: bool = True) -> bytes:
+        return super().encode(self.fields, huffman)

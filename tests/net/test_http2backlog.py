@@ -179,7 +179,7 @@ class VisitorTests(SynchronousTestCase):
         visitor.send(windowUpdate(0, 1 << 24))
         visitor.transport.outgoing.stalled = True
         visitor.owner.waits = True
-        sources = []
+        sources: list[Source] = []
         for number in range(1, 201, 2):
             visitor.transport.deliver(visitor.headers(number, [(":method", "GET"), (":scheme", "https"),
                 (":authority", "a.example"), (":path", "/")], end=True))  # fmt: skip
@@ -219,7 +219,7 @@ class OriginTests(SynchronousTestCase):
 
     def send(self, origin: Http2Origin, count: int, *pieces: int) -> list[Source]:
         """Requests with these bodies."""
-        sources = []
+        sources: list[Source] = []
         for _ in range(count):
             request, _ = origin.ask(method="POST", length=None)
             source = Source(2 * len(sources) + 1, list(pieces))

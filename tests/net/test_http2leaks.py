@@ -25,6 +25,7 @@ from gateway.net.httpinterfaces import (
     OriginLost,
     OriginProblem,
 )
+from gateway.net.interfaces import IStreamTransport
 from gateway.net.relay import Half
 from gateway.wire.http1 import RequestHead, Response, ResponseHead
 from gateway.wire.http2frames import goAway, ping, rstStream, windowUpdate
@@ -102,6 +103,7 @@ class Connection:
     """One to an origin, for one request."""
 
     isReused = True
+    transport: IStreamTransport
 
     def __init__(self, owner: "AnyOwner") -> None:
         self._owner = owner

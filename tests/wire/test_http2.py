@@ -53,7 +53,7 @@ class PairTests(SynchronousTestCase):
         self.assertEqual((head.fields, head.ended, head.isTrailers), (REQUEST, False, False))
         self.assertEqual((data.payload, data.ended), (b"ping", False))
         self.assertEqual((trailers.fields, trailers.ended, trailers.isTrailers), ([(b"x-a", b"1")], True, True))
-        self.server.sendFields(stream, [(b":status", b"103")])
+        self.server.sendFields(stream, [(b":status", b"103")], isInformational=True)
         self.server.sendFields(stream, OK)
         self.server.sendData(stream, b"pong", isLast=True)
         events, _ = self.exchange()
@@ -116,6 +116,20 @@ class PairTests(SynchronousTestCase):
         self.server.sendData(stream, b"x", isLast=True)
         self.server.reset(stream, 8)
         self.assertEqual((self.server.take(), self.server.room(stream)), (b"", 0))
+
+    def test_overIsForgotten(self) -> None:
+        """Of streams that are over, however they ended, no more is kept than how, of the last thousand."""
+        self.connect(Http2Limits(resets=10_000))
+        for n in range(1100):
+            stream = self.client.open(REQUEST, isLast=True)
+            self.exchange()
+            if n % 3 == 0:
+                self.server.sendFields(stream, OK, isLast=True)
+            else:
+                (self.server if n % 3 == 1 else self.client).reset(stream, 8)
+            self.exchange()
+        for end in (self.client, self.server):
+            self.assertEqual((end.streamCount, end._h2.streams, len(end._over)), (0, {}, 1000))
 
     def test_ping(self) -> None:
         """A ping is answered."""

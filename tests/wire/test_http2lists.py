@@ -1,14 +1,14 @@
 """Tests for L{gateway.wire.http2lists}."""
 
 from h2.errors import ErrorCodes
-from hpack import Encoder
+from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http2frames import END_HEADERS, END_STREAM, PADDED, PRIORITY_FLAG
-from gateway.wire.http2lists import HeaderLists
+from gateway.wire.http2lists import HeaderLists, HeaderListWriter
 
 FIELDS = [(b":method", b"GET"), (b"x-name", b"value"), (b"x-name", b"another")]
 
@@ -99,3 +99,47 @@ class HeaderListTests(SynchronousTestCase):
         else:
             assert received is not None
             self.assertLessEqual(received.size, 2000)
+
+    @given(
+        st.lists(
+            st.one_of(
+                st.integers(0, 5000),
+                st.lists(
+                    st.tuples(st.sampled_from((b":method", b"a", b"b" * 200)), st.binary(max_size=3), st.booleans()),
+                    max_size=9,
+                ),
+                st.binary(max_size=9),
+            ),
+            max_size=9,
+        )
+    )
+    @settings(deadline=None, max_examples=200, database=None, derandomize=True)
+    def test_asHpackReadsThem(self, blocks: list[int | list[tuple[bytes, bytes, bool]] | bytes]) -> None:
+        """Lists are what L{hpack} makes of the same blocks, whatever the tables and their sizes, or errors to both."""
+        encoder, decoder, lists = Encoder(), Decoder(2**20), HeaderLists(2**19, 4)
+        for block in blocks:
+            if isinstance(block, int):
+                encoder.header_table_size = min(block, 4096) if block % 5 else block
+                continue
+            data = block if isinstance(block, bytes) else encoder.encode(block)
+            try:
+                expected = decoder.decode(data, raw=True)
+            except (HPACKError, IndexError):
+                self.assertRaises(RemoteProtocolError, lists.begin, 1, END_HEADERS, memoryview(data))
+                return
+            received = lists.begin(1, END_HEADERS, memoryview(data))
+            assert received is not None
+            self.assertEqual(received.fields, expected)
+            self.assertEqual(received.size, sum(len(name) + len(value) + 32 for name, value in expected))
+            self.assertEqual(lists.header_table.dynamic_entries, decoder.header_table.dynamic_entries)
+
+
+class HeaderListWriterTests(SynchronousTestCase):
+    """Lists to frames."""
+
+    def test_writes(self) -> None:
+        """What is written is the list, and not what h2 was told; secrets stay out of the table."""
+        writer, decoder = HeaderListWriter(), Decoder()
+        writer.fields = [(b"a", b"b"), NeverIndexedHeaderTuple(b"cookie", b"c")]
+        self.assertEqual(decoder.decode(writer.encode([(b"not", b"this")]), raw=True), writer.fields)
+        self.assertEqual(list(decoder.header_table.dynamic_entries), [(b"a", b"b")])
