@@ -33,6 +33,9 @@ _RECORD = 16 * 1024
 _SIZE = 240 * 1024
 """Bytes that are handed over at once, at most: as many as are read at once."""
 
+_CLOSED = SSL.ZeroReturnError()
+"""How connections end. Raised, it would keep each of the frames that it came through, for the collector to find."""
+
 # One of each for all connections: the reactor works in one thread, and nobody keeps a view beyond the call.
 _plaintext, _ciphertext = memoryview(bytearray(_SIZE)), memoryview(bytearray(_SIZE))
 _plain, _cipher = ffi.from_buffer(_plaintext), ffi.from_buffer(_ciphertext)
@@ -98,13 +101,11 @@ def tlsReader(
                 gotData(_plaintext[:count])
                 if tls._lostTLSConnection or tls._aborted:
                     return
-        if error is None:
-            for piece in tlsOutput(connection):  # an answer to what was no payload
-                tls.transport.write(bytes(piece))  # type: ignore[union-attr]  # not lost yet
-        elif isinstance(error, SSL.ZeroReturnError):
+        # What OpenSSL may have to answer to what was no payload leaves with what is written next.
+        if isinstance(error, SSL.ZeroReturnError):
             tls._shutdownTLS()
             tls._tlsShutdownFinished(None)
-        else:
+        elif error is not None:
             tls._tlsShutdownFinished(Failure(error))
 
     return got
@@ -112,8 +113,11 @@ def tlsReader(
 
 def _error(connection: SSL.Connection, result: int) -> SSL.Error | None:
     """Why there is no more; C{None} when that is only because no more has come."""
-    if lib.SSL_get_error(connection._ssl, result) == lib.SSL_ERROR_WANT_READ:
+    reason = lib.SSL_get_error(connection._ssl, result)
+    if reason == lib.SSL_ERROR_WANT_READ:
         return None
+    if reason == lib.SSL_ERROR_ZERO_RETURN:
+        return _CLOSED
     try:
         connection._raise_ssl_error(connection._ssl, result)
     except SSL.Error as e:

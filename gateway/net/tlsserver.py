@@ -4,7 +4,9 @@ The server's end of TLS on a connection, made for many that are short.
 Twisted's is for both ends and any transport, and what a connection costs in it before the first byte of payload is more
 than the cryptography. It declares the interfaces of the transport one by one, and zope.interface works out anew what
 each of these declarations means. It begins the handshake before the client has said anything, which OpenSSL answers
-with an error. And each part of the handshake waits for the next turn of the reactor until it is sent. Not so here::
+with an error. And each part of the handshake waits for the next turn of the reactor until it is sent. Not so here; and
+the tickets with which a client may resume its session in TLS 1.3 leave with what is written first, as nobody waits for
+them::
 
     tls = TLSServerFactory(certificateFiles, clock=reactor)
     protocol = tls.protocol(tls, Handshake(decide, failed, clock=reactor))
@@ -15,6 +17,7 @@ C{tests/integration/test_direct.py} holds Twisted to them.
 
 __all__ = ["TLSServerFactory"]
 
+from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
@@ -25,7 +28,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
 from gateway.net.direct import directWriter
-from gateway.net.directtls import tlsOutput
+from gateway.net.directtls import tlsOutput, tlsReader
 from gateway.net.interfaces import IStreamTransport
 
 
@@ -38,11 +41,24 @@ class _TLSServer(BufferingTLSTransport):
         self._send = directWriter(transport)
         self._tlsConnection = self.factory._creatorCallable(self)
         self._appSendBuffer: list[bytes] = []
+        self._read = tlsReader(self, self._gotData)
         ProtocolWrapper.makeConnection(self, transport)
+
+    def _gotData(self, data: memoryview) -> None:
+        assert self.wrappedProtocol is not None
+        self.wrappedProtocol.dataReceived(bytes(data))
 
     def _flushSendBIO(self) -> None:
         for piece in tlsOutput(self._tlsConnection):
             self._send((piece,))
+
+    def _flushReceiveBIO(self) -> None:
+        if not self._handshakeDone or self._aborted or self._appSendBuffer:
+            super()._flushReceiveBIO()
+            return
+        if self._tlsConnection.get_protocol_version() < SSL.TLS1_3_VERSION:
+            self._flushSendBIO()  # the end of the handshake
+        self._read(b"")
 
 
 class TLSServerFactory(TLSMemoryBIOFactory):

@@ -39,7 +39,6 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -47,6 +46,7 @@ from gateway.domain.addresses import IPAddress, parseAddress
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocketReceiver
 from gateway.net.peek import TLS_HANDSHAKE, Peek, PeekFailed
 from gateway.net.tls import CertificateFiles
+from gateway.net.tlsserver import TLSServerFactory
 from gateway.net.websocket import Denied, WebSocketServerFactory
 from gateway.service.endpoints import unusable
 from gateway.service.pages import errorPage
@@ -118,7 +118,7 @@ class DoorFactory(ServerFactory):
         self._websockets = websockets
         self._clock = clock
         self._timeout = timeout
-        self._tls = None if certificate is None else TLSMemoryBIOFactory(certificate, False, websockets, clock)
+        self._tls = None if certificate is None else TLSServerFactory(certificate, websockets, clock=clock)
 
     def buildProtocol(self, address: IAddress | None) -> Peek | None:
         visit = self._arrive(getattr(address, "host", UNIX))
@@ -141,7 +141,8 @@ class DoorFactory(ServerFactory):
             return self._websockets.protocolFor(_WrongScheme(visit))
         if isTLS:
             raise RemoteProtocolError(
-                "tls-on-plain-port", "TLS on a port without: the client should use http:// or ws://, not https:// or wss://"
+                "tls-on-plain-port",
+                "TLS on a port without: the client should use http:// or ws://, not https:// or wss://",
             )
         return self._websockets.protocolFor(visit)
 

@@ -20,7 +20,6 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, optionsForClientTLS
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -30,6 +29,7 @@ from gateway.net.direct import READ_SIZE, UNSENT, Buffer, directWriter, limitUns
 from gateway.net.mux import MuxSession
 from gateway.net.tls import CertificateFiles
 from gateway.net.tlsclient import ClientTrust, clientConnectionCreator
+from gateway.net.tlsserver import TLSServerFactory
 from gateway.wire.yamuxframes import ACK, PING, SYN, frame
 from tests.certificates import makeAuthority
 
@@ -317,7 +317,7 @@ class DirectTLSTests(Promises, TestCase):
         trust = ClientTrust(authorities=authority.write(os.path.join(folder, "ca.pem")))
         self.far, self.near = Taker(), Taker()
         files = CertificateFiles(certificate, key, clock=reactor)
-        factory = TLSMemoryBIOFactory(files, False, Factory.forProtocol(lambda: self.far))
+        factory = TLSServerFactory(files, Factory.forProtocol(lambda: self.far), clock=reactor)
         port = yield TCP4ServerEndpoint(reactor, 0, interface=HERE).listen(factory)
         self.addCleanup(port.stopListening)
         plain = AddressesEndpoint(reactor, [ip_address(HERE)], port.getHost().port)  # type: ignore[arg-type]

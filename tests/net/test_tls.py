@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from gateway.net.tls import CertificateError, CertificateFiles
+from gateway.net.tlsserver import TLSServerFactory
 from gateway.testing import FlowLink, flowPair
 from tests.certificates import Authority, Credential, makeAuthority
 
@@ -79,12 +80,9 @@ class Meeting:
     def __init__(self, files: CertificateFiles, clientCreator: Any, clock: Clock) -> None:
         self.server, self.client = Side(), Side()
         self._clock = clock
-        sides = []
-        for side, creator, isClient in ((self.server, files, False), (self.client, clientCreator, True)):
-            factory = Factory()
-            factory.protocol = lambda side=side: side
-            sides.append(TLSMemoryBIOFactory(creator, isClient, factory, clock).buildProtocol(None))
-        self._link: FlowLink = flowPair(*sides)
+        server = TLSServerFactory(files, Factory.forProtocol(lambda: self.server), clock=clock)
+        client = TLSMemoryBIOFactory(clientCreator, True, Factory.forProtocol(lambda: self.client), clock)
+        self._link: FlowLink = flowPair(server.buildProtocol(None), client.buildProtocol(None))
         self.settle()
 
     def settle(self) -> None:
@@ -213,9 +211,7 @@ class HandshakeTests(Files):
     def test_garbage(self) -> None:
         """What is not TLS ends the connection with an error of TLS."""
         side = Side()
-        factory = Factory()
-        factory.protocol = lambda: side
-        server = TLSMemoryBIOFactory(self.files(), False, factory, self.clock).buildProtocol(None)
+        server = TLSServerFactory(self.files(), Factory.forProtocol(lambda: side), clock=self.clock).buildProtocol(None)
         link = flowPair(server, Protocol())
         link.b.write(b"GET / HTTP/1.1\r\n\r\n")
         link.pump()

@@ -14,14 +14,14 @@ from dataclasses import replace
 from functools import partial
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
-from twisted.internet.protocol import Factory
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from gateway.domain.httppolicy import HttpProblem
 from gateway.domain.limits import Ticket
 from gateway.net.handshake import Handshake
 from gateway.net.peek import TLS_HANDSHAKE, Peek
 from gateway.net.tls import CertificateFiles
+from gateway.net.tlsserver import TLSServerFactory
 from gateway.service.pages import errorPage
 from gateway.service.pipegate.dialect import PipeGateDialect
 from gateway.service.server.attached import Visitor
@@ -80,7 +80,7 @@ class PipeGatePort:
         self.dialect = dialect
         self.helloTimeout = helloTimeout
         self.handshakeTimeout = handshakeTimeout
-        self._tls = None if certificate is None else TLSMemoryBIOFactory(certificate, False, Factory(), clock)
+        self._tls = None if certificate is None else TLSServerFactory(certificate, clock=clock)
 
     def arrive(self, visitor: Visitor) -> IProtocol | None:
         """
