@@ -64,7 +64,7 @@ class MessageWriter:
         size, left = len(data), self.left
         if left is None:
             if size < _SMALL:
-                self._hold(b"%b%b\r\n" % (chunkHead(size), data))
+                self._hold(b"".join((chunkHead(size), data, b"\r\n")))
             else:
                 self._send(chunkHead(size), data, b"\r\n")
             return True

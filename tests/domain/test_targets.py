@@ -146,9 +146,7 @@ class RuleOrderTests(SynchronousTestCase):
     def test_detailsKeepTheNetworkToThemselves(self) -> None:
         """The sentence names what was asked, not the address that it resolved to."""
         refusal = policy("deny 10.0.0.0/8").check("db.example", ip_address("10.9.8.7"), 22)
-        self.assertEqual(
-            refusal and refusal.details, "Connections to db.example:22 are not allowed (deny 10.0.0.0/8)."
-        )
+        self.assertEqual(refusal and refusal.details, "Connections to db.example:22 are not allowed (deny 10.0.0.0/8).")
 
     def test_wrapped(self) -> None:
         """A wrapped address meets the rules for the address in it."""

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
+from queue import SimpleQueue
+from typing import cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -78,11 +80,11 @@ class TunnelTestCase(SynchronousTestCase):
         connection.sendall(text)
         self.assertEqual(exactly(connection, len(text)), text)
 
-    def assertExchanged(self, visitor: socket.socket, results: object) -> None:
+    def assertExchanged(self, visitor: socket.socket, results: SimpleQueue[object]) -> None:
         """4 MiB go each way unchanged."""
         visitor.sendall(UP)
         self.assertEqual(digest(exactly(visitor, len(DOWN))), digest(DOWN))
-        self.assertEqual(results.get(timeout=SECONDS), digest(UP))  # type: ignore[attr-defined]
+        self.assertEqual(results.get(timeout=SECONDS), digest(UP))
 
 
 class DoorTests(TunnelTestCase):
@@ -145,9 +147,8 @@ class DoorTests(TunnelTestCase):
                     with connection:
                         connection.sendall(REQUEST)
                         self.assertTrue(ended(connection).endswith(b"\r\n\r\nhi"))
-                    self.assertTrue(
-                        results.get(timeout=SECONDS).startswith(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n")
-                    )
+                    head = cast(bytes, results.get(timeout=SECONDS))
+                    self.assertTrue(head.startswith(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n"))
                 for host, status in ((b"gone", b"502 Bad Gateway"), (b"none", b"404 Not Found")):
                     with gateway.connect("http") as connection:
                         connection.sendall(REQUEST.replace(b"app", host))

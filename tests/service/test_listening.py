@@ -103,7 +103,10 @@ class TLSTests(GatewayTestCase):
 
     def test_plainHTTPOnATLSPort(self) -> None:
         """Plain HTTP gets a page with the URL to use, WebSocket or not, and one line in the log."""
-        for ask in (lambda visitor: visitor.upgrade(), lambda visitor: visitor.write(b"GET / HTTP/1.1\r\nHost: gw\r\n\r\n")):
+        for ask in (
+            lambda visitor: visitor.upgrade(),
+            lambda visitor: visitor.write(b"GET / HTTP/1.1\r\nHost: gw\r\n\r\n"),
+        ):
             self.events.clear()
             visitor = self.gateway().arrive()
             ask(visitor)
@@ -330,9 +333,14 @@ class EndpointTests(SynchronousTestCase):
 
     def test_localAddresses(self) -> None:
         """Loopback and unspecified addresses are this machine's, those for documentation are nobody's."""
-        for text, local in (("127.0.0.1", True), ("127.9.9.9", True), ("0.0.0.0", True), ("::", True), ("192.0.2.1", False)):
+        for text, local in (
+            ("127.0.0.1", True),
+            ("127.9.9.9", True),
+            ("0.0.0.0", True),
+            ("::", True),
+            ("192.0.2.1", False),
+        ):
             self.assertEqual(isLocalAddress(ip_address(text)), local, text)
-
 
     def test_localAddressesInDoubt(self) -> None:
         """Where the system cannot say whether an address is this machine's, it counts as if; not so one that cannot be."""

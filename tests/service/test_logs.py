@@ -107,7 +107,9 @@ class JSONTests(ObserverTestCase):
 
     def test_oddFacts(self) -> None:
         """Facts of other types become text, and no text can break the line or the JSON."""
-        self.log.error("x", event="e", a=ValueError("v"), b=b"\xff", c=[1], d='"\n\x00\x1b\u2028', e="\ud800", f=float("nan"))
+        self.log.error(
+            "x", event="e", a=ValueError("v"), b=b"\xff", c=[1], d='"\n\x00\x1b\u2028', e="\ud800", f=float("nan")
+        )
         record = self.assertStableKeys()
         self.assertEqual((record["a"], record["c"], record["d"]), ("v", "[1]", '"\n\x00\x1b\u2028'))
         self.assertEqual((record["e"], record["f"], record["level"]), ("\\ud800", None, "error"))
@@ -158,10 +160,15 @@ class DescriptorTests(ObserverTestCase):
         """However much that is, it is one event at once, and one more when it goes on for longer than the interval."""
         observer = jsonObserver(self.stream)
         for second in (0.0, 0.0, 9.9, 10.0, 10.1):
-            for text in ("EMFILE encountered; releasing reserved file descriptor.", "EMFILE recovery: Closed {address}"):
+            for text in (
+                "EMFILE encountered; releasing reserved file descriptor.",
+                "EMFILE recovery: Closed {address}",
+            ):
                 observer({"log_time": second, "log_level": LogLevel.info, "log_format": text, "address": "192.0.2.1"})
         records = [json.loads(line) for line in self.lines]
-        self.assertEqual([(each["event"], each["level"]) for each in records], [("gateway.out-of-descriptors", "warn")] * 2)
+        self.assertEqual(
+            [(each["event"], each["level"]) for each in records], [("gateway.out-of-descriptors", "warn")] * 2
+        )
 
 
 class TextTests(ObserverTestCase):

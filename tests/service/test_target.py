@@ -156,4 +156,6 @@ class PolicyForTests(SynchronousTestCase):
 
     def test_builtInsStay(self) -> None:
         """A token's rule lifts no built-in refusal."""
-        self.assertFalse(self.allows(Identity("a", targets=(parseRuleLine("allow 169.254.169.254"),)), "169.254.169.254"))
+        self.assertFalse(
+            self.allows(Identity("a", targets=(parseRuleLine("allow 169.254.169.254"),)), "169.254.169.254")
+        )

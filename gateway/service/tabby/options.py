@@ -73,9 +73,7 @@ class TabbyOptions(ServiceOptions):
     ]
 
     compData = usage.Completions(
-        optActions={
-            name: usage.CompleteFiles() for name in ("certificate", "private-key", "ca", "tokens", "admin-ca")
-        }
+        optActions={name: usage.CompleteFiles() for name in ("certificate", "private-key", "ca", "tokens", "admin-ca")}
     )
 
     def __init__(self) -> None:

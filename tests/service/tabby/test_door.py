@@ -251,7 +251,13 @@ class OriginTests(DoorTestCase):
         """With a list only its origins may connect, whatever their case; a client that is no browser has none."""
         gateway = self.gatewayWith(origins=frozenset({"https://app.test"}))
         self.assertEqual(self.status(gateway, Origin="https://APP.test"), 101)
-        for origin in ("https://other.test", "http://app.test", "https://app.test:8443", "https://app.test.evil.test", "null"):
+        for origin in (
+            "https://other.test",
+            "http://app.test",
+            "https://app.test:8443",
+            "https://app.test.evil.test",
+            "null",
+        ):
             self.assertEqual(self.status(gateway, Origin=origin), 403, origin)
         self.assertEqual(self.status(gateway), 101)
         self.assertEqual(len(self.logged("tabby.refused")), 5)
@@ -279,7 +285,19 @@ class OriginTests(DoorTestCase):
 
     def test_hostileHosts(self) -> None:
         """Whatever a Host header holds, the answer is a page or an upgrade, and never a traceback."""
-        for host in ("[::1", "[x]", "[v1.x]", "a b", "user@localhost", "localhost/x", "a" * 300, "\xbd", "x:y", ":", "[]"):
+        for host in (
+            "[::1",
+            "[x]",
+            "[v1.x]",
+            "a b",
+            "user@localhost",
+            "localhost/x",
+            "a" * 300,
+            "\xbd",
+            "x:y",
+            ":",
+            "[]",
+        ):
             gateway = self.gatewayWith(origins=frozenset(), hosts=frozenset({"localhost"}))
             self.assertEqual(self.status(gateway, Host=host), 403, host)
             self.assertIn(self.status(self.gatewayWith(), Host=host), (101, 400))
@@ -311,7 +329,9 @@ class PageTests(DoorTestCase):
 
     def test_URLofATLSPort(self) -> None:
         """On a TLS port the URL is wss."""
-        self.assertIn(b"<code>wss://gateway.test</code>", TabbyFixture.make(environmentToken=TOKEN, secure=True).get().body)
+        self.assertIn(
+            b"<code>wss://gateway.test</code>", TabbyFixture.make(environmentToken=TOKEN, secure=True).get().body
+        )
 
     def test_URLbehindAProxy(self) -> None:
         """A trusted proxy says whether the outside is TLS; anybody else may not."""
@@ -610,7 +630,9 @@ class DrainTests(DoorTestCase):
         visitor, _ = self.gateway.session()
         drained = self.drain(1000)
         seen: list[tuple[int, int]] = []
-        drained.addCallback(lambda none: seen.append((len(self.gateway.door.sessions), len(self.logged("tabby.closed")))))
+        drained.addCallback(
+            lambda none: seen.append((len(self.gateway.door.sessions), len(self.logged("tabby.closed"))))
+        )
         visitor.close()
         self.gateway.advance(0)
         self.assertEqual(seen, [(0, 1)])

@@ -176,7 +176,16 @@ class OurOptionsTests(OptionsTestCase):
         """What may be repeated is collected, in order where that matters."""
         options = self.parse(
             *("--no-auth", "--listen", "tcp:1", "--listen", "unix:/x", "--trusted-proxy", "10.0.0.1"),
-            *("--trusted-proxy", "fd00::/8", "--origin", "https://A.test/", "--origin", "*", "--allowed-host", "GW.test"),
+            *(
+                "--trusted-proxy",
+                "fd00::/8",
+                "--origin",
+                "https://A.test/",
+                "--origin",
+                "*",
+                "--allowed-host",
+                "GW.test",
+            ),
         )
         self.assertEqual(options.listen, ["tcp:1", "unix:/x"])
         self.assertEqual(options.trustedProxies, [ip_network("10.0.0.1"), ip_network("fd00::/8")])
@@ -221,9 +230,7 @@ class LoggingTests(OptionsTestCase):
     def test_formats(self) -> None:
         """twistd is told the observer of the format, for which the default looks at the terminal."""
         for form, name in (("auto", "chooseObserver"), ("json", "jsonObserver"), ("text", "textObserver")):
-            self.assertEqual(
-                self.chosen(ServerOptions(), "--log-format", form), f"gateway.service.logs.{name}"
-            )
+            self.assertEqual(self.chosen(ServerOptions(), "--log-format", form), f"gateway.service.logs.{name}")
 
     def test_twistdsOwnOptionsWin(self) -> None:
         """Who told twistd where to log gets that."""

@@ -58,7 +58,16 @@ class TokenCommandTests(SynchronousTestCase):
         """Every option of new ends up in the file, rules in their order."""
         self.run_(
             *("new", "alice", "--expires", "2027-01-31", "--default-target", "box.test:23", "--sessions", "2"),
-            *("--bytes-per-second", "1000", "--seconds", "60", "--target", "deny 10.0.0.1", "--target", "allow 10.0.0.0/8"),
+            *(
+                "--bytes-per-second",
+                "1000",
+                "--seconds",
+                "60",
+                "--target",
+                "deny 10.0.0.1",
+                "--target",
+                "allow 10.0.0.0/8",
+            ),
         )
         alice = self.identity()
         assert alice.targets is not None
@@ -97,7 +106,7 @@ class TokenCommandTests(SynchronousTestCase):
 
     def test_revoke(self) -> None:
         """revoke takes a token out, and nothing else that a person wrote."""
-        self.path.write_text("# ours\nrules = [\"deny *\"]  # all\n")
+        self.path.write_text('# ours\nrules = ["deny *"]  # all\n')
         before = self.path.read_text()
         self.run_("new", "alice")
         self.run_("revoke", "alice")

@@ -233,7 +233,9 @@ class DialTests(TabbyTestCase):
         self.gateway.pump()
         self.assertIn("deny *:22", self.assertError(visitor, "target-denied"))
         (event,) = self.logged("tabby.dial-failed")
-        self.assertEqual((event["rule"], event["target"], event["visitor"]), ("deny *:22", "box.test:22", "198.51.100.7"))
+        self.assertEqual(
+            (event["rule"], event["target"], event["visitor"]), ("deny *:22", "box.test:22", "198.51.100.7")
+        )
 
     def test_silentTarget(self) -> None:
         """A target that does not answer within the dial time is connect-timeout, and the attempt is given up."""
