@@ -177,7 +177,8 @@ class HttpVisit(Exchange):
         replica.failed(now)
         self._tried.append(replica)
         problem = DialFailed.fromFailure(failure)
-        if problem.kind is not DialFailure.TIMEOUT and len(self._tried) < min(ATTEMPTS, len(self.route.replicas)):
+        isLast = problem.kind is DialFailure.TIMEOUT or len(self._tried) >= ATTEMPTS
+        if not isLast and self.route.choose(now, self._tried) is not None:
             self.dial()
         else:
             self.unreached(problem)
@@ -213,10 +214,25 @@ class HttpVisit(Exchange):
         super().gotResponseEnd(trailers)
 
     def unreached(self, problem: DialFailed) -> None:
-        self.say(_PROBLEMS.get(problem.kind, HttpProblem.ORIGIN_REFUSED), problem.details)
+        if problem.kind in _PROBLEMS:
+            self.say(_PROBLEMS[problem.kind], problem.details)
+        else:
+            self._blame(HttpProblem.ORIGIN_REFUSED, problem.details)
 
     def originFailed(self, lost: OriginLost) -> None:
-        self.say(HttpProblem.BAD_RESPONSE, lost.details)
+        self._blame(HttpProblem.BAD_RESPONSE, lost.details)
+
+    def _blame(self, problem: HttpProblem, details: str) -> None:
+        """Say that it is the origin's fault, if it is: the streams of an agent that goes away end before it does."""
+        self._door.sweep.endOfTurn(lambda: self._judge(problem, details))
+
+    def _judge(self, problem: HttpProblem, details: str) -> None:
+        if self.isOver:
+            return
+        if self.session in self._door.registry.replicas(self.route.agent):
+            self.say(problem, details)
+        else:
+            self.say(HttpProblem.AGENT_GONE, "The agent went away.")
 
     def say(self, problem: HttpProblem, details: str) -> None:
         """Answer with a page of the gateway's own."""

@@ -243,6 +243,30 @@ class FailureTests(HttpDoorTestCase):
         self.assertIn(b"502 Bad Gateway", visitor.received)
         self.assertIn(b"agent-gone", visitor.received)
 
+    def test_agentGoneLater(self) -> None:
+        """So it is when the origin has the request already, on a new connection or on an old one."""
+        visitor = self.ask(APP)
+        self.doors.originAccepts()
+        self.doors.links[0].a.abortConnection()
+        self.doors.pump()
+        self.assertIn(b"agent-gone", visitor.received)
+        self.doors.attached("box", WEB)
+        carrier = self.doors.links[-1].a
+        self.send(visitor, APP)
+        self.answer(self.doors.originAccepts())
+        del visitor.received[:]
+        self.send(visitor, APP)
+        carrier.abortConnection()
+        self.doors.pump()
+        self.assertIn(b"agent-gone", visitor.received)
+
+    def test_agentBack(self) -> None:
+        """A request that waits for a connection gets one through the agent's new session, when that takes over."""
+        visitor = self.ask(APP)
+        self.doors.attached("box", WEB)
+        self.answer(self.doors.originAccepts())
+        self.assertEqual(visitor.received, OK)
+
     def test_badResponse(self) -> None:
         """What is no response of HTTP's is none to the visitor either, and nothing of it reaches them."""
         visitor = self.ask(APP)
