@@ -70,6 +70,9 @@ class HttpConnection:
         self._hostText: str | None = None
         self._host = ""
         self._isTrusted = door.trusts(visitor.source)
+        self._rate = door.visitors.rateOf(
+            visitor.host
+        )  # lasts as long as somebody has it: from one request to the next
         self._port = visitor.door.port if visitor.door is not None else (443 if isSecure else 80)
         self.protocol: HttpServerConnection | Http2ServerConnection = (
             Http2ServerConnection(self, clock=door.clock, settings=door.settings, sweep=door.sweep)
@@ -92,7 +95,7 @@ class HttpConnection:
         route = None if self._isOwn else door.registry.host(name)
         prefix, target = "", head.target
         if route is None or route.service.kind != "http":
-            if self._agent is not None or not self._isOwnName(name):
+            if self._agent is not None or not door.isOwn(name):
                 self._misses(request, route)
                 return
             found = door.registry.prefix(head.target)
@@ -114,9 +117,6 @@ class HttpConnection:
             return hostOf(text)
         except ValueError:
             return ""
-
-    def _isOwnName(self, name: str) -> bool:
-        return name == self._door.publicHost or parseAddress(name) is not None
 
     def _misses(self, request: IVisitorRequest, route: Route | None) -> None:
         # A new connection would help, but not where the name is the one of this, and nobody serves it any more.

@@ -405,6 +405,20 @@ class LimitTests(HttpDoorTestCase):
         self.assertIn(b"origin-refused", visitor.received)
         self.assertTrue(visitor.received.endswith(OK + OK))
 
+    def test_rates(self) -> None:
+        """A rate of a route, or of an address, holds over all requests of a connection."""
+        for limits in (RouteLimits(bytesPerSecond=1000), RouteLimits(bytesPerSecondPerAddress=1000)):
+            self.doors = Doors(routeLimits=limits)
+            self.doors.attached("box", WEB)
+            visitor = self.ask(APP)
+            origin = self.doors.originAccepts()
+            for _ in range(2):
+                self.answer(origin, b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + bytes(2000))
+                self.send(visitor, APP)
+            self.assertEqual(visitor.received.count(0), 2000)
+            self.doors.wait(1)
+            self.assertEqual(visitor.received.count(0), 4000)
+
     def test_policy(self) -> None:
         """A service's own options hold: who has no password is asked for one, and headers are set."""
         # The hash of "secret".
