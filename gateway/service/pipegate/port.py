@@ -4,8 +4,6 @@ and in that the WebSockets of clients::
 
     port = PipeGatePort(reactor, http, dialect, certificate=files)
     endpoint.listen(Arrivals(port.arrive, clock=reactor))
-
-Visitors may call the server by any name, so every name is its own.
 """
 
 __all__ = ["DOOR", "PipeGatePort", "PipeGateSite"]
@@ -26,7 +24,7 @@ from gateway.service.pages import errorPage
 from gateway.service.pipegate.dialect import PipeGateDialect
 from gateway.service.server.attached import Visitor
 from gateway.service.server.farewell import Farewell
-from gateway.service.server.httpconnection import HTTP2, HttpConnection
+from gateway.service.server.httpconnection import HTTP2
 from gateway.service.server.httpdoor import HttpDoor
 from gateway.service.server.httppages import errorAnswer
 from gateway.service.server.site import Site
@@ -39,7 +37,12 @@ DOOR = "pipegate"
 
 
 class PipeGateSite(Site):
-    """What is at paths that are no client's."""
+    """What is at paths that are no client's, whatever name visitors call the server by. No path is its own."""
+
+    isEverywhere = True
+
+    def owns(self, path: str) -> bool:
+        return False
 
     def page(self, head: RequestHead) -> Response:
         """Answer any request."""
@@ -50,13 +53,6 @@ class PipeGateSite(Site):
             details = f"No client is connected for {identifier[:64]}."
             return errorAnswer(502, HttpProblem.AGENT_GONE, details, head)
         return Response(200, b"This is a server for PipeGate's clients, and it is up.\n")
-
-
-class _Connection(HttpConnection):
-    """A visitor's connection, to whatever name of the server's."""
-
-    def _isOwnName(self, name: str) -> bool:
-        return bool(name)
 
 
 class PipeGatePort:
@@ -123,7 +119,7 @@ class PipeGatePort:
         http = self.http
 
         def connection() -> IProtocol:
-            return _Connection(http, visitor, ticket, isSecure, None, False).protocol
+            return http.serve(visitor, ticket, isSecure=isSecure)
 
         if visitor.alpn == HTTP2:
             return connection()

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from twisted.logger import Logger
 
-from gateway.domain.routes import Place
 from gateway.net.tls import CertificateError, CertificateFiles
 from gateway.service.configuration import ConfigurationError
 from gateway.service.pipegate.port import DOOR, PipeGatePort, PipeGateSite
@@ -55,10 +54,6 @@ class PipeGateServer(GatewayService):
         )
         arrivals = Arrivals(port.arrive, clock=reactor, proxies=settings.gateway.http.proxies)
         self._listen(DOOR, [settings.listen], arrivals, self._publicListeners)
-
-    def _isOurs(self, place: Place) -> bool:
-        # The paths of a gateway's own site are not there.
-        return place.kind != "prefix" and super()._isOurs(place)
 
 
 def _certificate(reactor: IReactor, settings: PipeGateServerSettings) -> CertificateFiles | None:

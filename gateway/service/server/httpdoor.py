@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IProtocol, IReactorTime
 from zope.interface import implementer
 
 from gateway.domain.access import EVERYBODY, AccessRules
-from gateway.domain.addresses import IPNetwork
+from gateway.domain.addresses import IPNetwork, parseAddress
 from gateway.domain.httppolicy import HttpDefaults, RoutePolicies
 from gateway.domain.limits import Ticket, addressKey
 from gateway.domain.registry import Registry
@@ -141,6 +141,10 @@ class HttpDoor:
         isHttp2 = service.http is not None and service.http.protocol == "h2c"
         make = Http2OriginPool if isHttp2 else OriginPool
         return make(lambda: session.endpointFor(service, visitor), settings=self.settings, sweep=self.sweep)
+
+    def isOwn(self, name: str) -> bool:
+        """Whether a name that is no agent's, or an address, is the gateway's own."""
+        return name == self.publicHost or parseAddress(name) is not None or (self.site.isEverywhere and bool(name))
 
     def trusts(self, source: Address | None) -> bool:
         """Whether an address is a trusted front's."""

@@ -56,7 +56,7 @@ from gateway.service.server.destinations import Destinations
 from gateway.service.server.httpdoor import HttpDoor
 from gateway.service.server.portdoors import IReactorPorts, PortDoors
 from gateway.service.server.settings import GatewaySettings, Listen, PipeGateClients
-from gateway.service.server.site import HEALTH, Site
+from gateway.service.server.site import Site
 from gateway.service.server.tlsdoor import TlsDoor, TlsDoorSettings
 from gateway.service.server.usage import RouteLimits
 from gateway.service.server.visitors import Visitors
@@ -124,7 +124,7 @@ class GatewayService(MultiService):
             reactor,
             self.visitors,
             interfaces=config.ports.interfaces,
-            isOurs=self._isOurs,
+            isOurs=self.isOurs,
             access=settings.ports.access,
             proxies=settings.ports.proxies,
             timeout=limits.helloTimeout,
@@ -297,12 +297,12 @@ class GatewayService(MultiService):
             self._listeners.append(listener)
             group.append(listener)
 
-    def _isOurs(self, place: Place) -> bool:
+    def isOurs(self, place: Place) -> bool:
+        """Whether the gateway itself has a name, a path or a port, and so no agent may."""
         if place.kind == "host":
             return place.name == self._settings.publicHost
         if place.kind == "prefix":
-            own = (HEALTH, *self.http.site.paths)
-            return any(f"{path}/".startswith(f"{place.name}/") for path in own)
+            return self.http.site.owns(str(place.name))
         listeners = [*self._listeners, *(self._tabby.listeners if self._tabby is not None else ())]
         return place.kind == "tcp" and any(
             getattr(listener.port.getHost(), "port", None) == place.name

@@ -10,7 +10,7 @@ their way::
 
 __all__ = ["HEALTH", "SUBPROTOCOL", "Site"]
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.python.failure import Failure
@@ -39,7 +39,10 @@ class Site:
     @param agents: who takes agents.
     @param path: where they open a WebSocket.
     @param timeout: seconds for the head of a request.
+    @cvar isEverywhere: whether it is at every name that is no agent's, whatever visitors call the gateway.
     """
+
+    isEverywhere = False
 
     def __init__(self, clock: IReactorTime, agents: AgentDoor, *, path: str = "/agent", timeout: float = 10.0) -> None:
         self.agents = agents
@@ -68,10 +71,9 @@ class Site:
         """
         self._othersTake, self._othersArrive = takes, arrive
 
-    @property
-    def paths(self) -> Collection[str]:
-        """Where WebSockets are taken."""
-        return self._arrivals.keys()
+    def owns(self, path: str) -> bool:
+        """Whether a path, or one below it, is the gateway's own, and so no agent's to ask for."""
+        return any(f"{each}/".startswith(f"{path}/") for each in (HEALTH, *self._arrivals))
 
     def takes(self, head: RequestHead) -> bool:
         """Whether a connection that begins with this request is for L{arrive}."""

@@ -191,7 +191,7 @@ class GatewayServiceTests(SynchronousTestCase):
             (Place("prefix", "/agent"), True),
             (Place("prefix", "/agents"), False),
         ):
-            self.assertEqual(service._isOurs(place), expected, place)
+            self.assertEqual(service.isOurs(place), expected, place)
 
     def test_reload(self) -> None:
         """SIGHUP reads the file again: agents and rules are taken at once."""
@@ -271,7 +271,7 @@ class GatewayServiceTests(SynchronousTestCase):
         before = signal.getsignal(signal.SIGHUP)
         service = self.start(more=f'[tabby]\noptions = ["--port", "9001", "--tokens", "{tokens}"]')
         self.assertIn(9001, [each[0] for each in self.reactor.tcpServers])
-        self.assertTrue(service._isOurs(Place("tcp", 9001)))
+        self.assertTrue(service.isOurs(Place("tcp", 9001)))
         logged = self.events(lambda: os.kill(os.getpid(), signal.SIGHUP))
         self.assertEqual(logged, ["tabby.reloaded", "gateway.reloaded"])
         self.successResultOf(service.stopService())
