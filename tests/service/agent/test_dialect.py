@@ -123,7 +123,7 @@ class DialectTests(SynchronousTestCase):
     def test_noProtocol(self) -> None:
         """A factory that gives none ends the connection, and the one who waits is told."""
         factory = Factory()
-        factory.buildProtocol = lambda address: None  # type: ignore[method-assign]
+        factory.buildProtocol = lambda address: None  # type: ignore[method-assign, assignment]
         connecting = self.endpoint.connect(factory)
         self.answer("gateway.v1")
         self.failureResultOf(connecting, NoProtocol)
