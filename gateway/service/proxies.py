@@ -5,13 +5,17 @@ HTTP proxies in front, which say for whom they come::
     host = proxies.visitor(head, "127.0.0.1")           # that of X-Forwarded-For, if the proxy says one
 """
 
-__all__ = ["TrustedProxies"]
+__all__ = ["LOOPBACK", "TrustedProxies"]
 
 from collections.abc import Sequence
+from ipaddress import ip_network
 
 from gateway.domain.addresses import IPAddress, IPNetwork, parseAddress
 from gateway.service.listening import UNIX
 from gateway.wire.http1 import RequestHead
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1"))
+"""This machine, where a proxy often is."""
 
 
 class TrustedProxies:
@@ -48,6 +52,15 @@ class TrustedProxies:
             if not self.includes(host):
                 break
         return host
+
+    def client(self, head: RequestHead, host: str) -> str:
+        """
+        Whose address counts against limits and for bans.
+
+        @return: no address where a proxy does not tell its clients apart, so that nobody is shut out with it.
+        """
+        host = self.visitor(head, host)
+        return f"proxy {host}" if self.includes(host) else host
 
 
 def _forwardedAddress(entry: str) -> IPAddress | None:

@@ -19,10 +19,12 @@ Length: every message of one stream, and the one reader that knows their order.
 """
 
 __all__ = [
+    "ALPN",
     "MAX_ACK",
     "MAX_HOSTNAMES",
     "MAX_MESSAGE",
     "MAX_SERVICES",
+    "SUBPROTOCOL",
     "VERSION",
     "Ack",
     "ControlReader",
@@ -56,6 +58,10 @@ import msgspec
 from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
 from gateway.wire.hostname import isHostName
 from gateway.wire.httpoptions import MAX_PREFIXES, HttpOptions, Prefix
+
+ALPN = b"gateway/1"
+SUBPROTOCOL = "gateway.v1"
+"""What a carrier says that it carries, in TLS and in a WebSocket (section "Carrier")."""
 
 VERSION = 1
 """The only version of the protocol that there is."""

@@ -13,8 +13,9 @@ There is one function for each place in a conversation, which reads what may be 
 are not known are skipped: agents are free to say more.
 
 No part says when one direction of a connection ends, and nobody says how much it can take. Our own parts therefore
-speak the agent protocol among themselves, which they ask for with the subprotocol L{SUBPROTOCOL}; whoever does not know
-it answers without one, and is spoken to as described here.
+speak the agent protocol among themselves, which they ask for with the subprotocol
+L{SUBPROTOCOL<gateway.wire.agentcontrol.SUBPROTOCOL>}; whoever does not know it answers without one, and is spoken to as
+described here.
 """
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "NOT_REGISTERED",
     "POLICY",
     "RELAY_KEEP_ALIVE",
-    "SUBPROTOCOL",
     "AgentData",
     "AgentStart",
     "ClientData",
@@ -71,9 +71,6 @@ from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
 
 AGENT_PATH = "/ws_for_edge_agents"
 CLIENT_PATH = "/ws_for_access_clients"
-
-SUBPROTOCOL = "gateway.v1"
-"""Of WebSockets: the agent protocol instead of these messages."""
 
 MAX_MESSAGE = 256 * 1024
 """Bytes: the longest message. The original's newest parts read 128 KiB at once, which base64 makes 171 KiB of."""

@@ -8,8 +8,6 @@ Plain TCP is only for this machine. Files are read for each attempt, so that ren
 """
 
 __all__ = [
-    "ALPN",
-    "SUBPROTOCOL",
     "GatewayLink",
     "Proxy",
     "carrierEndpoint",
@@ -39,11 +37,8 @@ from gateway.net.dial import DialFailed, DialFailure, HostEndpoint, IReactorDial
 from gateway.net.handshake import Handshake
 from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint, explainTLS
 from gateway.net.websocketendpoints import WebSocketClientEndpoint
+from gateway.wire.agentcontrol import ALPN, SUBPROTOCOL
 from gateway.wire.upgraderequest import WebSocketRequest, parseWebSocketURL
-
-ALPN = b"gateway/1"
-SUBPROTOCOL = "gateway.v1"
-"""What a carrier says that it carries (C{docs/reference/protocols/agent.md}, "Carrier")."""
 
 HTTPS_PORT = 443
 

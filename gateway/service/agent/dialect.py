@@ -28,8 +28,9 @@ from gateway.net.interfaces import IStreamTransport, IWebSocketChannel, IWebSock
 from gateway.net.websocketclient import WebSocketClientFactory
 from gateway.net.websocketendpoints import ChannelStream
 from gateway.net.websocketlimits import WebSocketSettings
-from gateway.service.agent.carrier import SUBPROTOCOL, GatewayLink, gatewayLink
+from gateway.service.agent.carrier import GatewayLink, gatewayLink
 from gateway.service.draining import Vacancy
+from gateway.wire.agentcontrol import SUBPROTOCOL
 from gateway.wire.upgraderequest import WebSocketRequest, parseWebSocketURL
 
 

@@ -12,7 +12,6 @@ __all__ = ["RelayDoor", "RelayDoorSettings"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.python.failure import Failure
@@ -30,18 +29,17 @@ from gateway.service.networkrelay.agentvisit import JsonAgentVisit
 from gateway.service.networkrelay.clients import AccessClients
 from gateway.service.networkrelay.session import JsonAgentSettings
 from gateway.service.pages import errorPage
-from gateway.service.proxies import TrustedProxies
+from gateway.service.proxies import LOOPBACK, TrustedProxies
 from gateway.service.server.agentdoor import AgentDoor
 from gateway.service.server.attached import Visitor
 from gateway.service.server.turnedaway import turnedAway
 from gateway.service.server.visitors import Visitors
+from gateway.wire.agentcontrol import SUBPROTOCOL
 from gateway.wire.http1 import RequestHead, Response
-from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH, MAX_MESSAGE, SUBPROTOCOL
+from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH, MAX_MESSAGE
 
 DOOR = "network-relay"
 """What metrics and logs call it."""
-
-LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +62,7 @@ class RelayDoorSettings:
 class RelayDoor:
     """
     @param agents: where edge agents attach, as all others do.
+    @ivar proxies: whose word on who comes counts.
     @ivar websockets: makes the protocols of its connections.
     """
 
@@ -104,11 +103,6 @@ class RelayDoor:
         """
         return self.websockets.protocolFor(_Arrival(self, visitor.host, ticket))
 
-    def hostOf(self, head: RequestHead, host: str) -> str:
-        """Whose address counts. What a proxy does not tell apart is no address, so that nobody is shut out with it."""
-        host = self.proxies.visitor(head, host)
-        return f"proxy {host}" if self.proxies.includes(host) else host
-
     def page(self, head: RequestHead) -> Response:
         """What is answered to somebody who wants no WebSocket."""
         if head.method not in ("GET", "HEAD"):
@@ -139,7 +133,7 @@ class _Arrival(ChannelStream):
             raise Denied(errorPage(403, "This is for programs, not for pages."))
         isAgent = head.path == AGENT_PATH
         carriers = door.agents if isAgent else door.clients.door
-        host = door.hostOf(head, self._host)
+        host = door.proxies.client(head, self._host)
         ticket = carriers.admit(host)
         if ticket is None:
             raise Denied(errorPage(503, "No more connections are taken now."))

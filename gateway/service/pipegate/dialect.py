@@ -38,9 +38,8 @@ from gateway.service.pipegate.jsonsession import CARRIER, JsonSession, serviceOf
 from gateway.service.proxies import TrustedProxies
 from gateway.service.server.agentdoor import AgentArrival, AgentDoor
 from gateway.service.server.attached import IAgentSession, Visitor
-from gateway.service.server.site import SUBPROTOCOL
 from gateway.service.server.turnedaway import turnedAway
-from gateway.wire.agentcontrol import Register, SecretCredential, SessionError
+from gateway.wire.agentcontrol import SUBPROTOCOL, Register, SecretCredential, SessionError
 from gateway.wire.http1 import RequestHead, Response
 from gateway.wire.pipegate import MAX_RESPONSE, TOKEN_HEADER, isConnectionID
 
@@ -53,7 +52,8 @@ class PipeGateDialect:
 
     @param authority: of C{agents}, too.
     @param shares: whether several clients of one id share its visitors.
-    @param proxies: whose word on who a client is counts.
+    @param proxies: networks.
+    @ivar proxies: whose word on who a client is counts.
     @ivar held: what requests in PipeGate's own dialect hold.
     """
 
@@ -73,7 +73,7 @@ class PipeGateDialect:
         self.authority = authority
         self.shares = shares
         self.held = Held(limits)
-        self._proxies = TrustedProxies(proxies)
+        self.proxies = TrustedProxies(proxies)
         self._absences: dict[str, Absence] = {}
         settings = WebSocketSettings(
             handshakeTimeout, pingInterval=agents.settings.pingInterval, maxMessage=MAX_RESPONSE
@@ -95,11 +95,6 @@ class PipeGateDialect:
         @param ticket: of visitors.
         """
         return self._sockets.protocolFor(_ClientVisit(self, visitor, ticket))
-
-    def hostOf(self, head: RequestHead, host: str) -> str:
-        """Whose address counts. What a proxy does not tell apart is no address, so that nobody is shut out with it."""
-        host = self._proxies.visitor(head, host)
-        return f"proxy {host}" if self._proxies.includes(host) else host
 
     def replica(self, wanted: str = "") -> str:
         """Which of several clients of one id a new one is."""
@@ -228,7 +223,7 @@ class _ClientVisit(ChannelStream):
     def accept(self, head: RequestHead, channel: IWebSocketChannel) -> IWebSocketReceiver:
         """Whoever has a token that is good for the id."""
         dialect, agents = self._dialect, self._dialect.agents
-        host = self._host = dialect.hostOf(head, self._host)
+        host = self._host = dialect.proxies.client(head, self._host)
         identifier, tokens = head.path[1:], head.all(TOKEN_HEADER)
         now = agents.clock.seconds()
         if agents.bans.remaining(host, now):

@@ -23,12 +23,13 @@ from twisted.logger import Logger
 from gateway.net.tls import CertificateError, CertificateFiles
 from gateway.net.tlsserver import TLSServerFactory
 from gateway.service.server.settings import CertificateFilesPaths
+from gateway.wire.agentcontrol import ALPN
 
 RAW: Sequence[bytes] = ()
 """Bytes, of whatever protocol: nothing is agreed on."""
 
 HTTP: Sequence[bytes] = (b"h2", b"http/1.1")
-CARRIER: Sequence[bytes] = (b"gateway/1",)
+CARRIER: Sequence[bytes] = (ALPN,)
 OWN: Sequence[bytes] = (*CARRIER, *HTTP)
 
 MAX_CONTEXTS = 512

@@ -41,9 +41,10 @@ from gateway.service.gotunnel.door import GoTunnelDialect
 from gateway.service.gotunnel.session import GoTunnelSettings
 from gateway.service.listening import DoorFactory, ListenerService, describedEndpoint, serverEndpoint
 from gateway.service.metrics import Metrics
-from gateway.service.networkrelay.door import LOOPBACK, RelayDoorSettings
+from gateway.service.networkrelay.door import RelayDoorSettings
 from gateway.service.networkrelay.relay import CredentialsFile, NetworkRelay
 from gateway.service.pipegate.dialect import PipeGateDialect
+from gateway.service.proxies import LOOPBACK
 from gateway.service.server.accesslog import AccessLog
 from gateway.service.server.agentdoor import AgentDoor, AgentDoorSettings
 from gateway.service.server.agentport import AgentPort

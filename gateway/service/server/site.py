@@ -8,7 +8,7 @@ their way::
     response = site.page(head)
 """
 
-__all__ = ["HEALTH", "SUBPROTOCOL", "Site"]
+__all__ = ["HEALTH", "Site"]
 
 from collections.abc import Callable
 
@@ -25,10 +25,9 @@ from gateway.service.pages import errorPage
 from gateway.service.server.agentdoor import AgentDoor
 from gateway.service.server.attached import Visitor
 from gateway.service.server.turnedaway import turnedAway
+from gateway.wire.agentcontrol import SUBPROTOCOL
 from gateway.wire.http1 import RequestHead, Response
 from gateway.wire.upgrade import chooseSubprotocol
-
-SUBPROTOCOL = "gateway.v1"
 
 HEALTH = "/healthz"
 """Where it is said whether all is well."""

@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.tls import CertificateFiles
 from gateway.net.websocketendpoints import WebSocketServerEndpoint
-from gateway.service.agent.carrier import ALPN, SUBPROTOCOL, GatewayLink, carrierEndpoint, gatewayLink, parseProxy
+from gateway.service.agent.carrier import GatewayLink, carrierEndpoint, gatewayLink, parseProxy
 from gateway.testing import FlowLink, flowPair
+from gateway.wire.agentcontrol import ALPN, SUBPROTOCOL
 from tests.certificates import makeAuthority
 from tests.net.muxpair import Applications
 from tests.net.sides import Peer

@@ -30,8 +30,9 @@ from gateway.service.networkrelay.edgeagentclient import EdgeAgentClient
 from gateway.service.networkrelay.edgeagenttargets import EdgeTargets
 from gateway.service.server.clientstreams import ClientStreams
 from gateway.service.server.destinations import Destinations
+from gateway.wire.agentcontrol import SUBPROTOCOL
 from gateway.wire.http1 import RequestHead, Response
-from gateway.wire.networkrelay import MAX_MESSAGE, SUBPROTOCOL, Message, encode
+from gateway.wire.networkrelay import MAX_MESSAGE, Message, encode
 from gateway.wire.upgraderequest import WebSocketRequest
 from tests.service.server.doorsfixture import Doors
 from tests.service.tunnelfixture import SECRET

@@ -10,9 +10,9 @@ from gateway.net.websocketendpoints import WebSocketClientEndpoint
 from gateway.service.configuration import ConfigurationError
 from gateway.service.networkrelay.accessclientendpoint import AccessTarget
 from gateway.service.server.attached import IAgentSession, Visitor
-from gateway.wire.agentcontrol import Service
+from gateway.wire.agentcontrol import SUBPROTOCOL, Service
 from gateway.wire.datagrams import LENGTH
-from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH, SUBPROTOCOL
+from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH
 from gateway.wire.upgraderequest import WebSocketRequest
 from tests.net.sides import Peer, pattern
 from tests.service.networkrelay.relayfixture import CREDENTIALS, Relay, RelayTests
