@@ -53,7 +53,7 @@ _INFORMATIONAL = 32
 """Informational responses to one request, at most."""
 
 _WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
-"""Methods of which no body is said to be none (RFC 9110, section 8.6)."""
+"""Methods of which no body is said to be none (RFC 9110, section 8.6). Of others, some origins overlook a body."""
 
 
 class IOriginOwner(Interface):
@@ -89,13 +89,18 @@ class _State(Enum):
 class _Request:
     """
     See L{IOriginRequest}. Once it is over its verbs do nothing.
+
+    @ivar isClear: no origin takes its body for another request.
     """
 
-    __slots__ = ("_connection", "exchange", "isComplete", "method", "wantsUpgrade")
+    __slots__ = ("_connection", "exchange", "isClear", "isComplete", "method", "wantsUpgrade")
 
-    def __init__(self, connection: "HttpClientConnection", head: RequestHead, exchange: IExchange) -> None:
+    def __init__(
+        self, connection: "HttpClientConnection", head: RequestHead, length: int | None, exchange: IExchange
+    ) -> None:
         self.method = head.method
         self.exchange = exchange
+        self.isClear = length == 0 or head.method in _WITH_BODY
         self.isComplete = False
         self.wantsUpgrade = False
         self._connection = connection
@@ -161,7 +166,7 @@ class HttpClientConnection(Protocol):
     def send(self, head: RequestHead, length: int | None, exchange: IExchange) -> IOriginRequest:
         if self._state is not _State.IDLE:
             raise LocalProtocolError("a request on a connection that is not idle")
-        self._request = request = _Request(self, head, exchange)
+        self._request = request = _Request(self, head, length, exchange)
         self._state = _State.HEAD
         self._informed = 0
         self._isAnswering = False
@@ -250,7 +255,7 @@ class HttpClientConnection(Protocol):
         if head.status == _SWITCHING:
             self._switch(request, head, data)
             return
-        self._keeps = length != UNTIL_CLOSE and keepsAlive(head)
+        self._keeps = request.isClear and length != UNTIL_CLOSE and keepsAlive(head)
         self._readKeepAlive(head)
         self._body = body = BodyReader(length)
         self._state = _State.BODY
@@ -303,7 +308,7 @@ class HttpClientConnection(Protocol):
 
     def _answered(self, request: _Request, body: BodyReader) -> None:
         """The response is complete."""
-        if self._keeps and request.isComplete and not self._isFull:
+        if self._keeps and request.isComplete and not self._isFull and self._endsCleanly is None:
             self._request = None
             self._state = _State.IDLE
             self.isReused = True
@@ -314,6 +319,9 @@ class HttpClientConnection(Protocol):
         request.exchange.gotResponseEnd(body.trailers)
 
     def _switch(self, request: _Request, head: ResponseHead, rest: bytes) -> None:
+        if self._endsCleanly is not None:
+            self._fail(OriginProblem.CUT_OFF, "The origin switched protocols, and hung up.")
+            return
         self._state = _State.RELAY
         fields = [*endToEnd(head.headers), ("upgrade", ", ".join(head.members("upgrade")))]
         request.exchange.gotUpgrade(ResponseHead(head.status, head.reason, head.version, fields))

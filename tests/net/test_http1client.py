@@ -7,6 +7,8 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.net.direct import Buffer
@@ -268,6 +270,43 @@ class ReuseTests(SynchronousTestCase):
             self.assertTrue(origin.transport.disconnected)
             self.assertEqual(origin.clock.getDelayedCalls()[1:], [])
 
+    def test_unclearBody(self) -> None:
+        """Nor when the request had a body that an origin may overlook, and take for a request."""
+        for method, length, isKept in (
+            ("GET", 3, False),
+            ("DELETE", None, False),
+            ("OPTIONS", 3, False),
+            ("POST", 3, True),
+            ("PUT", None, True),
+            ("DELETE", 0, True),
+        ):
+            origin = Origin()
+            request = origin.request(method, length)
+            if length != 0:
+                request.write(b"abc")
+            request.finish()
+            origin.taken()
+            origin.send(OK)
+            self.assertEqual(origin.exchange.names()[-1], "responseEnd")
+            self.assertEqual(origin.told, ["idle" if isKept else "lost"], method)
+
+    def test_lostWhilePaused(self) -> None:
+        """Nor when it was lost while the exchange was paused, before what had come by then."""
+        for isClean in (True, False):
+            origin = Origin()
+            request = origin.get()
+            origin.exchange.then = lambda name, request=request: request.pauseProducing()  # type: ignore[misc]
+            origin.send(OK)
+            self.assertEqual(origin.exchange.names(), ["response"])
+            if isClean:
+                origin.connection.readConnectionLost()
+            else:
+                origin.connection.connectionLost(Failure(ConnectionLost()))
+            origin.exchange.then = lambda name: None
+            request.resumeProducing()
+            self.assertEqual(origin.exchange.names(), ["response", "responseBody", "responseEnd"])
+            self.assertEqual(origin.told, ["lost"])
+
     def test_oldButKept(self) -> None:
         """An origin of HTTP/1.0 may keep the connection."""
         origin = Origin()
@@ -492,6 +531,16 @@ class UpgradeTests(SynchronousTestCase):
         origin, _ = self.asked()
         origin.send(self.SWITCH)
         self.assertEqual((origin.told, origin.transport.aborted), (["lost"], True))
+
+    def test_lostMeanwhile(self) -> None:
+        """Nor can anybody when it was lost before that was looked at."""
+        origin, request = self.asked()
+        origin.exchange.then = lambda name: request.pauseProducing()
+        origin.send(b"HTTP/1.1 103 Early\r\n\r\n" + self.SWITCH)
+        self.assertEqual(origin.exchange.names(), ["informational"])
+        origin.connection.connectionLost(Failure(ConnectionLost()))
+        request.resumeProducing()
+        self.assertEqual(origin.exchange.names(), ["informational", "originLost"])
 
     def test_declined(self) -> None:
         """An origin may answer otherwise, and the connection go on."""
