@@ -15,7 +15,7 @@ nothing is done::
 Secrets are here as hashes alone, and compared in constant time.
 """
 
-__all__ = ["HttpDefaults", "HttpProblem", "Refusal", "RoutePolicies", "RoutePolicy"]
+__all__ = ["HttpDefaults", "HttpProblem", "Refusal", "RoutePolicies", "RoutePolicy", "refusalOf"]
 
 from base64 import b64decode
 from binascii import Error
@@ -122,7 +122,10 @@ class Refusal:
     headers: Fields = ()
 
 
-def _refusal(problem: HttpProblem, details: str, *headers: tuple[str, str]) -> Refusal:
+def refusalOf(problem: HttpProblem, details: str, *headers: tuple[str, str]) -> Refusal:
+    """
+    @param headers: of the answer besides the usual ones.
+    """
     return Refusal(problem.status, problem, details, headers)
 
 
@@ -231,7 +234,7 @@ class RoutePolicy:
         if self._isOpen:
             return None
         if self.options.access and not self._access.allows(visitorHost):
-            return _refusal(HttpProblem.FORBIDDEN, "You may not come here from your address.")
+            return refusalOf(HttpProblem.FORBIDDEN, "You may not come here from your address.")
         if self._redirectPort and not isSecure:
             return self._redirect(head)
         # Who has no password takes nothing from the rate of those who have.
@@ -240,12 +243,12 @@ class RoutePolicy:
     def _redirect(self, head: RequestHead) -> Refusal:
         authority = head.get("host") or ""
         if not authority:
-            return _refusal(HttpProblem.BAD_REQUEST, "This is only to be had with https.")
+            return refusalOf(HttpProblem.BAD_REQUEST, "This is only to be had with https.")
         host, colon, port = authority.rpartition(":")
         host = host if colon and not port.endswith("]") else authority
         place = host if self._redirectPort == 443 else f"{host}:{self._redirectPort}"
         target = head.target if head.target.startswith("/") else "/"
-        return _refusal(
+        return refusalOf(
             HttpProblem.HTTPS_REQUIRED, "This is only to be had with https.", ("Location", f"https://{place}{target}")
         )
 
@@ -254,7 +257,7 @@ class RoutePolicy:
             return None
         if wait := self._bans.remaining(visitorHost, now):
             details = "Too many wrong passwords came from your address: wait a minute."
-            return _refusal(HttpProblem.TOO_MANY_REQUESTS, details, ("Retry-After", str(ceil(wait))))
+            return refusalOf(HttpProblem.TOO_MANY_REQUESTS, details, ("Retry-After", str(ceil(wait))))
         sent = head.all("authorization")
         if len(sent) == 1 and (shown := _basic(sent[0])) is not None:
             # All are compared, each in constant time: which one it was, or nearly was, is nobody's to measure.
@@ -264,7 +267,7 @@ class RoutePolicy:
                 return None
             self._bans.failed(visitorHost, now)
         challenge = ("WWW-Authenticate", 'Basic realm="gateway", charset="UTF-8"')
-        return _refusal(HttpProblem.UNAUTHORIZED, "A user name and a password are needed here.", challenge)
+        return refusalOf(HttpProblem.UNAUTHORIZED, "A user name and a password are needed here.", challenge)
 
     def user(self, head: RequestHead) -> str:
         """
@@ -276,19 +279,19 @@ class RoutePolicy:
 
     def _excess(self, length: int | None, now: float) -> Refusal | None:
         if self.maxBody and length is not None and length > self.maxBody:
-            return _refusal(
+            return refusalOf(
                 HttpProblem.BODY_TOO_LARGE, f"No more than {self.maxBody} bytes can be sent here at a time."
             )
         if self._inFlightLimit and self.inFlight >= self._inFlightLimit:
             details = "Too many requests are being answered here at the moment."
-            return _refusal(HttpProblem.TOO_MANY_REQUESTS, details, ("Retry-After", "1"))
+            return refusalOf(HttpProblem.TOO_MANY_REQUESTS, details, ("Retry-After", "1"))
         rate = self.options.requestsPerSecond
         if rate:
             if self._bucket is None:
                 self._bucket = TokenBucket(rate, max(1.0, rate), now)
             if not self._bucket.tryTake(1.0, now):
                 details = "More requests come here than are taken."
-                return _refusal(HttpProblem.TOO_MANY_REQUESTS, details, ("Retry-After", str(ceil(1 / rate))))
+                return refusalOf(HttpProblem.TOO_MANY_REQUESTS, details, ("Retry-After", str(ceil(1 / rate))))
         return None
 
     # -- What is changed

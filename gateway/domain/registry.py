@@ -140,7 +140,9 @@ class Registry:
             self._sessions[attachment] = session
             for place in session.all:
                 route = self.routes[place]
-                route.replicas[attachment] = Replica(attachment, route.replicas.pop(ghost).service)
+                gone = route.replicas.pop(ghost)
+                gone.isOffered = False
+                route.replicas[attachment] = Replica(attachment, gone.service)
         else:
             self._sessions[attachment] = _Session()
         self._agents.setdefault(attachment.agent, {})[attachment.replica] = attachment
@@ -285,13 +287,15 @@ class Registry:
             route = self.routes[place] = Route(place, attachment.agent, self._random)
         replica = route.replicas.get(attachment)
         if replica is None or replica.service != service:
+            if replica is not None:
+                replica.isOffered = False
             route.replicas.pop(attachment, None)  # the newest is the last
             route.replicas[attachment] = Replica(attachment, service)
         return route
 
     def _withdraw(self, place: Place, attachment: IAttachment) -> None:
         route = self.routes[place]
-        del route.replicas[attachment]
+        route.replicas.pop(attachment).isOffered = False
         if not route.replicas:
             del self.routes[place]
             if place.isPort:

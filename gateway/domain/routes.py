@@ -68,13 +68,15 @@ class Replica:
 
     @ivar attachment: the session.
     @ivar service: what it serves there.
+    @ivar isOffered: whether it does so still.
     """
 
-    __slots__ = ("__weakref__", "_failedUntil", "attachment", "service")
+    __slots__ = ("__weakref__", "_failedUntil", "attachment", "isOffered", "service")
 
     def __init__(self, attachment: IAttachment, service: Service) -> None:
         self.attachment = attachment
         self.service = service
+        self.isOffered = True
         self._failedUntil = 0.0
 
     def failed(self, now: float) -> None:

@@ -39,6 +39,9 @@ _GOODBYE = b"draining"
 _GOODBYE_TIMEOUT = 2.0
 """Seconds to wait for that."""
 
+_LINGER = 1.0
+"""Seconds between an answer and the reset of a request whose body goes on."""
+
 _MUCH = 304 * 1024
 """Bytes of a response that have to be taken within the time for all of what may wait."""
 
@@ -55,6 +58,7 @@ class _Request(Http2Stream):
         "_gave",
         "_hasBody",
         "_isAnswered",
+        "_lingersSince",
         "_lostWith",
         "_took",
         "_tookMuch",
@@ -74,6 +78,7 @@ class _Request(Http2Stream):
         self._hasBody = True
         self._isAnswered = False
         self._lostWith: str | None = None
+        self._lingersSince = 0.0
         now = connection.heard
         self._took = self._tookMuch = self._gave = (now, 0)  # when how many bytes had moved
 
@@ -182,11 +187,21 @@ class _Request(Http2Stream):
         if not self.isFinished:
             return
         self.drop()
-        if not self.ended:
+        if self.ended:
+            self._carrier.forget(self)
+        else:
+            self._lingersSince = self._connection.heard
+
+    def lingered(self, now: float) -> None:
+        """
+        After an answer that came before the end of the body, wait a little for that end. Many programs, such as curl
+        before version 8, lose an answer whose stream is reset in the same breath.
+        """
+        if self.ended:
+            self._carrier.forget(self)
+        elif now - self._lingersSince >= _LINGER:
             # Said that way it does not take back the response (RFC 9113, section 8.1).
-            self._carrier.wire.reset(self.number, ErrorCodes.NO_ERROR)
-            self._carrier.flushSoon()
-        self._carrier.forget(self)
+            self.reset(ErrorCodes.NO_ERROR)
 
 
 class Http2ServerConnection(Http2Carrier):
@@ -311,7 +326,9 @@ class Http2ServerConnection(Http2Carrier):
         if self.streams:
             self._quietSince = now
             for stream in list(self.streams.values()):
-                if isinstance(stream, _Request) and (details := stream.tooSlow(now, settings)):
+                if isinstance(stream, _Request) and stream.isOver:
+                    stream.lingered(now)
+                elif isinstance(stream, _Request) and (details := stream.tooSlow(now, settings)):
                     stream.reset(ErrorCodes.CANCEL)
                     self.tell(stream, ErrorCodes.CANCEL, details)
         elif now - self._quietSince >= (settings.idleTimeout if self.wire.hasSettings else settings.headTimeout):

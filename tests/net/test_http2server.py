@@ -148,7 +148,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(len(visitor.owner.requests), 1)
 
     def test_aBodyThatNobodyReadsIsStopped(self) -> None:
-        """A response before the request's end is whole, and the visitor is told to send no more."""
+        """A response before the request's end is whole, and the visitor is told a little later to send no more."""
         visitor = Http2Visitor()
         request = visitor.request(1, end=False)
         request.respond(OK, 2)
@@ -156,6 +156,10 @@ class RequestTests(SynchronousTestCase):
         request.finish()
         visitor.turn()
         self.assertTrue(visitor.ended(1))
+        self.assertEqual(visitor.resetCode(1), None)
+        for _ in range(3):
+            visitor.clock.advance(1)
+        visitor.turn()
         self.assertEqual(visitor.resetCode(1), ErrorCodes.NO_ERROR)
         before = visitor.credit(0)
         visitor.send(*[visitor.data(1, bytes(MAX_FRAME))] * 4)

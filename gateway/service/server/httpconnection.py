@@ -9,14 +9,13 @@ It is one of the L{visits<gateway.service.server.visitors.IVisit>} from its begi
 
 __all__ = ["DOOR", "HTTP2", "HttpConnection"]
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from zope.interface import implementer
 
 from gateway.domain.addresses import hostOf, parseAddress
-from gateway.domain.httppolicy import HttpProblem
+from gateway.domain.httppolicy import HttpProblem, Refusal, refusalOf
 from gateway.domain.limits import Ticket
 from gateway.domain.routes import Replica, Route
 from gateway.net.exchange import DONE, reply
@@ -98,7 +97,7 @@ class HttpConnection:
                 return
             found = door.registry.prefix(head.target)
             if found is None:
-                self._answer(request, door.site.page(head))
+                self._answer(request, door.site.page(head), self._access(head))
                 return
             route, target = found
             prefix = str(route.place.name)
@@ -119,30 +118,29 @@ class HttpConnection:
     def _misses(self, request: IVisitorRequest, route: Route | None) -> None:
         # A new connection would help, but not where the name is the one of this, and nobody serves it any more.
         if self.isSecure and (route is not None or self._host != self.visitor.hostname):
-            details = f"This connection is not for {self._host}: make another one."
-            self._refuse(request, HttpProblem.MISDIRECTED, details)
+            refusal = refusalOf(HttpProblem.MISDIRECTED, f"This connection is not for {self._host}: make another one.")
         elif not self._host:
-            self._refuse(request, HttpProblem.BAD_REQUEST, "A request names one host, and this one does not.")
+            refusal = refusalOf(HttpProblem.BAD_REQUEST, "A request names one host, and this one does not.")
         else:
-            self._refuse(request, HttpProblem.NO_ROUTE, f"Nobody serves {self._host} here.")
+            refusal = refusalOf(HttpProblem.NO_ROUTE, f"Nobody serves {self._host} here.")
+        self._refuse(request, refusal, self._access(request.head))
 
     def _lead(self, request: IVisitorRequest, route: Route, target: str, prefix: str) -> None:
-        door, head, host, isSecure = self._door, request.head, self.host, self.isSecure
+        door, head, host, isSecure, requestID = self._door, request.head, self.host, self.isSecure, self._requestID
         if self._isTrusted:
             host, isSecure = self._told(head, host, isSecure)
         policy = door.policies.of(route)
         refusal = policy.refusal(head, host, isSecure, door.clock.seconds(), request.length)
-        if refusal is not None:
-            problem = HttpProblem(refusal.code)
-            self._refuse(request, problem, refusal.details, refusal.headers, str(route.place), host)
-            return
-        usage = door.visitors.enter(route, host)
+        usage = None if refusal is not None else door.visitors.enter(route, host)
         if usage is None:
-            details = f"{self._host} has too many visitors at the moment."
-            self._refuse(request, HttpProblem.UNAVAILABLE, details, (), str(route.place), host)
+            if refusal is None:
+                details = f"{self._host} has too many visitors at the moment."
+                refusal = refusalOf(HttpProblem.UNAVAILABLE, details)
+            access = self._access(head)
+            access.visitor, access.isSecure, access.route = host, isSecure, str(route.place)
+            self._refuse(request, refusal, access)
             return
         self._ticket.authenticated()
-        requestID = f"{self.visitor.id.decode()}-{self._count}"
         fields = forwardedFields(
             head.headers,
             client=self.host,
@@ -162,6 +160,11 @@ class HttpConnection:
         else:
             visit.say(HttpProblem.TOO_MANY_REQUESTS, "Too many of your requests are being answered at the moment.")
 
+    @property
+    def _requestID(self) -> str:
+        """Of the present request, where no trusted front has named it."""
+        return f"{self.visitor.id.decode()}-{self._count}"
+
     def _told(self, head: RequestHead, host: str, isSecure: bool) -> tuple[str, bool]:
         """Who the visitor is, and whether they came by TLS, as a trusted front says: the nearest who is no front."""
         for each in reversed(head.members("x-forwarded-for")):
@@ -174,44 +177,30 @@ class HttpConnection:
         proto = head.members("x-forwarded-proto")
         return host, proto[-1].lower() == "https" if proto else isSecure
 
-    def _refuse(
-        self,
-        request: IVisitorRequest,
-        problem: HttpProblem,
-        details: str,
-        headers: Sequence[tuple[str, str]] = (),
-        route: str = "",
-        host: str = "",
-    ) -> None:
-        self._door.visitors.metrics.errors.add(problem)
-        answer = errorAnswer(problem.status, problem, details, request.head, headers)
-        self._answer(request, answer, problem, route, host)
+    def _refuse(self, request: IVisitorRequest, refusal: Refusal, access: Access) -> None:
+        self._door.visitors.metrics.errors.add(refusal.code)
+        access.problem = refusal.code
+        headers = (*refusal.headers, ("X-Request-ID", access.id))
+        answer = errorAnswer(refusal.status, refusal.code, refusal.details, request.head, headers)
+        self._answer(request, answer, access)
 
-    def _answer(
-        self, request: IVisitorRequest, response: Response, problem: str = "", route: str = "", host: str = ""
-    ) -> None:
-        size = reply(request, response)
-        self._down += size
-        door = self._door
-        door.visitors.metrics.requests.add(str(response.status))
-        log = door.accessLog
-        if log.isOn:
-            log.add(
-                Access(
-                    started=door.wallClock(),
-                    visitor=host or self.host,
-                    head=request.head,
-                    status=response.status,
-                    down=size,
-                    isSecure=self.isSecure,
-                    route=route,
-                    problem=problem,
-                )
-            )
+    def _answer(self, request: IVisitorRequest, response: Response, access: Access) -> None:
+        access.status, access.down = response.status, reply(request, response)
+        self._down += access.down
+        self._note(access)
+
+    def _access(self, head: RequestHead | None) -> Access:
+        """What is known of a request that leads nowhere."""
+        return Access(self._door.wallClock(), self.host, head, isSecure=self.isSecure, id=self._requestID)
+
+    def _note(self, access: Access) -> None:
+        """A request is over."""
+        self._door.visitors.metrics.requests.add(str(access.status))
+        if self._door.accessLog.isOn:
+            self._door.accessLog.add(access)
 
     def refused(self, status: int, details: str, head: RequestHead | None) -> Response:
         """What came is no proper request."""
-        door = self._door
         turnedAway(DOOR, self.host, details)
         problem = HttpProblem.of(status)
         answer = errorAnswer(status, problem, details, head)
@@ -220,20 +209,9 @@ class HttpConnection:
                 visit.status, visit.problem = status, problem
                 visit.down += len(answer.body)
                 return answer
-        door.visitors.metrics.requests.add(str(status))
-        log = door.accessLog
-        if log.isOn:
-            log.add(
-                Access(
-                    started=door.wallClock(),
-                    visitor=self.host,
-                    head=head,
-                    status=status,
-                    down=len(answer.body),
-                    isSecure=self.isSecure,
-                    problem=problem,
-                )
-            )
+        access = self._access(head)
+        access.status, access.problem, access.down = status, problem, len(answer.body)
+        self._note(access)
         return answer
 
     def connectionEnded(self) -> None:

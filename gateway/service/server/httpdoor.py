@@ -90,7 +90,7 @@ class HttpDoor:
         self.exchanges: set[HttpVisit] = set()
         self._ofAddress: Counter[str] = Counter()
         self.sweep = Sweep(clock)
-        self.pools = OriginPools(self._pool)
+        self.pools = OriginPools(self._pool, self.sweep)
 
     def arrive(self, visitor: Visitor) -> IProtocol | None:
         """

@@ -14,11 +14,11 @@ __all__ = ["HttpVisit", "OriginPools"]
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
-from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from gateway.domain.httppolicy import HttpProblem, RoutePolicy
 from gateway.domain.routes import Replica, Route
@@ -31,6 +31,7 @@ from gateway.net.http2pool import Http2OriginPool
 from gateway.net.httpinterfaces import Fields, IOriginConnection, IVisitorRequest, OriginLost
 from gateway.net.httppool import OriginPool
 from gateway.net.relay import Cause, RelaySettings
+from gateway.net.sweep import ISwept, Sweep
 from gateway.service.server.attached import IAgentSession, IHttpSession, Visitor
 from gateway.service.server.destinations import ATTEMPTS, PATIENCE
 from gateway.service.server.httppages import errorAnswer
@@ -56,16 +57,19 @@ Pool = OriginPool | Http2OriginPool
 Connection = HttpClientConnection | Http2ClientConnection
 
 
+@implementer(ISwept)
 class OriginPools:
     """
-    The connections to origins of all replicas of all routes.
+    The connections to origins of all replicas of all routes. Those of a replica that is not offered any more are closed
+    as they become idle: an agent that is to stop waits for them.
 
     @param make: makes a pool.
     """
 
-    def __init__(self, make: Callable[[Replica, Visitor], Pool]) -> None:
+    def __init__(self, make: Callable[[Replica, Visitor], Pool], sweep: Sweep) -> None:
         self._make = make
-        self._shared: WeakKeyDictionary[Replica, Pool] = WeakKeyDictionary()
+        self._sweep = sweep
+        self._shared: dict[Replica, Pool] = {}
 
     def find(self, replica: Replica, connection: "HttpConnection") -> Pool:
         """
@@ -76,6 +80,8 @@ class OriginPools:
         pools = self._shared if isShared else connection.pools
         pool = pools.get(replica)
         if pool is None:
+            if isShared and not self._shared:
+                self._sweep.watch(self)
             pool = pools[replica] = self._make(replica, _SHARED if isShared else connection.visitor)
         return pool
 
@@ -83,6 +89,16 @@ class OriginPools:
         """Close what is idle, and do not keep what becomes so."""
         for pool in self._shared.values():
             pool.close()
+
+    # -- ISwept
+
+    def check(self, now: float) -> None:
+        for replica, pool in list(self._shared.items()):
+            if not replica.isOffered:
+                pool.close()
+                del self._shared[replica]
+        if not self._shared:
+            self._sweep.forget(self)
 
 
 class HttpVisit(Exchange):
@@ -229,7 +245,7 @@ class HttpVisit(Exchange):
     def _judge(self, problem: HttpProblem, details: str) -> None:
         if self.isOver:
             return
-        if self.session in self._door.registry.replicas(self.route.agent):
+        if any(each is self.session for each in self._door.registry.replicas(self.route.agent)):
             self.say(problem, details)
         else:
             self.say(HttpProblem.AGENT_GONE, "The agent went away.")
@@ -248,7 +264,7 @@ class HttpVisit(Exchange):
             id=self.id,
             problem=details,
         )
-        headers = (("X-Request-Id", self.id),)
+        headers = (("X-Request-ID", self.id),)
         self.refuse(errorAnswer(problem.status, problem, details, self.request.head, headers), problem)
 
     def relaySettings(self) -> RelaySettings:

@@ -126,7 +126,7 @@ class WebsiteTests(WebTestCase):
         large = self.folder / "large"
         large.write_bytes(bytes(1048577))
         self.assertIn(
-            "<p>413 body-too-large", self.ask("--http1.1", "-sT", str(large), "https://www.example.com/large")
+            "<p>413 body-too-large", self.ask("-sT", str(large), "https://www.example.com/large")
         )
         log, renamed = self.folder / "access.log", self.folder / "access.log.1"
         self.assertTrue(eventually(lambda: log.read_text().count("\n") >= 7))
