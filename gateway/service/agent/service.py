@@ -22,6 +22,7 @@ from gateway.net.budget import StallBudget
 from gateway.net.incoming import IncomingStreams, Taken
 from gateway.net.relay import RelaySettings
 from gateway.net.udp import wasUnreached
+from gateway.service.agent.attachedservice import CLOSE_TIMEOUT, LOOKUP_THREADS
 from gateway.service.agent.carrier import carrierEndpoint
 from gateway.service.agent.client import AgentClient
 from gateway.service.agent.config import AgentPlan, readCredential
@@ -34,12 +35,6 @@ from gateway.service.logs import RefusalLog
 from gateway.wire.agentcontrol import Register
 from gateway.wire.proxyheader import Address, Tlv
 from gateway.wire.window import WindowBudget
-
-CLOSE_TIMEOUT = 5.0
-"""Seconds for the gateway to take what was written to it, when all is over."""
-
-LOOKUP_THREADS = 16
-"""Origins' names that can be looked up at once."""
 
 _MIB = 1024 * 1024
 
@@ -112,7 +107,7 @@ class AgentService(MultiService):
         source = preamble.header.source
         facts = {
             "to": preamble.to if isinstance(preamble.to, str) else f"{preamble.to.host}:{preamble.to.port}",
-            "visitor": str(source.host) if isinstance(source, Address) else "?",
+            "visitor": str(source.host) if isinstance(source, Address) else "visitors",  # of a web server, one by one
             "visit": (preamble.header.get(Tlv.UNIQUE_ID) or b"").decode("latin-1"),
         }
         if outcome is not None and preamble.header.datagram and wasUnreached(outcome):
