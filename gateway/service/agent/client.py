@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from gateway.net.mux import MuxSettings
 from gateway.net.muxdeadlines import monotonic
+from gateway.service.agent.attachedservice import IAttachedClient
 from gateway.service.agent.backoff import Backoff
 from gateway.service.agent.session import ClientSession, ISessionOwner, SessionEnd
 from gateway.service.configuration import ConfigurationError
@@ -85,7 +86,7 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
 }
 
 
-@implementer(ISessionOwner)
+@implementer(ISessionOwner, IAttachedClient)
 class AgentClient:
     """
     Keeps one session, and beside it those that are on their way out.

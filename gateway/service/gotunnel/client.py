@@ -28,9 +28,11 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from gateway.net.dial import DialFailed, Prepared, limitDial
 from gateway.net.mux import MuxSession, MuxSettings
+from gateway.service.agent.attachedservice import IAttachedClient
 from gateway.service.agent.session import explainLoss
 from gateway.service.controlstream import ControlStream
 from gateway.wire.errors import RemoteProtocolError
@@ -77,6 +79,7 @@ def _told(error: str) -> str:
     return " ".join([f"The server says: {error.removesuffix('.') or 'no'}.", *hints])
 
 
+@implementer(IAttachedClient)
 class GoTunnelClient:
     """
     Keeps one session.

@@ -26,6 +26,7 @@ from gateway.net.incoming import IncomingStreams
 from gateway.net.mux import MuxSettings
 from gateway.net.muxdeadlines import monotonic
 from gateway.net.websocketlimits import WebSocketSettings
+from gateway.service.agent.attachedservice import IAttachedClient
 from gateway.service.agent.dialect import DialectEndpoint
 from gateway.service.agent.session import ClientSession, ISessionOwner, SessionEnd
 from gateway.service.configuration import ConfigurationError
@@ -52,7 +53,7 @@ _HINTS = {
 _Session = ClientSession | JsonEdgeSession
 
 
-@implementer(ISessionOwner, IJsonSessionOwner)
+@implementer(ISessionOwner, IJsonSessionOwner, IAttachedClient)
 class EdgeAgentClient:
     """
     Keeps one session, and beside it those that are on their way out.

@@ -10,19 +10,17 @@ __all__ = ["PipeGateClientService"]
 
 from dataclasses import replace
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorThreads, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
 from gateway.net.budget import StallBudget
 from gateway.net.dial import IReactorDial
 from gateway.net.incoming import IncomingStreams, Taken
 from gateway.net.relay import RelaySettings
+from gateway.service.agent.attachedservice import AttachedService
 from gateway.service.agent.carrier import connectionEndpoint, isLoopback
-from gateway.service.agent.service import CLOSE_TIMEOUT, LOOKUP_THREADS
-from gateway.service.descriptors import raiseDescriptorLimit
-from gateway.service.draining import Draining, IReactorDraining
+from gateway.service.draining import IReactorDraining
 from gateway.service.pipegate.client import PipeGateClient
 from gateway.service.pipegate.clientoptions import PipeGateClientOptions
 from gateway.service.pipegate.jsonclient import LocalRequests
@@ -38,15 +36,13 @@ class IReactor(IReactorDial, IReactorDraining):
     """What the service needs of a reactor."""
 
 
-class PipeGateClientService(Service):
+class PipeGateClientService(AttachedService):
     """One client."""
 
     _log = Logger()
 
     def __init__(self, reactor: IReactor, options: PipeGateClientOptions) -> None:
-        self._reactor = reactor
         self._options = options
-        self._draining = Draining(reactor)
         self._endpoint = localEndpoint(reactor, options.local, options.localTrust)
         self._requests = LocalRequests(reactor, options.local, self._endpoint)
         self._visitors = IncomingStreams(reactor, self._decide, self._visitEnded, budget=StallBudget())
@@ -58,6 +54,7 @@ class PipeGateClientService(Service):
             self._visitors,
             server=options.link.to,
         )
+        super().__init__(reactor, self.client, streams=STREAMS, drain=options["drain"])
 
     def _decide(self, preamble: Preamble) -> tuple[IStreamClientEndpoint, RelaySettings]:
         return self._endpoint, _SETTINGS
@@ -76,14 +73,7 @@ class PipeGateClientService(Service):
             problem=taken.problem,
         )
 
-    def privilegedStartService(self) -> None:
-        # Each visitor takes one, for the application.
-        raiseDescriptorLimit(STREAMS + 64)
-
     def startService(self) -> None:
-        super().startService()
-        if IReactorThreads.providedBy(self._reactor):
-            self._reactor.suggestThreadPoolSize(LOOKUP_THREADS)
         link = self._options.link
         if link.trust is None and not isLoopback(link.host):
             self._log.warn(
@@ -97,29 +87,14 @@ class PipeGateClientService(Service):
                 event="pipegate.json-alone",
                 local=str(self._options.local),
             )
-        self.client.start()
+        super().startService()
 
     def stopService(self) -> Deferred[None]:
-        """Take no more visitors, let those that there are finish, then leave."""
-        return Deferred.fromCoroutine(self._stop())
+        return super().stopService().addCallback(self._left)
 
-    async def _stop(self) -> None:
-        seconds = self._options["drain"]
-        with self._draining.hurriedBySignals():
-            self._log.info(
-                "stopping: {count} visits have {seconds:g} seconds",
-                event="agent.stopping",
-                count=self.client.streams,
-                seconds=seconds,
-            )
-            over = self.client.drain(seconds)
-            await self._draining.wait(seconds, over)
-            self.client.close()
-            await self._draining.wait(CLOSE_TIMEOUT, over)
-            self._requests.pool.close()
-            self._requests.sweep.stop()
-            super().stopService()
-        self._log.info("stopped", event="agent.stopped")
+    def _left(self, result: None) -> None:
+        self._requests.pool.close()
+        self._requests.sweep.stop()
 
 
 _SETTINGS = replace(RelaySettings(), dialTimeout=10.0)
