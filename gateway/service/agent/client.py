@@ -185,25 +185,7 @@ class AgentClient:
         self._become(Phase.WAITING)
         self._pause = self._clock.callLater(pause, self._connect)
         problem = " ".join(filter(None, (end.problem, _HINTS.get(end.code))))
-        if lasted is None:
-            self._log.warn(
-                "no session with {gateway}, trying again in {pause:.1f} seconds: {problem}",
-                event="agent.not-connected",
-                gateway=self._gateway,
-                code=end.code,
-                problem=problem,
-                pause=pause,
-            )
-        else:
-            self._log.warn(
-                "lost {gateway}, trying again in {pause:.1f} seconds: {problem}",
-                event="agent.disconnected",
-                gateway=self._gateway,
-                code=end.code,
-                problem=problem,
-                pause=pause,
-                seconds=lasted,
-            )
+        SessionEnd(problem, end.code).logRetry(self._gateway, pause, lasted)
 
     def _stopClocks(self) -> None:
         for timer in (self._pause, self._update):

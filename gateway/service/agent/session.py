@@ -14,6 +14,7 @@ __all__ = ["ClientSession", "ISessionOwner", "SessionEnd", "explainLoss"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, TimeoutError
@@ -75,6 +76,34 @@ class SessionEnd:
 
     problem: str
     code: str = ""
+    _log: ClassVar[Logger] = Logger()
+
+    def logRetry(self, gateway: str, pause: float, lasted: float | None) -> None:
+        """
+        Say that it happened, and when there will be another attempt.
+
+        @param pause: seconds until then.
+        @param lasted: seconds that the session was there; C{None}: it never was.
+        """
+        if lasted is None:
+            self._log.warn(
+                "no session with {gateway}, trying again in {pause:.1f} seconds: {problem}",
+                event="agent.not-connected",
+                gateway=gateway,
+                code=self.code,
+                problem=self.problem,
+                pause=pause,
+            )
+        else:
+            self._log.warn(
+                "lost {gateway}, trying again in {pause:.1f} seconds: {problem}",
+                event="agent.disconnected",
+                gateway=gateway,
+                code=self.code,
+                problem=self.problem,
+                pause=pause,
+                seconds=lasted,
+            )
 
 
 class ISessionOwner(Interface):

@@ -33,7 +33,7 @@ from zope.interface import implementer
 from gateway.net.dial import DialFailed, Prepared, limitDial
 from gateway.net.mux import MuxSession, MuxSettings
 from gateway.service.agent.attachedservice import IAttachedClient
-from gateway.service.agent.session import explainLoss
+from gateway.service.agent.session import SessionEnd, explainLoss
 from gateway.service.controlstream import ControlStream
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.gotunnel import (
@@ -156,25 +156,7 @@ class GoTunnelClient:
     def _again(self, problem: str, seconds: float | None) -> None:
         pause = PAUSE * (1 + _CHANCE * (2 * self._random() - 1))
         self._pause = self.clock.callLater(pause, self._attempt)
-        if seconds is None:
-            self._log.warn(
-                "no session with {gateway}, trying again in {pause:.1f} seconds: {problem}",
-                event="agent.not-connected",
-                gateway=self._server,
-                code="",
-                problem=problem,
-                pause=pause,
-            )
-        else:
-            self._log.warn(
-                "lost {gateway}, trying again in {pause:.1f} seconds: {problem}",
-                event="agent.disconnected",
-                gateway=self._server,
-                code="",
-                problem=problem,
-                pause=pause,
-                seconds=seconds,
-            )
+        SessionEnd(problem).logRetry(self._server, pause, seconds)
 
     def drain(self, seconds: float) -> Deferred[None]:
         """

@@ -158,25 +158,7 @@ class EdgeAgentClient:
         self._pauseSeconds = min(2 * self._pauseSeconds, LONGEST_PAUSE)
         self._pause = self._clock.callLater(pause, self._attempt)
         self.lastError = problem = " ".join(filter(None, (end.problem, _HINTS.get(end.code))))  # type: ignore[call-overload]
-        if lasted is None:
-            self._log.warn(
-                "no session with {gateway}, trying again in {pause:.1f} seconds: {problem}",
-                event="agent.not-connected",
-                gateway=self._relay,
-                code=end.code,
-                problem=problem,
-                pause=pause,
-            )
-        else:
-            self._log.warn(
-                "lost {gateway}, trying again in {pause:.1f} seconds: {problem}",
-                event="agent.disconnected",
-                gateway=self._relay,
-                code=end.code,
-                problem=problem,
-                pause=pause,
-                seconds=lasted,
-            )
+        SessionEnd(problem, end.code).logRetry(self._relay, pause, lasted)
 
     # -- ISessionOwner, IJsonSessionOwner
 
