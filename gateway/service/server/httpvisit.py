@@ -301,9 +301,11 @@ class HttpVisit(Exchange):
         if self.policy.options.protocol == "h2c":
             return False
         settings, took = self._door.settings, self._took
-        if took is None or self._visitorEnd.paused:
+        # Who was not told to go on waits for the origin, as long as for an answer.
+        waits = not self.up and request.head.get("expect") is not None
+        if took is None or self.reached is None or self._visitorEnd.paused:
             self._took = (now, self.up)
-        elif now - took[0] >= settings.bodyGrace:
+        elif now - took[0] >= (settings.originHeadTimeout if waits else settings.bodyGrace):
             self._took = (now, self.up)
             return self.up - took[1] < settings.bodyRate * settings.bodyGrace
         return False

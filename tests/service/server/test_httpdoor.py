@@ -15,6 +15,7 @@ from gateway.domain.access import EVERYBODY, AccessRules
 from gateway.domain.httppolicy import HttpDefaults
 from gateway.net.http2client import Http2ClientConnection
 from gateway.net.http2pool import Http2OriginPool
+from gateway.net.httpinterfaces import IOriginRequest
 from gateway.net.httpsettings import HttpSettings
 from gateway.net.sweep import Sweep
 from gateway.service.server.accesslog import Access, AccessLog
@@ -341,25 +342,40 @@ class LimitTests(HttpDoorTestCase):
     Who may come, and how often.
     """
 
+    def askWithHttp2(self, host: str, *fields: tuple[str, str]) -> tuple[IOriginRequest, Exchange]:
+        """A visitor begins a request with a body of unknown length."""
+        settings, sweep = HttpSettings(), Sweep(self.doors.clock)
+        pool = Http2OriginPool(FlowEndpoint, settings=settings, sweep=sweep)
+        connection = Http2ClientConnection(pool, settings=settings, sweep=sweep)
+        self.doors.come(self.arriveWithHttp2, connection)
+        exchange = Exchange()
+        request = connection.send(RequestHead("POST", "/", "2", [("host", host), *fields]), None, exchange)
+        self.doors.pump()
+        return request, exchange
+
     def test_slowBody(self) -> None:
         """By HTTP/2 a body without a length may not come slowly either, but for an origin that speaks HTTP/2 itself."""
         h2c = HttpOptions(protocol="h2c")
         self.doors.attached("own", Service(key="web", kind="http", hostnames=("own.example.com",), http=h2c))
-        for host, isLimited in (("app.example.com", True), ("own.example.com", False)):
-            settings, sweep = HttpSettings(), Sweep(self.doors.clock)
-            pool = Http2OriginPool(FlowEndpoint, settings=settings, sweep=sweep)
-            connection = Http2ClientConnection(pool, settings=settings, sweep=sweep)
-            self.doors.come(self.arriveWithHttp2, connection)
-            exchange = Exchange()
-            request = connection.send(RequestHead("POST", "/", "2", [("host", host)]), None, exchange)
-            request.write(bytes(5000))
-            self.doors.pump()
+        for host, answers in (("app.example.com", [408]), ("own.example.com", [])):
+            request, exchange = self.askWithHttp2(host)
+            request.write(bytes(4000))
+            self.doors.wait(10)
             self.doors.originAccepts()
             self.doors.wait(19)
             request.write(b"a")
             self.assertEqual(exchange.names(), [])
             self.doors.wait(5)
-            self.assertEqual([head.status for name, (head, _) in exchange.events[:1]], [408] if isLimited else [])
+            self.assertEqual([head.status for name, (head, _) in exchange.events[:1]], answers)
+
+    def test_bodyThatIsNotAskedFor(self) -> None:
+        """Who waits to be told to send the body waits for the origin, but not for ever."""
+        _, exchange = self.askWithHttp2("app.example.com", ("expect", "100-continue"))
+        self.doors.originAccepts()
+        self.doors.wait(290)
+        self.assertEqual(exchange.names(), [])
+        self.doors.wait(15)
+        self.assertEqual(exchange.of("response")[0].status, 408)
 
     def arriveWithHttp2(self, visitor: Visitor) -> IProtocol | None:
         """As inside of TLS."""
