@@ -272,6 +272,7 @@ class Exchange:
 
     def gotRequestEnd(self, trailers: Fields) -> None:
         self.sent = self.clock.seconds()
+        self._bodySent = self._bodySent or bool(trailers)
         if self._origin is not None:
             self._origin.finish(trailers)
 

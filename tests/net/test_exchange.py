@@ -210,7 +210,8 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_notSentAgain(self) -> None:
         """A request that may have done something is not made twice, nor one whose body is gone."""
-        for request in (POST % 0, POST.replace(b"POST", b"PUT") % 2 + b"ab"):
+        chunked = b"PUT /a HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nsum: 1\r\n\r\n"
+        for request in (POST % 0, POST.replace(b"POST", b"PUT") % 2 + b"ab", chunked):
             crossing = self.crossing = Crossing()
             self.used()
             crossing.send(request)
