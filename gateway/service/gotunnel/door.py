@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from typing import cast
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
@@ -140,18 +139,7 @@ class _Arrival(ServerFactory):
         self._door.sessionOver(session)
         session.stopClock()
         if self._isAttached:
-            facts = session.facts()
-            self._log.info(
-                "agent {agent} is gone: {reason}",
-                event="agent.detached",
-                agent=session.agent,
-                replica=session.replica,
-                session=session.agent,
-                reason="closed" if reason.check(ConnectionDone) else reason.getErrorMessage(),
-                seconds=facts.seconds,
-                up=facts.up,
-                down=facts.down,
-            )
+            session.logDetached(reason)
 
     # -- The control stream
 
@@ -175,15 +163,7 @@ class _Arrival(ServerFactory):
         """There will be no session: say why, and close the carrier."""
         self._isOver = True
         self._stopClock()
-        self._log.info(
-            "no agent attached: {details}, from {peer}",
-            event="agent.refused",
-            code=str(code),
-            details=details,
-            peer=self._host,
-            carrier=CARRIER,
-            **facts,
-        )
+        self._door.logRefused(self._host, CARRIER, code, details, **facts)
         self._send(Ack(ok=False, error=details))
         self.mux.close()
 
@@ -266,25 +246,8 @@ class _Arrival(ServerFactory):
                 door.sessionOver(session)
                 self._refuse(outcome.code, outcome.details)
                 return
-        facts = session.facts()
-        self._log.info(
-            "agent {agent} attached from {peer}",
-            event="agent.attached",
-            agent=session.agent,
-            replica=session.replica,
-            session=session.agent,
-            peer=self._host,
-            carrier=CARRIER,
-            software=facts.software,
-        )
+        session.logAttached()
         for key, service in session.services.items():
-            self._log.info(
-                "{agent}: {service} is served at {address}",
-                event="agent.service",
-                agent=session.agent,
-                replica=session.replica,
-                service=key,
-                address=door.publicAddress(service, hostPlace(service.hostnames[0])),
-            )
+            session.logService(key, door.publicAddress(service, hostPlace(service.hostnames[0])))
         self._send(Ack(ok=True))
         session.start()

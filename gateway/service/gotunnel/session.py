@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from gateway.domain.grant import Grant
@@ -25,7 +24,8 @@ from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.mux import MuxEndpoint, MuxSession
 from gateway.net.opening import OpeningEndpoint
 from gateway.service.server.agentdoor import AgentDoor
-from gateway.service.server.attached import IAgentSession, SessionFacts, Visitor
+from gateway.service.server.attached import IAgentSession, Visitor
+from gateway.service.server.attachedsession import AttachedSession
 from gateway.wire.agentcontrol import Service
 from gateway.wire.gotunnel import Ack, Message, Mode, Ping, Route, encodePreamble
 
@@ -59,19 +59,15 @@ def _service(index: int, route: Route) -> Service:
 
 
 @implementer(IAgentSession)
-class GoTunnelSession:
+class GoTunnelSession(AttachedSession):
     """
     An agent that is attached, or about to be.
 
     @param send: writes a message on the control stream.
     @param issuer: of the agent's token, for people.
-    @param peer: the agent's address.
     @ivar agent: a name of its own for each session, as go-tunnel's agents have none.
     @ivar services: what it serves, by the routes' spelling.
     """
-
-    _log = Logger()
-    takesTargets = False
 
     def __init__(
         self,
@@ -85,21 +81,13 @@ class GoTunnelSession:
         issuer: str,
         peer: str,
     ) -> None:
-        self.agent = f"gotunnel-{os.urandom(4).hex()}"
-        self.replica = ""
+        super().__init__(door, f"gotunnel-{os.urandom(4).hex()}", "", peer=peer, carrier=CARRIER, software=issuer)
         self.grant = grant
-        self.rates = None
         self.services = {route.key: _service(index, route) for index, route in enumerate(routes)}
         self._keys = {service.key: key for key, service in self.services.items()}
-        self._door = door
         self._mux = mux
         self._send = send
         self._settings = settings
-        self._issuer = issuer
-        self._peer = peer
-        self._since = door.seconds()
-        self._up = self._down = 0
-        self._draining = self._isOver = False
         self._lastPong: float | None = None
         self._pingTimer: IDelayedCall | None = None
         self._pongTimer: IDelayedCall | None = None
@@ -113,17 +101,23 @@ class GoTunnelSession:
         """Visitors' streams that are open: all but the control stream."""
         return max(0, self._mux.streamCount - 1)
 
+    def lastHeard(self) -> float | None:
+        return self._lastPong
+
+    def roundTrip(self) -> float | None:
+        return self._mux.rtt
+
     # -- Whether the agent is there
 
     def start(self) -> None:
         """The agent is attached: see to it that it stays so."""
-        self._pingTimer = self._door.clock.callLater(self._settings.pingInterval, self._pingSoon)
+        self._pingTimer = self.door.clock.callLater(self._settings.pingInterval, self._pingSoon)
 
     def _ping(self) -> None:
-        self._send(Ping(ts=int(self._door.wallClock() * 1000)))
+        self._send(Ping(ts=int(self.door.wallClock() * 1000)))
 
     def _pingSoon(self) -> None:
-        clock, settings = self._door.clock, self._settings
+        clock, settings = self.door.clock, self._settings
         self._pingTimer = clock.callLater(settings.pingInterval, self._pingSoon)
         if self._pongTimer is None:
             self._pongTimer = clock.callLater(settings.pongTimeout, self._silent)
@@ -131,7 +125,7 @@ class GoTunnelSession:
 
     def gotPong(self) -> None:
         """The agent answers."""
-        self._lastPong = self._door.seconds()
+        self._lastPong = self.door.seconds()
         if self._pongTimer is not None:
             self._pongTimer.cancel()
             self._pongTimer = None
@@ -150,7 +144,7 @@ class GoTunnelSession:
         answer: Deferred[bool] = Deferred()
         self._asking.append(answer)
         if self._probeTimer is None:
-            self._probeTimer = self._door.clock.callLater(self._settings.probeTimeout, self._noAnswer)
+            self._probeTimer = self.door.clock.callLater(self._settings.probeTimeout, self._noAnswer)
             self._ping()
         return answer
 
@@ -177,7 +171,7 @@ class GoTunnelSession:
     # -- IAgentSession: streams
 
     def endpointFor(self, service: Service, visitor: Visitor) -> IStreamClientEndpoint:
-        if self._draining:
+        if self.isDraining:
             return FailingEndpoint(DialFailed(DialFailure.UNAVAILABLE, "The gateway is shutting down."))
         return OpeningEndpoint(MuxEndpoint(self._mux), encodePreamble(self._keys[service.key]), None)
 
@@ -185,38 +179,7 @@ class GoTunnelSession:
         details = "An agent of go-tunnel's serves its own routes alone."
         return FailingEndpoint(DialFailed(DialFailure.DENIED, details))
 
-    def moved(self, up: int, down: int) -> None:
-        self._up += up
-        self._down += down
-
-    def facts(self) -> SessionFacts:
-        now = self._door.seconds()
-        return SessionFacts(
-            agent=self.agent,
-            replica=self.replica,
-            software=self._issuer,
-            peer=self._peer,
-            carrier=CARRIER,
-            seconds=now - self._since,
-            lastPing=None if self._lastPong is None else now - self._lastPong,
-            rtt=self._mux.rtt,
-            streams=self.load,
-            up=self._up,
-            down=self._down,
-            places=self._door.registry.placesOf(self),
-        )
-
     # -- IAgentSession: life
-
-    def _logEnd(self, code: str, details: str) -> None:
-        self._log.info(
-            "ended the session of agent {agent}: {details}",
-            event="agent.ended",
-            agent=self.agent,
-            replica=self.replica,
-            code=str(code),
-            details=details,
-        )
 
     def end(self, code: str, details: str) -> None:
         if self._leave(code, details):
@@ -226,18 +189,18 @@ class GoTunnelSession:
     def cutOff(self, code: str, details: str) -> None:
         """The agent is not there any more."""
         if self._leave(code, details):
-            self._door.sessionOver(self)
+            self.door.sessionOver(self)
             self._mux.abortConnection()
 
     def _leave(self, code: str, details: str) -> bool:
         """What it held is free at once, and nobody comes to it any more. Return whether it was here until now."""
-        if self._isOver:
+        if self.isOver:
             return False  # the carrier is on its way out
-        self._isOver = self._draining = True
-        self._door.registry.detach(self)
-        self._logEnd(code, details)
+        self.isOver = self.isDraining = True
+        self.door.registry.detach(self)
+        self.logEnded(code, details)
         return True
 
     def drain(self, seconds: float, reason: str) -> None:
         """Take no new streams. Agents of go-tunnel's cannot be told."""
-        self._draining = True
+        self.isDraining = True

@@ -10,7 +10,6 @@ reason in the Close.
 __all__ = ["JsonAgentVisit"]
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,8 +28,6 @@ class JsonAgentVisit:
     @param host: the agent's address.
     @param ticket: released when it is gone.
     """
-
-    _log = Logger()
 
     def __init__(self, door: AgentDoor, host: str, ticket: Ticket, settings: JsonAgentSettings) -> None:
         self._door = door
@@ -89,15 +86,7 @@ class JsonAgentVisit:
     def _refuse(self, code: str, details: str, **facts: object) -> None:
         self._isOver = True
         self._stopClock()
-        self._log.info(
-            "no agent attached: {details}, from {peer}",
-            event="agent.refused",
-            code=str(code),
-            details=details,
-            peer=self._host,
-            carrier=CARRIER,
-            **facts,
-        )
+        self._door.logRefused(self._host, CARRIER, code, details, **facts)
         if self._channel is not None:
             self._channel.close(GOING_AWAY if code == SessionError.SHUTTING_DOWN else POLICY, details)
 

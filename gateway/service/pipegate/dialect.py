@@ -19,7 +19,6 @@ from collections.abc import Sequence
 
 import msgspec
 from twisted.internet.interfaces import IProtocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -56,8 +55,6 @@ class PipeGateDialect:
     @ivar proxies: whose word on who a client is counts.
     @ivar held: what requests in PipeGate's own dialect hold.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -117,25 +114,8 @@ class PipeGateDialect:
         self.back(session.agent)
         if isinstance(outcome, Problem):
             return outcome
-        facts = session.facts()
-        self._log.info(
-            "agent {agent} attached from {peer}",
-            event="agent.attached",
-            agent=session.agent,
-            replica=session.replica,
-            session=session.agent,
-            peer=facts.peer,
-            carrier=CARRIER,
-            software=facts.software,
-        )
-        self._log.info(
-            "{agent}: {service} is served at {address}",
-            event="agent.service",
-            agent=session.agent,
-            replica=session.replica,
-            service=service.key,
-            address=agents.publicAddress(service, outcome[0]),
-        )
+        session.logAttached()
+        session.logService(service.key, agents.publicAddress(service, outcome[0]))
         return None
 
     def back(self, agent: str) -> None:
@@ -213,8 +193,6 @@ class _Arrival(AgentArrival):
 class _ClientVisit(ChannelStream):
     """One connection."""
 
-    _log = Logger()
-
     def __init__(self, dialect: PipeGateDialect, visitor: Visitor, ticket: Ticket) -> None:
         self._dialect = dialect
         self._host = visitor.host
@@ -244,15 +222,8 @@ class _ClientVisit(ChannelStream):
         return JsonSession(dialect, identifier, digest, peer=host, replica=dialect.replica(), gone=ticket.release)
 
     def _refused(self, status: int, details: str, **facts: object) -> Denied:
-        self._log.info(
-            "no agent attached: {details}, from {peer}",
-            event="agent.refused",
-            code=str(SessionError.UNAUTHORIZED if status == 403 else SessionError.SHUTTING_DOWN),
-            details=details,
-            peer=self._host,
-            carrier=CARRIER,
-            **facts,
-        )
+        code = SessionError.UNAUTHORIZED if status == 403 else SessionError.SHUTTING_DOWN
+        self._dialect.agents.logRefused(self._host, CARRIER, code, details, **facts)
         return Denied(Response(status, f"{details}\n".encode()))  # plain text, which clients show
 
     def plain(self, head: RequestHead) -> Response:

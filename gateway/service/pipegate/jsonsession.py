@@ -15,9 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -28,7 +26,8 @@ from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.httpinterfaces import IExchange, IOriginConnection, IOriginRequest
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.service.pipegate.jsonrequest import SOON, Held, JsonRequest, Refusal
-from gateway.service.server.attached import IHttpSession, SessionFacts, Visitor
+from gateway.service.server.attached import IHttpSession, Visitor
+from gateway.service.server.attachedsession import AttachedSession
 from gateway.wire.agentcontrol import Service, SessionError
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead
@@ -52,7 +51,7 @@ def serviceOf(identifier: str, domain: str = "") -> Service:
 
 
 @implementer(IHttpSession, IOriginConnection, IWebSocketReceiver)
-class JsonSession:
+class JsonSession(AttachedSession):
     """
     @param digest: of the token that has proved it.
     @param peer: the client's address.
@@ -60,9 +59,6 @@ class JsonSession:
     @param gone: called when the connection is.
     """
 
-    _log = Logger()
-    takesTargets = False
-    rates = None
     isReused = False
 
     def __init__(
@@ -75,20 +71,15 @@ class JsonSession:
         replica: str,
         gone: Callable[[], object],
     ) -> None:
-        self.agent = AGENT_PREFIX + identifier
+        super().__init__(dialect.agents, AGENT_PREFIX + identifier, replica, peer=peer, carrier=CARRIER)
         self.identifier = identifier
         self.digest = digest
-        self.replica = replica
         self.grant = grantFor(identifier, dialect.authority.domain)
         self.held: Held = dialect.held
         self.clock = dialect.agents.clock
         self._dialect = dialect
-        self._peer = peer
         self._gone = gone
-        self._since = dialect.agents.seconds()
         self._requests: dict[str, JsonRequest] = {}
-        self._up = self._down = 0
-        self._isOver = False
 
     # -- IAttachment
 
@@ -103,13 +94,13 @@ class JsonSession:
         self.transport = self._channel = channel
         problem = self._dialect.attach(self)
         if problem is not None:
-            self._isOver = True
+            self.isOver = True
             self._dialect.agents.sessionOver(self)
-            self._logEnd(problem.code, problem.details)
+            self.logEnded(problem.code, problem.details)
             channel.close(_POLICY, problem.details)
 
     def gotMessage(self, payload: bytes, isBinary: bool) -> None:
-        if self._isOver:
+        if self.isOver:
             return
         if isBinary:
             self._break(_UNSUPPORTED_DATA, "A message is text, and this one is binary.")
@@ -129,22 +120,11 @@ class JsonSession:
 
     def lost(self, reason: Failure) -> None:
         dialect = self._dialect
-        if not self._isOver:
-            self._isOver = True
-            facts = self.facts()
+        if not self.isOver:
+            self.isOver = True
             dialect.left(self)
             dialect.agents.sessionOver(self)
-            self._log.info(
-                "agent {agent} is gone: {reason}",
-                event="agent.detached",
-                agent=self.agent,
-                replica=self.replica,
-                session=self.agent,
-                reason="closed" if reason.check(ConnectionDone) else reason.getErrorMessage(),
-                seconds=facts.seconds,
-                up=facts.up,
-                down=facts.down,
-            )
+            self.logDetached(reason)
             self._fail()
         self._gone()
 
@@ -203,49 +183,19 @@ class JsonSession:
         details = "A client of PipeGate's serves its own application alone."
         return FailingEndpoint(DialFailed(DialFailure.DENIED, details))
 
-    def moved(self, up: int, down: int) -> None:
-        self._up += up
-        self._down += down
-
-    def facts(self) -> SessionFacts:
-        return SessionFacts(
-            agent=self.agent,
-            replica=self.replica,
-            software="",
-            peer=self._peer,
-            carrier=CARRIER,
-            seconds=self._dialect.agents.seconds() - self._since,
-            lastPing=None,
-            rtt=None,
-            streams=self.load,
-            up=self._up,
-            down=self._down,
-            places=self._dialect.agents.registry.placesOf(self),
-        )
-
     def end(self, code: str, details: str) -> None:
         isShutdown = code == SessionError.SHUTTING_DOWN
         self._finish(code, details, _GOING_AWAY if isShutdown else _POLICY)
 
     def _finish(self, code: str, details: str, closeCode: int) -> None:
-        if self._isOver:
+        if self.isOver:
             return  # the carrier is on its way out
-        self._isOver = True
-        self._logEnd(code, details)
+        self.isOver = True
+        self.logEnded(code, details)
         self._dialect.agents.registry.detach(self)
         self._fail()
         self._channel.close(closeCode, details)
         self._dialect.agents.sessionOver(self)
-
-    def _logEnd(self, code: str, details: str) -> None:
-        self._log.info(
-            "ended the session of agent {agent}: {details}",
-            event="agent.ended",
-            agent=self.agent,
-            replica=self.replica,
-            code=str(code),
-            details=details,
-        )
 
     def drain(self, seconds: float, reason: str) -> None:
         """Clients of PipeGate's cannot be told; the doors take no more visitors."""

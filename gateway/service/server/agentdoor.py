@@ -194,6 +194,24 @@ class AgentDoor:
         self.bans.succeeded(host)
         return who
 
+    def logRefused(self, peer: str, carrier: str, code: str, details: str, **facts: object) -> None:
+        """
+        Say that somebody is not taken, in whatever dialect.
+
+        @param peer: its address.
+        @param details: what it is told.
+        @param facts: for the log alone.
+        """
+        self._log.info(
+            "no agent attached: {details}, from {peer}",
+            event="agent.refused",
+            code=str(code),
+            details=details,
+            peer=peer,
+            carrier=carrier,
+            **facts,
+        )
+
     def attach(self, session: IAgentSession) -> IAgentSession | None:
         """
         A session has proved whose it is.
@@ -242,7 +260,6 @@ class AgentArrival(ServerFactory):
     """
 
     noisy = False
-    _log = Logger()
 
     def __init__(self, door: AgentDoor, host: str, carrier: str, certificate: str | None, ticket: Ticket) -> None:
         self.door = door
@@ -326,15 +343,7 @@ class AgentArrival(ServerFactory):
     def refuse(self, code: str, details: str, **facts: object) -> None:
         """There will be no session: say why, and close the carrier."""
         self._stopClock()
-        self._log.info(
-            "no agent attached: {details}, from {peer}",
-            event="agent.refused",
-            code=str(code),
-            details=details,
-            peer=self._host,
-            carrier=self._carrier,
-            **facts,
-        )
+        self.door.logRefused(self._host, self._carrier, code, details, **facts)
         self.send(Refused(code=code, details=details))
         self.mux.close()
 

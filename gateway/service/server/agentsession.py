@@ -155,14 +155,7 @@ class AgentSession(IdentifiedSession):
                 details=status.details,
             )
         else:
-            self._log.info(
-                "{agent}: {service} is served at {address}",
-                event="agent.service",
-                agent=self.agent,
-                replica=self.replica,
-                service=status.key,
-                address=status.address,
-            )
+            self.logService(status.key, status.address)
 
     # -- IAgentSession: streams
 

@@ -1,10 +1,10 @@
 """
-A session whose agent has proved who it is, by one of the gateway's entries: what all dialects have of it in common.
+A session whose agent has proved who it is, by one of the gateway's entries, and is held to what that grants.
 
-Each adds how it speaks to its agent::
+Each dialect of such agents adds how it speaks to them::
 
     class AgentSession(IdentifiedSession):
-        def dial(self, preamble): ...
+        def dialTarget(self, target, visitor): ...
         def sayGoodbye(self, code, details): ...
 """
 
@@ -13,10 +13,7 @@ __all__ = ["IdentifiedSession"]
 import os
 from typing import TYPE_CHECKING
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.domain.agents import AgentIdentity
@@ -24,7 +21,8 @@ from gateway.domain.grant import Grant
 from gateway.domain.limits import TokenBucket
 from gateway.domain.targets import Target
 from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
-from gateway.service.server.attached import IAgentSession, SessionFacts, Visitor
+from gateway.service.server.attached import IAgentSession, Visitor
+from gateway.service.server.attachedsession import AttachedSession
 from gateway.wire.agentcontrol import Service, SessionError
 
 if TYPE_CHECKING:
@@ -32,54 +30,23 @@ if TYPE_CHECKING:
 
 
 @implementer(IAgentSession)
-class IdentifiedSession:
+class IdentifiedSession(AttachedSession):
     """
     An agent that is attached.
-
-    @param peer: the agent's address.
-    @param carrier: what its session runs on, for people.
-    @param software: name and version, for people.
-    @ivar name: of the session, in logs.
-    @ivar isOver: whether it has ended; the carrier is on its way out then.
-    @ivar isDraining: whether it takes no more streams.
     """
-
-    _log = Logger()
 
     def __init__(
         self, door: "AgentDoor", identity: AgentIdentity, replica: str, *, peer: str, carrier: str, software: str = ""
     ) -> None:
-        self.agent = identity.name
-        self.replica = replica
+        name = f"{identity.name}-{os.urandom(4).hex()}"
+        super().__init__(door, identity.name, replica, peer=peer, carrier=carrier, software=software, name=name)
         self.identity = identity
-        self.name = f"{identity.name}-{os.urandom(4).hex()}"
         self.takesTargets = True
-        self.isOver = self.isDraining = False
-        self.door = door
-        self._peer = peer
-        self._carrier = carrier
-        self._software = software
-        self._since = door.seconds()
-        self._up = self._down = 0
         self._expiry: IDelayedCall | None = None
         self._bucket: TokenBucket | None = None
-        self.rates: tuple[TokenBucket, TokenBucket] | None = None
         self._applyGrant()
 
     # -- What each dialect says
-
-    @property
-    def load(self) -> int:
-        """Visitors' streams that are open."""
-        raise NotImplementedError
-
-    def lastHeard(self) -> float | None:
-        """When the agent last proved that it is there, in the door's C{seconds}; C{None}: not yet."""
-        raise NotImplementedError
-
-    def roundTrip(self) -> float | None:
-        """Seconds; C{None}: not known."""
-        return None
 
     def endpointFor(self, service: Service, visitor: Visitor) -> IStreamClientEndpoint:
         raise NotImplementedError
@@ -133,60 +100,7 @@ class IdentifiedSession:
             return "has too many new streams at once"
         return None
 
-    def moved(self, up: int, down: int) -> None:
-        self._up += up
-        self._down += down
-
-    def facts(self) -> SessionFacts:
-        now, heard = self.door.seconds(), self.lastHeard()
-        return SessionFacts(
-            agent=self.agent,
-            replica=self.replica,
-            software=self._software,
-            peer=self._peer,
-            carrier=self._carrier,
-            seconds=now - self._since,
-            lastPing=None if heard is None else now - heard,
-            rtt=self.roundTrip(),
-            streams=self.load,
-            up=self._up,
-            down=self._down,
-            places=self.door.registry.placesOf(self),
-        )
-
     # -- IAgentSession: life
-
-    def logAttached(self) -> None:
-        """Say that the agent is here."""
-        self._log.info(
-            "agent {agent} attached from {peer}",
-            event="agent.attached",
-            agent=self.agent,
-            replica=self.replica,
-            session=self.name,
-            peer=self._peer,
-            carrier=self._carrier,
-            software=self._software,
-        )
-
-    def logDetached(self, reason: Failure) -> None:
-        """
-        Say that it is gone.
-
-        @param reason: C{ConnectionDone} when it left properly.
-        """
-        facts = self.facts()
-        self._log.info(
-            "agent {agent} is gone: {reason}",
-            event="agent.detached",
-            agent=self.agent,
-            replica=self.replica,
-            session=self.name,
-            reason="closed" if reason.check(ConnectionDone) else reason.getErrorMessage(),
-            seconds=facts.seconds,
-            up=facts.up,
-            down=facts.down,
-        )
 
     def renew(self, identity: AgentIdentity) -> None:
         """The agent's grant has changed: hold it to the new one. Streams that stand go on."""
@@ -227,12 +141,5 @@ class IdentifiedSession:
         self.isOver = True
         self.stopClock()
         self.leave()
-        self._log.info(
-            "ended the session of agent {agent}: {details}",
-            event="agent.ended",
-            agent=self.agent,
-            replica=self.replica,
-            code=str(code),
-            details=details,
-        )
+        self.logEnded(code, details)
         self.sayGoodbye(code, details)
