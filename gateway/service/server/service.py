@@ -13,10 +13,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from math import ceil
 from typing import Any
 
-from msgspec import structs
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -25,13 +23,11 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.python import usage
 
-from gateway.domain.limits import Admission, Bans
+from gateway.domain.limits import Bans
 from gateway.domain.pipegate import PipeGateAuthority, PipeGateTokens
 from gateway.domain.registry import Registry
 from gateway.domain.routes import Place
 from gateway.net.budget import StallBudget
-from gateway.net.mux import MuxSettings
-from gateway.net.relay import RelaySettings
 from gateway.net.tls import CertificateError
 from gateway.net.websocket import WebSocketServerFactory
 from gateway.service.configuration import ConfigurationError
@@ -51,15 +47,15 @@ from gateway.service.server.agentport import AgentPort
 from gateway.service.server.arrivals import Arrivals
 from gateway.service.server.certificates import Certificates
 from gateway.service.server.clientstreams import ClientStreams
-from gateway.service.server.config import GatewayConfig, LimitsSection
 from gateway.service.server.dashboard import Dashboard
 from gateway.service.server.destinations import Destinations
 from gateway.service.server.httpdoor import HttpDoor
+from gateway.service.server.partlimits import agentAdmission, muxSettings, relaySettings, routeLimits, visitorAdmission
 from gateway.service.server.portdoors import IReactorPorts, PortDoors
+from gateway.service.server.restarts import needRestart
 from gateway.service.server.settings import GatewaySettings, Listen, PipeGateClients
 from gateway.service.server.site import Site
 from gateway.service.server.tlsdoor import TlsDoor, TlsDoorSettings
-from gateway.service.server.usage import RouteLimits
 from gateway.service.server.visitors import Visitors
 from gateway.service.tabby.options import TabbyOptions
 from gateway.service.tabby.service import IReactor as IReactorTabby
@@ -87,9 +83,9 @@ class GatewayService(MultiService):
     @param reread: reads the settings again, for SIGHUP; raises L{ConfigurationError}.
     @ivar goTunnel: takes agents of go-tunnel's; C{None} where they are not taken.
     @ivar pipeGate: the same for clients of PipeGate's.
-    @raise ConfigurationError: a file or endpoint that the settings name cannot be used.
     @ivar agents: who is here.
     @ivar destinations: the names that lead to agents, for other doors of this process.
+    @raise ConfigurationError: a file or endpoint that the settings name cannot be used.
     """
 
     _log = Logger()
@@ -103,7 +99,6 @@ class GatewayService(MultiService):
         self._listeners: list[ListenerService] = []
         self._publicListeners: list[ListenerService] = []
         self.metrics = Metrics()
-        self.pipeGate: PipeGateDialect | None = None
         config, limits = settings.config, settings.config.limits
         self._certificates = _readCertificates(settings, reactor)
         self._accessLog = AccessLog(reactor)
@@ -113,10 +108,10 @@ class GatewayService(MultiService):
         self._windows = WindowBudget(limits.windowMemory * _MIB)
         self.visitors = Visitors(
             reactor,
-            admission=_visitorAdmission(limits, reactor.seconds()),
-            datagramAdmission=_visitorAdmission(limits, reactor.seconds()),
-            settings=_relaySettings(limits),
-            limits=_routeLimits(limits),
+            admission=visitorAdmission(limits, reactor.seconds()),
+            datagramAdmission=visitorAdmission(limits, reactor.seconds()),
+            settings=relaySettings(limits),
+            limits=routeLimits(limits),
             budget=self._budget,
             metrics=self.metrics,
             datagramIdle=limits.udpIdleTimeout,
@@ -142,20 +137,23 @@ class GatewayService(MultiService):
             settings=AgentDoorSettings(
                 registerTimeout=limits.registerTimeout,
                 pingInterval=limits.pingInterval,
-                mux=_muxSettings(config),
+                mux=muxSettings(config),
                 publicHost=settings.publicHost,
                 tlsPort=_port(settings.tlsListen, 443),
                 httpPort=_port(settings.httpListen, 80),
             ),
-            admission=_agentAdmission(limits, reactor.seconds(), bans),
+            admission=agentAdmission(limits, reactor.seconds(), bans),
             bans=bans,
             windows=self._windows,
             clientStreams=self._clients.factoryFor,
         )
         self._networkRelay = self._makeNetworkRelay()
+        self.pipeGate = self._makePipeGate()
+        self.goTunnel = self._makeGoTunnel()
         self._authorise()
         self._openDoors()
-        self._tabby = self._tabbyService()
+        self._listenAtDoors()
+        self._tabby = self._makeTabby()
         self._measure()
 
     def _makeNetworkRelay(self) -> NetworkRelay | None:
@@ -168,12 +166,43 @@ class GatewayService(MultiService):
             self.agents,
             self.visitors,
             self._portDoors,
-            _agentAdmission(limits, reactor.seconds(), self.agents.bans, limits.perAddress or None),
+            agentAdmission(limits, reactor.seconds(), self.agents.bans, limits.perAddress or None),
             RelayDoorSettings(headTimeout=limits.headTimeout, proxies=settings.proxies),
             self._authorise,
         )
         relay.setServiceParent(self)
         return relay
+
+    def _makePipeGate(self) -> PipeGateDialect | None:
+        settings = self._settings
+        if settings.pipeGate is None:
+            return None
+        return PipeGateDialect(
+            self.agents,
+            self._authority,
+            settings.pipeGate.json,
+            shares=settings.pipeGate.share,
+            proxies=(*LOOPBACK, *settings.trustedProxies),
+            handshakeTimeout=settings.config.limits.headTimeout,
+        )
+
+    def _makeGoTunnel(self) -> GoTunnelDialect | None:
+        settings, interval = self._settings.goTunnel, self._settings.config.limits.pingInterval
+        if settings is None:
+            return None
+        times = GoTunnelSettings(pingInterval=interval, pongTimeout=interval + PONG_DELAY)
+        return GoTunnelDialect(self.agents, settings.tokens, settings.grant, times)
+
+    def _makeSite(self) -> Site:
+        config = self._settings.config
+        path, timeout = config.agents.websocketPath, config.limits.headTimeout
+        site = Site(self._reactor, self.agents, path=path, timeout=timeout)
+        if self._networkRelay is not None:
+            for path in (AGENT_PATH, CLIENT_PATH):
+                site.add(path, self._networkRelay.door.arriveInside)
+        if self.pipeGate is not None:
+            site.addWhere(self.pipeGate.isSure, self.pipeGate.arrive)
+        return site
 
     def _authorise(self) -> None:
         """Hold agents to what is known of them now. Who is in both files is who the configuration says."""
@@ -189,25 +218,11 @@ class GatewayService(MultiService):
 
     def _openDoors(self) -> None:
         settings, limits, reactor = self._settings, self._settings.config.limits, self._reactor
-        site = Site(reactor, self.agents, path=settings.config.agents.websocketPath, timeout=limits.headTimeout)
-        if self._networkRelay is not None:
-            for path in (AGENT_PATH, CLIENT_PATH):
-                site.add(path, self._networkRelay.door.arriveInside)
-        if settings.pipeGate is not None:
-            self.pipeGate = PipeGateDialect(
-                self.agents,
-                self._authority,
-                settings.pipeGate.json,
-                shares=settings.pipeGate.share,
-                proxies=(*LOOPBACK, *settings.trustedProxies),
-                handshakeTimeout=limits.headTimeout,
-            )
-            site.addWhere(self.pipeGate.isSure, self.pipeGate.arrive)
         self.http = HttpDoor(
             reactor,
             self.registry,
             self.visitors,
-            site,
+            self._makeSite(),
             publicHost=settings.publicHost,
             settings=settings.httpSettings,
             access=settings.http.access,
@@ -226,11 +241,6 @@ class GatewayService(MultiService):
             settings=TlsDoorSettings(settings.publicHost, limits.helloTimeout, limits.handshakeTimeout),
             access=settings.tls.access,
         )
-        theirs, interval = settings.goTunnel, limits.pingInterval
-        self.goTunnel: GoTunnelDialect | None = None
-        if theirs is not None:
-            times = GoTunnelSettings(pingInterval=interval, pongTimeout=interval + PONG_DELAY)
-            self.goTunnel = GoTunnelDialect(self.agents, theirs.tokens, theirs.grant, times)
         self.agentPort = AgentPort(
             reactor,
             self.agents,
@@ -247,8 +257,11 @@ class GatewayService(MultiService):
             hosts=settings.config.management.hosts,
         )
 
+    def _listenAtDoors(self) -> None:
+        settings, reactor, timeout = self._settings, self._reactor, self._settings.config.limits.helloTimeout
+
         def arrivals(arrive: Any, proxies: Sequence[Any] = ()) -> Arrivals:
-            return Arrivals(arrive, clock=reactor, proxies=proxies, timeout=limits.helloTimeout)
+            return Arrivals(arrive, clock=reactor, proxies=proxies, timeout=timeout)
 
         self._tlsArrivals = arrivals(self._tls.arrive, settings.tls.proxies)
         self._httpArrivals = arrivals(self.http.arrive, settings.http.proxies)
@@ -271,7 +284,7 @@ class GatewayService(MultiService):
         except OSError as e:
             raise ConfigurationError(f"http.access-log: {http.accessLog}: {e.strerror}") from None
 
-    def _tabbyService(self) -> TabbyService | None:
+    def _makeTabby(self) -> TabbyService | None:
         words = self._settings.config.tabby.options
         if not words:
             return None
@@ -387,8 +400,8 @@ class GatewayService(MultiService):
         self._httpArrivals.proxies = settings.http.proxies
         self._portDoors.access = settings.ports.access
         limits = settings.config.limits
-        self.visitors.settings, self.visitors.datagramIdle = _relaySettings(limits), limits.udpIdleTimeout
-        self.visitors.limit(_routeLimits(limits))
+        self.visitors.settings, self.visitors.datagramIdle = relaySettings(limits), limits.udpIdleTimeout
+        self.visitors.limit(routeLimits(limits))
         self._budget.limit, self._windows.limit = limits.stallMemory * _MIB, limits.windowMemory * _MIB
         if self.goTunnel is not None and settings.goTunnel is not None:
             self.goTunnel.tokens, self.goTunnel.grant = settings.goTunnel.tokens, settings.goTunnel.grant
@@ -401,7 +414,7 @@ class GatewayService(MultiService):
             agents=len(settings.agents),
             certificates=len(settings.certificates),
         )
-        if keys := ", ".join(_needRestart(before.config, settings.config)):
+        if keys := ", ".join(needRestart(before.config, settings.config)):
             self._log.warn("a change needs a restart: {keys}", event="gateway.needs-restart", keys=keys)
 
     def stopService(self) -> Deferred[None]:
@@ -463,110 +476,6 @@ def checkFiles(settings: GatewaySettings) -> None:
         CredentialsFile(settings.networkRelay.credentialsFile)
 
 
-def _visitorAdmission(limits: LimitsSection, now: float) -> Admission:
-    return Admission(
-        now,
-        unauthenticated=limits.undecided,
-        unauthenticatedPerAddress=limits.undecidedPerAddress,
-        perAddress=limits.perAddress or None,
-        newPerSecond=limits.newPerSecond or None,
-        newPerSecondPerAddress=limits.newPerSecondPerAddress or None,
-    )
-
-
-def _agentAdmission(limits: LimitsSection, now: float, bans: Bans, perAddress: int | None = None) -> Admission:
-    return Admission(
-        now,
-        unauthenticated=limits.unregistered,
-        unauthenticatedPerAddress=limits.unregisteredPerAddress,
-        perAddress=perAddress,
-        newPerSecondPerAddress=limits.newPerSecondPerAddress or None,
-        bans=bans,
-    )
-
-
 def _port(places: Sequence[Listen], usual: int) -> int:
     """The port that agents are told; an endpoint string does not show it."""
     return (places[0].port or usual) if places else 0
-
-
-def _muxSettings(config: GatewayConfig) -> MuxSettings:
-    usual, interval = MuxSettings(), config.limits.pingInterval
-    return MuxSettings(
-        pings=max(usual.pings, ceil(usual.pingTimeout / interval)),
-        pingInterval=interval,
-        drainTimeout=config.gateway.drainSeconds + usual.drainTimeout,
-    )
-
-
-def _relaySettings(limits: LimitsSection) -> RelaySettings:
-    return RelaySettings(dialTimeout=limits.connectTimeout, idleTimeout=limits.idleTimeout or None)
-
-
-def _routeLimits(limits: LimitsSection) -> RouteLimits:
-    return RouteLimits(
-        limits.routeConnections or None,
-        limits.routeNewPerSecond or None,
-        limits.routeBytesPerSecond or None,
-        limits.bytesPerSecondPerAddress or None,
-    )
-
-
-_TAKEN = {
-    "tls": {"proxyProtocolFrom", "access"},
-    "http": {
-        "proxyProtocolFrom",
-        "access",
-        "trustedProxies",
-        "httpsRedirect",
-        "hsts",
-        "accessLog",
-        "accessLogFormat",
-    },
-    "ports": {"access"},
-    "limits": {
-        "connectTimeout",
-        "idleTimeout",
-        "udpIdleTimeout",
-        "routeConnections",
-        "routeNewPerSecond",
-        "routeBytesPerSecond",
-        "bytesPerSecondPerAddress",
-        "stallMemory",
-        "windowMemory",
-        "requestsPerAddress",
-        "routeRequests",
-        "requestsPerConnection",
-        "headBytes",
-        "headFields",
-        "headTimeout",
-        "bodyBytes",
-        "bodyRate",
-        "bodyGrace",
-        "takeTimeout",
-        "takeLimit",
-        "keepAliveTimeout",
-        "originTimeout",
-        "originHeadBytes",
-        "originIdleConnections",
-        "originIdleTimeout",
-        "h2Streams",
-        "h2Backlog",
-        "h2Resets",
-        "h2Controls",
-    },
-    "agent": None,
-    "gotunnel": {"hostnames"},
-    "certificate": None,
-}
-"""What is taken while the gateway runs: keys by section; C{None}: all of it."""
-
-
-def _needRestart(before: GatewayConfig, after: GatewayConfig) -> Iterator[str]:
-    for section in structs.fields(GatewayConfig):
-        if (taken := _TAKEN.get(section.name, set())) is None:
-            continue
-        one, other = getattr(before, section.name), getattr(after, section.name)
-        for key in structs.fields(one):
-            if key.name not in taken and getattr(one, key.name) != getattr(other, key.name):
-                yield f"{section.encode_name}.{key.encode_name}"
