@@ -12,6 +12,7 @@ answers to it.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class Answer:
         self.asked = asked
         self.body = bytearray()
         self.size: int | None = None
+        self._gzip = zlib.decompressobj(31) if head.get("content-encoding") else None
         if (tag := head.get("tag")) is None:
             assert head.status in PAGES and head.get("x-content-type-options"), head
         else:
@@ -74,7 +76,7 @@ class Answer:
 
     def gotBody(self, data: bytes) -> None:
         """It is what was meant, so far."""
-        self.body += data
+        self.body += data if self._gzip is None else self._gzip.decompress(data)
         if self.size is not None:
             assert self.body == words(self.asked.tag, self.size)[: len(self.body)]
 
@@ -165,7 +167,11 @@ class OldVisitor(Peer, Reader):
         """Have one more request to send."""
         asked = Asked(f"{self.name}-{len(self.asked)}", method, size, manner == "upgrade" and not size)
         body = words(asked.tag, size)
-        lines = [f"{method} /{asked.tag} HTTP/{'1.0' if manner == 'old' else '1.1'}", f"Host: {HOST}"]
+        lines = [
+            f"{method} /{asked.tag} HTTP/{'1.0' if manner == 'old' else '1.1'}",
+            f"Host: {HOST}",
+            "Accept-Encoding: gzip",
+        ]
         if asked.wantsUpgrade:
             lines += ["Connection: Upgrade", "Upgrade: chat"]
         elif manner == "old":
@@ -302,7 +308,7 @@ class NewVisitor:
             return
         stream = Stream(Asked(f"{self.name}-{len(self.streams)}", method, size))
         self.streams.append(stream)
-        head = RequestHead(method, f"/{stream.asked.tag}", "2", [("host", HOST)])
+        head = RequestHead(method, f"/{stream.asked.tag}", "2", [("host", HOST), ("accept-encoding", "gzip")])
         stream.request = self.connection.send(head, None if manner == "chunked" and size else size, stream)
         if not size:
             stream.request.finish()
@@ -376,7 +382,7 @@ class Origin(Peer, Reader):
     def answer(self, size: int, framing: str) -> None:
         """Have an answer to send."""
         assert self.asked is not None
-        lines = ["HTTP/1.1 200 OK", f"Tag: {self.tag}", f"Size: {size}"]
+        lines = ["HTTP/1.1 200 OK", f"Tag: {self.tag}", f"Size: {size}", "Content-Type: text/plain"]
         body = words(self.tag, size)
         if framing == "chunked":
             lines.append("Transfer-Encoding: chunked")

@@ -304,7 +304,13 @@ CHOICES: Sequence[tuple[int, Sequence[Sequence[Any]]]] = (
     (4, [["wait"], [0.25, 0.25, 1.0, 3.0, 12.0, 80.0]]),
 )
 
-OPTIONS = (HttpOptions(), HttpOptions(inFlight=3), HttpOptions(maxBody=5000), HttpOptions(proxyPerVisitor=True))
+OPTIONS = (
+    HttpOptions(),
+    HttpOptions(inFlight=3),
+    HttpOptions(maxBody=5000),
+    HttpOptions(proxyPerVisitor=True),
+    HttpOptions(compress=("gzip",)),
+)
 LIMITS = (RouteLimits(), RouteLimits(connections=3), RouteLimits(bytesPerSecond=100_000))
 
 
