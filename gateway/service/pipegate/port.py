@@ -2,7 +2,8 @@
 The one port of PipeGate's server, for clients and visitors alike: with TLS where there is a certificate, HTTP in it,
 and in that the WebSockets of clients::
 
-    port = PipeGatePort(reactor, http, dialect, certificate=files)
+    http.site = PipeGateSite(reactor, agents, dialect)
+    port = PipeGatePort(reactor, http, certificate=files)
     endpoint.listen(Arrivals(port.arrive, clock=reactor))
 """
 
@@ -22,27 +23,39 @@ from gateway.net.tls import CertificateFiles
 from gateway.net.tlsserver import TLSServerFactory
 from gateway.service.pages import errorPage
 from gateway.service.pipegate.dialect import PipeGateDialect
+from gateway.service.server.agentdoor import AgentDoor
 from gateway.service.server.attached import Visitor
 from gateway.service.server.farewell import Farewell
-from gateway.service.server.httpconnection import HTTP2
 from gateway.service.server.httpdoor import HttpDoor
 from gateway.service.server.httppages import errorAnswer
 from gateway.service.server.site import Site
 from gateway.service.server.turnedaway import turnedAway
 from gateway.wire.errors import RemoteProtocolError
-from gateway.wire.http1 import RequestHead, Response, parseRequestHead
+from gateway.wire.http1 import RequestHead, Response
 
 DOOR = "pipegate"
 """What logs call it."""
 
 
 class PipeGateSite(Site):
-    """What is at paths that are no client's, whatever name visitors call the server by. No path is its own."""
+    """
+    What is at all paths, whatever name visitors call the server by: clients, and a page where there is none.
+    """
 
     isEverywhere = True
 
+    def __init__(self, clock: IReactorTime, agents: AgentDoor, dialect: PipeGateDialect) -> None:
+        super().__init__(clock, agents)
+        self._dialect = dialect
+
     def owns(self, path: str) -> bool:
         return False
+
+    def takes(self, head: RequestHead) -> bool:
+        return self._dialect.takes(head)
+
+    def arrive(self, path: str, visitor: Visitor, ticket: Ticket) -> IProtocol:
+        return self._dialect.arrive(visitor, ticket)
 
     def page(self, head: RequestHead) -> Response:
         """Answer any request."""
@@ -57,7 +70,7 @@ class PipeGateSite(Site):
 
 class PipeGatePort:
     """
-    @param http: how visitors are served.
+    @param http: how visitors are served, and clients at its site.
     @param certificate: for TLS; C{None}: there is none.
     """
 
@@ -65,7 +78,6 @@ class PipeGatePort:
         self,
         clock: IReactorTime,
         http: HttpDoor,
-        dialect: PipeGateDialect,
         *,
         certificate: CertificateFiles | None = None,
         helloTimeout: float = 5.0,
@@ -73,7 +85,6 @@ class PipeGatePort:
     ) -> None:
         self.clock = clock
         self.http = http
-        self.dialect = dialect
         self.helloTimeout = helloTimeout
         self.handshakeTimeout = handshakeTimeout
         self._tls = None if certificate is None else TLSServerFactory(certificate, clock=clock)
@@ -102,7 +113,7 @@ class PipeGatePort:
         if self._tls is None:
             if isTLS:
                 raise RemoteProtocolError("tls-on-plain-port", "TLS on a port without")
-            return self._serve(visitor, ticket, isSecure=False)
+            return self.http.serve(visitor, ticket, isSecure=False)
         refused = partial(turnedAway, DOOR, visitor.host)
         if not isTLS:
             refused("plain HTTP on a TLS port")
@@ -110,34 +121,7 @@ class PipeGatePort:
             return Farewell(page.encode(), self.clock)
 
         def take(tls: TLSMemoryBIOProtocol) -> IProtocol:
-            return self._serve(replace(visitor, alpn=tls.negotiatedProtocol), ticket, isSecure=True)
+            return self.http.serve(replace(visitor, alpn=tls.negotiatedProtocol), ticket, isSecure=True)
 
         handshake = Handshake(take, refused, clock=self.clock, timeout=self.handshakeTimeout)
         return self._tls.protocol(self._tls, handshake)
-
-    def _serve(self, visitor: Visitor, ticket: Ticket, *, isSecure: bool) -> IProtocol:
-        http = self.http
-
-        def connection() -> IProtocol:
-            return http.serve(visitor, ticket, isSecure=isSecure)
-
-        if visitor.alpn == HTTP2:
-            return connection()
-
-        # A client's connection is a WebSocket from its first byte on.
-        def decide(data: bytes) -> IProtocol | None:
-            try:
-                head = parseRequestHead(data, http.settings.headLimit)
-            except RemoteProtocolError:
-                return connection()  # which will find the same fault with it
-            if head is None:
-                return None
-            return self.dialect.arrive(visitor, ticket) if self.dialect.takes(head) else connection()
-
-        return Peek(
-            decide,
-            partial(turnedAway, DOOR, visitor.host),
-            clock=self.clock,
-            limit=http.settings.headLimit + 1,
-            timeout=http.settings.headTimeout,
-        )

@@ -43,11 +43,10 @@ class PipeGateServer(GatewayService):
             tlsPort=settings.listen.port if isSecure else 0,
             httpPort=0 if isSecure else settings.listen.port,
         )
-        self.http.site = PipeGateSite(reactor, self.agents)
+        self.http.site = PipeGateSite(reactor, self.agents, self.dialect)
         port = PipeGatePort(
             reactor,
             self.http,
-            self.dialect,
             certificate=_certificate(reactor, settings),
             helloTimeout=limits.helloTimeout,
             handshakeTimeout=limits.handshakeTimeout,

@@ -111,7 +111,8 @@ class HttpDoor:
         @param agent: whose names alone are meant, as TLS for one of them ended here; C{None}: any agent's.
         @param isOwn: TLS for the gateway's own name ended here, and that alone is meant.
         """
-        if not isOwn or visitor.alpn == HTTP2:
+        isSite = isOwn or (agent is None and self.site.isEverywhere)
+        if not isSite or visitor.alpn == HTTP2:
             return HttpConnection(self, visitor, ticket, isSecure, agent, isOwn).protocol
 
         # A WebSocket of the site's own is another protocol from its first byte on.

@@ -176,8 +176,8 @@ class PipeGate(Doors):
         )
         self.door.authority = authority = PipeGateAuthority(tokens, [self.entry], domain=self.domain)
         self.dialect = PipeGateDialect(self.door, authority, self.limits, shares=self.shares, proxies=self.proxies)
-        self.http.site = PipeGateSite(self.clock, self.door)
-        self.port = PipeGatePort(self.clock, self.http, self.dialect)
+        self.http.site = PipeGateSite(self.clock, self.door, self.dialect)
+        self.port = PipeGatePort(self.clock, self.http)
 
     def ticket(self) -> Ticket:
         """Of a visitor."""

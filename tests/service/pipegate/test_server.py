@@ -226,7 +226,7 @@ class PortTests(SynchronousTestCase):
         """The port has a certificate."""
         paths = makeAuthority("A").issue("fooserver.com").write(self.mktemp())
         files = CertificateFiles(*paths, alpn=HTTP, clock=self.gate.clock)
-        self.gate.port = PipeGatePort(self.gate.clock, self.gate.http, self.gate.dialect, certificate=files)
+        self.gate.port = PipeGatePort(self.gate.clock, self.gate.http, certificate=files)
 
     def test_tls(self) -> None:
         """With a certificate it is shown for every name, and what comes is HTTP inside."""
