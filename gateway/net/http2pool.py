@@ -69,7 +69,7 @@ class Http2OriginPool:
         return waiting
 
     def _leave(self, waiting: Waiting) -> None:
-        del self._waiting[waiting]
+        self._waiting.pop(waiting, None)  # it may be one of several who are just told of a failure
         if not self._waiting and self._dial is not None:
             self._dial.cancel()
 

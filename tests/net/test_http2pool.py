@@ -112,6 +112,14 @@ class PoolTests(SynchronousTestCase):
             self.assertEqual(self.endpoint.attempts[0].cancelled, cancelled)
         self.dialled()
 
+    def test_cancelAmongFailures(self) -> None:
+        """Who is told of a failure may make another one lose interest, who would have been told next."""
+        first, second = self.pool.dial(), self.pool.dial()
+        first.addErrback(lambda failure: second.cancel())
+        self.endpoint.attempts[-1].fail(ConnectionRefusedError())
+        self.successResultOf(first)
+        self.failureResultOf(second, CancelledError)
+
     def test_goodbye(self) -> None:
         """A connection whose origin takes no more is not given out, and finishes what it has."""
         connection = self.dialled()
