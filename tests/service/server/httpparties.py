@@ -17,18 +17,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twisted.internet.task import Clock
-from zope.interface import implementer
-
-from gateway.net.direct import Buffer
-from gateway.net.http2client import Http2ClientConnection, IHttp2OriginOwner
-from gateway.net.httpinterfaces import Fields, IOriginRequest, OriginLost
-from gateway.net.httpsettings import HttpSettings
-from gateway.net.sweep import Sweep
 from gateway.testing import FlowLink
 from gateway.wire.http1 import RequestHead, ResponseHead, parseRequestHead, parseResponseHead
 from gateway.wire.http1body import BodyReader, requestLength, responseLength
-from tests.net.httpends import Exchange
 from tests.net.sides import Peer
 
 HOST = "app.example.com"
@@ -235,101 +226,6 @@ class OldVisitor(Peer, Reader):
             self.answers.append(self._answer)
 
 
-class Stream(Exchange):
-    """A request of a visitor's with HTTP/2, and what it got."""
-
-    request: IOriginRequest
-    answer: Answer | None = None
-    isOver = False
-
-    def __init__(self, asked: Asked) -> None:
-        super().__init__()
-        self.asked = asked
-        self.left = words(asked.tag, asked.size)
-
-    def send(self, size: int) -> None:
-        """Send so much more of the body."""
-        piece, self.left = self.left[:size], self.left[size:]
-        if piece:
-            self.request.write(piece)
-            if not self.left:
-                self.request.finish()
-
-    def gotInformational(self, head: ResponseHead) -> None:
-        """It comes before the answer."""
-        assert self.answer is None
-
-    def gotResponse(self, head: ResponseHead, length: int | None) -> None:
-        """The answer begins."""
-        assert self.answer is None
-        self.answer = Answer(self.asked, head)
-
-    def gotResponseBody(self, data: Buffer) -> None:
-        """And goes on."""
-        assert self.answer is not None
-        self.answer.gotBody(bytes(data))
-
-    def gotResponseEnd(self, trailers: Fields) -> None:
-        """And ends."""
-        assert self.answer is not None
-        self.answer.gotEnd()
-        self.isOver = True
-
-    def originLost(self, lost: OriginLost) -> None:
-        """Or does not."""
-        self.isOver = True
-
-
-@implementer(IHttp2OriginOwner)
-class NewVisitor:
-    """A visitor with HTTP/2."""
-
-    link: FlowLink
-
-    def __init__(self, name: str, clock: Clock) -> None:
-        self.name = name
-        self.clock = clock
-        self.connection = Http2ClientConnection(self, settings=HttpSettings(), sweep=Sweep(clock))
-        self.streams: list[Stream] = []
-
-    @property
-    def isWaiting(self) -> bool:
-        """Whether it may expect an answer."""
-        return self.connection.isUsable and not all(stream.isOver for stream in self.streams)
-
-    def idle(self, connection: Http2ClientConnection) -> None:
-        """Nothing is left to be answered."""
-
-    lost = idle
-
-    def ask(self, method: str, size: int, manner: str) -> None:
-        """Begin a request."""
-        if not self.connection.canSend:
-            return
-        stream = Stream(Asked(f"{self.name}-{len(self.streams)}", method, size))
-        self.streams.append(stream)
-        head = RequestHead(method, f"/{stream.asked.tag}", "2", [("host", HOST), ("accept-encoding", "gzip")])
-        stream.request = self.connection.send(head, None if manner == "chunked" and size else size, stream)
-        if not size:
-            stream.request.finish()
-
-    def send(self, size: int) -> None:
-        """Send so much more of the first request that has more."""
-        for stream in self.streams:
-            if stream.left and not stream.isOver:
-                stream.send(size)
-                return
-
-    def leave(self, how: str) -> None:
-        """Cancel the last request, or all."""
-        if how == "half-close":
-            if self.streams:
-                self.streams[-1].isOver = True
-                self.streams[-1].request.abort()
-        elif self.connection.isUsable:
-            self.connection.abortConnection() if how == "abort" else self.connection.disconnect("We leave.")
-
-
 class Origin(Peer, Reader):
     """
     An origin's end of a connection.
@@ -351,6 +247,11 @@ class Origin(Peer, Reader):
         self.line = b""
         self.switched: Asked | None = None
         self._body = bytearray()
+
+    @property
+    def isOver(self) -> bool:
+        """Whether the connection is."""
+        return self.ended or self.reason is not None
 
     @property
     def tag(self) -> str:
@@ -410,3 +311,20 @@ class Origin(Peer, Reader):
         if self.reason is None:
             self.transport.write(self.line[:size])
             self.line = self.line[size:]
+
+    def finish(self) -> None:
+        """End an answer without a length."""
+        self.send(len(self.line))
+        self.transport.loseConnection()
+
+    def inform(self, status: int) -> None:
+        """Say something before the answer."""
+        self.transport.write(b"HTTP/1.1 %d Now\r\n\r\n" % status)
+
+    def speakUnasked(self, what: bytes) -> None:
+        """Say what nobody asked for."""
+        self.transport.write(what)
+
+    def hangUp(self, abort: bool) -> None:
+        """Be gone."""
+        (self.transport.abortConnection if abort else self.transport.loseConnection)()

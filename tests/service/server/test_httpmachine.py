@@ -21,15 +21,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.access import EVERYBODY
 from gateway.net.budget import StallBudget
+from gateway.net.httpinterfaces import IVisitorRequest
 from gateway.net.httpsettings import HttpSettings
 from gateway.service.agent.client import AgentClient
 from gateway.service.server.attached import Visitor
 from gateway.service.server.usage import RouteLimits
-from gateway.testing import FlowLink
+from gateway.testing import FlowAttempt, FlowLink
 from gateway.wire.agentcontrol import Service
 from gateway.wire.httpoptions import HttpOptions
 from tests.service.server.doorsfixture import Doors
-from tests.service.server.httpparties import HOST, Asked, NewVisitor, OldVisitor, Origin
+from tests.service.server.http2parties import Incoming, NewOrigin, NewVisitor
+from tests.service.server.httpparties import HOST, Asked, OldVisitor, Origin
 
 
 class HttpMachine:
@@ -51,7 +53,8 @@ class HttpMachine:
         self.service = Service(key="web", kind="http", hostnames=(HOST,), http=options)
         self.agents: list[tuple[AgentClient, FlowLink]] = []
         self.visitors: list[OldVisitor | NewVisitor] = []
-        self.origins: list[Origin] = []
+        self.origins: list[Origin | Incoming] = []
+        self.isNew = options.protocol == "h2c"
         self.seen: Counter[str] = Counter()
         self.attach()
         route = self.doors.registry.host(HOST)
@@ -127,15 +130,28 @@ class HttpMachine:
         """All dials to origins succeed."""
         for attempt in self.doors.origins.attempts:
             if not attempt.connected.called:
-                origin = Origin(self.seen, self.find)
-                origin.link = attempt.accept(origin)
-                self.doors.links.append(origin.link)
-                self.origins.append(origin)
+                self._accept(attempt)
 
-    def _waiting(self) -> list[Origin]:
+    def _accept(self, attempt: FlowAttempt) -> None:
+        if self.isNew:
+
+            def told(request: IVisitorRequest) -> None:
+                incoming = Incoming(request, server, self.seen, self.find)
+                incoming.link = link
+                self.origins.append(incoming)
+
+            server = NewOrigin(told, self.doors.clock)
+            link = attempt.accept(server.connection)
+        else:
+            origin = Origin(self.seen, self.find)
+            origin.link = link = attempt.accept(origin)
+            self.origins.append(origin)
+        self.doors.links.append(link)
+
+    def _waiting(self) -> list[Origin | Incoming]:
         return [origin for origin in self.origins if origin.asked is not None and origin.reason is None]
 
-    def _newest(self, which: int, origins: list[Origin]) -> list[Origin]:
+    def _newest(self, which: int, origins: list[Origin | Incoming]) -> list[Origin | Incoming]:
         return [origins[-1 - which % len(origins)]] if origins else []
 
     def answer(self, which: int, size: int, framing: str, now: int) -> None:
@@ -145,8 +161,7 @@ class HttpMachine:
                 origin.answer(size, framing)
                 origin.send(now)
                 if framing == "none":
-                    origin.send(len(origin.line))
-                    origin.transport.loseConnection()
+                    origin.finish()
 
     def answerAll(self, size: int, framing: str) -> None:
         """All origins answer what there is, and send all that they have to send."""
@@ -164,23 +179,23 @@ class HttpMachine:
                 origin.switch()
                 origin.send(size)
 
-    def inform(self, which: int, what: bytes) -> None:
+    def inform(self, which: int, status: int) -> None:
         """An origin says something before it answers."""
         for origin in self._newest(which, self._waiting()):
             if not origin.line:
-                origin.transport.write(what)
+                origin.inform(status)
 
     def speakUnasked(self, which: int, what: bytes) -> None:
         """An origin says what nobody asked for, while nobody waits for anything."""
         for origin in self._newest(which, self.origins):
             if not self.door.exchanges and origin.reason is None and not origin.line:
-                origin.transport.write(what)
+                origin.speakUnasked(what)
 
     def hangUp(self, which: int, abort: bool) -> None:
         """An origin hangs up."""
         for origin in self._newest(which, self.origins):
             if origin.reason is None:
-                (origin.transport.abortConnection if abort else origin.transport.loseConnection)()
+                origin.hangUp(abort)
 
     def stallOrigin(self, which: int, isStalled: bool) -> None:
         """An origin stops reading, or goes on."""
@@ -262,7 +277,7 @@ class HttpMachine:
         self.refuse()
         for origin in self.origins:  # those who had ended their sending before are not seen to have left
             if (origin.asked or origin.switched) and origin.reason is None:
-                origin.transport.abortConnection()
+                origin.hangUp(True)
                 doors.pump()
         doors.wait(30)
         self.check()
@@ -271,7 +286,7 @@ class HttpMachine:
         assert not self.policy.inFlight and not any(each.connections for each in doors.visitors._usage.values())
         doors.clock.advance(70.0)
         doors.pump()
-        assert all(origin.ended or origin.reason for origin in self.origins), "a connection is kept for ever"
+        assert all(origin.isOver for origin in self.origins), "a connection is kept for ever"
 
     def close(self) -> None:
         """Listen to logs no more."""
@@ -296,7 +311,7 @@ CHOICES: Sequence[tuple[int, Sequence[Sequence[Any]]]] = (
     (4, [["accept"]]),
     (6, [["answer"], range(4), SIZES, FRAMINGS, SIZES]),
     (3, [["switch"], range(4), SIZES]),
-    (2, [["inform"], range(4), [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 So\r\n\r\n"]]),
+    (2, [["inform"], range(4), [100, 103]]),
     (1, [["speakUnasked"], range(4), [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nTag: x\r\n\r\n"]]),
     (2, [["hangUp"], range(4), [True, False]]),
     (2, [["stallOrigin"], range(4), [True, False]]),
@@ -310,6 +325,7 @@ OPTIONS = (
     HttpOptions(maxBody=5000),
     HttpOptions(proxyPerVisitor=True),
     HttpOptions(compress=("gzip",)),
+    HttpOptions(protocol="h2c"),
 )
 LIMITS = (RouteLimits(), RouteLimits(connections=3), RouteLimits(bytesPerSecond=100_000))
 
