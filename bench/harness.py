@@ -6,10 +6,12 @@ turns within each round, a ratio is the median of the rounds' own ratios, and CP
 every rate::
 
     results = Results("tabby", baseline="original")
-    for _ in rounds(5):
-        for contestant in contestants:
-            results.add(contestant.name, measure(contestant))
-    results.write(sys.stdout)
+    with results.reported():
+        for _ in rounds(5):
+            for contestant in contestants:
+                with results.failing(contestant.name):
+                    results.add(contestant.name, measure(contestant))
+    sys.exit(results.status)
 """
 
 from __future__ import annotations
@@ -129,6 +131,22 @@ Sample = Mapping[str, float]
 """What one contestant measured in one round: by metric, whose name holds its unit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """
+    What we want to reach.
+
+    @ivar bound: of the ratio to the baseline, or of the figure itself.
+    @ivar least: whether more is better.
+    @ivar relative: whether it is of the ratio.
+    """
+
+    metric: str
+    bound: float
+    least: bool = True
+    relative: bool = True
+
+
 @dataclass(slots=True)
 class Results:
     """
@@ -136,6 +154,7 @@ class Results:
 
     @ivar name: of the benchmark, and so of its result file.
     @ivar baseline: the contestant that ratios are against.
+    @ivar status: what the process is to end with.
     """
 
     name: str
@@ -143,6 +162,34 @@ class Results:
     started: float = field(default_factory=time.time)
     load: tuple[float, float, float] = field(default_factory=os.getloadavg)
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    status: int = 0
+
+    @contextmanager
+    def reported(self, ours: str = "", goals: Iterable[Goal] = ()) -> Iterator[None]:
+        """
+        Measure in a C{with} block. Whatever ends it, what was measured is written and saved; Ctrl-C ends it in silence.
+
+        @param ours: the contestant that has goals.
+        """
+        endsOnTerm()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.status = 130
+        finally:
+            self.write(sys.stdout)
+            if goals:
+                writeGoals(self, ours, goals, sys.stdout)
+            print(f"\n{self.save()}")
+
+    @contextmanager
+    def failing(self, what: str) -> Iterator[None]:
+        """Measure once. Some fail at what others do: that is a result, too, and no reason to lose the others'."""
+        try:
+            yield
+        except (OSError, RuntimeError) as e:
+            print(f"{what}: failed: {e}")
+            self.status = 1
 
     def add(self, contestant: str, sample: Sample) -> None:
         """Add what C{contestant} measured in the present round."""
@@ -185,22 +232,6 @@ class Results:
         }
         path.write_text(json.dumps(whole, indent=1) + "\n")
         return path
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """
-    What we want to reach.
-
-    @ivar bound: of the ratio to the baseline, or of the figure itself.
-    @ivar least: whether more is better.
-    @ivar relative: whether it is of the ratio.
-    """
-
-    metric: str
-    bound: float
-    least: bool = True
-    relative: bool = True
 
 
 def writeGoals(results: Results, ours: str, goals: Iterable[Goal], to: TextIO) -> None:

@@ -16,10 +16,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .harness import MIB, Goal, Results, Sample, allowDescriptors, endsOnTerm, quantile, writeGoals
+from .harness import MIB, Goal, Results, Sample, allowDescriptors, quantile
 from .httploads import SLOW, Closed, closedLoop, closedLoop2, openLoop, slowVisitors
 from .httptunnels import FRP, HTTP_TUNNELS, NAME, TXGATEWAY, HttpTunnel, HttpWay, Origin, origin
-from .tunnels import program
+from .tunnels import chosen, program
 
 CONNECTIONS = 32
 
@@ -191,9 +191,6 @@ def main() -> int:
     schemes = options.schemes.split(",")
     if unknown := set(schemes) - set(SCHEMES):
         parser.error(f"no such scheme: {', '.join(sorted(unknown))}")
-    wanted = options.contestants.split(";") if options.contestants else [one.name for one in HTTP_TUNNELS]
-    if unknown := set(wanted) - {one.name for one in HTTP_TUNNELS}:
-        parser.error(f"no such contestant: {', '.join(sorted(unknown))}")
     for name, package in (
         ("nginx", "nginx"),
         ("wrk", "wrk"),
@@ -204,47 +201,24 @@ def main() -> int:
             parser.error(f"{name} is missing: apt-get install {package}")
     scale = Scale(options.seconds)
 
-    present = []
-    for tunnel in HTTP_TUNNELS:
-        if tunnel.name not in wanted:
-            continue
-        if tunnel.missing:
-            print(f"{tunnel.name}: skipped, {' and '.join(tunnel.missing)} is missing (run make bench-peers)")
-            continue
-        print(f"{tunnel.name}: {tunnel.features}")
-        present.append(tunnel)
-
+    present = chosen(HTTP_TUNNELS, options.contestants, parser)
     allowDescriptors()
-    endsOnTerm()
     results = Results("http", baseline=FRP.name)
-    status = 0
-    try:
-        with origin(_FILES) as served:
-            if options.rate or "open" not in names:
-                scale.rates = dict.fromkeys(schemes, options.rate or 0.0)
-            else:
-                scale.rates = _halfOf(FRP if FRP in present else present[0], served, schemes, scale)
-                print("the open loop: " + ", ".join(f"{s} {rate:.0f} requests/s" for s, rate in scale.rates.items()))
-            for number in range(options.rounds):
-                for name in names:
-                    for scheme in (one for one in schemes if one in _ONLY.get(name, SCHEMES)):
-                        for tunnel in present:
-                            gc.collect()
-                            print(f"round {number + 1}: {name}, {scheme}, {tunnel.name}", file=sys.stderr)
-                            try:
-                                with tunnel.open(served) as way:
-                                    results.add(tunnel.name, MEASURES[name](way, scheme, scale))
-                            except (OSError, RuntimeError) as e:
-                                # Some fail at what others do. That is a result, too, and no reason to lose the others'.
-                                print(f"{name}, {scheme}, {tunnel.name}: failed: {e}")
-                                status = 1
-    except KeyboardInterrupt:
-        status = 130
-    finally:
-        results.write(sys.stdout)
-        writeGoals(results, TXGATEWAY.name, GOALS, sys.stdout)
-        print(f"\n{results.save()}")
-    return status
+    with results.reported(TXGATEWAY.name, GOALS), origin(_FILES) as served:
+        if options.rate or "open" not in names:
+            scale.rates = dict.fromkeys(schemes, options.rate or 0.0)
+        else:
+            scale.rates = _halfOf(FRP if FRP in present else present[0], served, schemes, scale)
+            print("the open loop: " + ", ".join(f"{s} {rate:.0f} requests/s" for s, rate in scale.rates.items()))
+        for number in range(options.rounds):
+            for name in names:
+                for scheme in (one for one in schemes if one in _ONLY.get(name, SCHEMES)):
+                    for tunnel in present:
+                        gc.collect()
+                        print(f"round {number + 1}: {name}, {scheme}, {tunnel.name}", file=sys.stderr)
+                        with results.failing(f"{name}, {scheme}, {tunnel.name}"), tunnel.open(served) as way:
+                            results.add(tunnel.name, MEASURES[name](way, scheme, scale))
+    return results.status
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from urllib.error import URLError
 from tests.processes import freePort
 
 from .harness import HERE, cpuSeconds, family
-from .tunnels import OURS, SECRET, Line, Setup, issue, program, programPath
+from .tunnels import OURS, SECRET, Contestant, Line, Setup, issue, programPath
 
 NAME = "localhost"
 
@@ -91,24 +91,10 @@ class HttpWay:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpTunnel:
+class HttpTunnel(Contestant):
     """
-    A contestant.
-
-    @ivar features: what it does on the way.
-    @ivar start: starts it in a setup, whose C{line} leads to the plain origin, with a port for TLS.
-    @ivar needs: programs without which it is left out.
+    Carries HTTP. It is started in a setup, whose C{line} leads to the plain origin, with a port for TLS.
     """
-
-    name: str
-    features: str
-    start: Callable[[Setup, int], None]
-    needs: tuple[str, ...] = ()
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Programs that are not on this machine."""
-        return tuple(name for name in self.needs if program(name) is None)
 
     @contextmanager
     def open(self, origin: Origin) -> Iterator[HttpWay]:
@@ -154,12 +140,17 @@ def origin(files: Mapping[str, int]) -> Iterator[Origin]:
             f"listen {HERE}:{served.securePort} ssl http2 backlog=4096;"
             f"ssl_certificate {certificate}; ssl_certificate_key {key}; root {setup.folder}/files; dav_methods PUT; }}"
         )
-        _nginx(setup, "origin", server)
+        nginx(setup, "origin", server)
         setup.awaitThat("the origin answers", lambda: _answers(f"http://{HERE}:{served.port}{PROBE}"))
         yield served
 
 
-def _nginx(setup: Setup, name: str, rest: str) -> None:
+def nginx(setup: Setup, name: str, rest: str) -> None:
+    """
+    Start nginx.
+
+    @param rest: of its configuration: its servers.
+    """
     # The worker gives up root, and has to get to its files all the same.
     setup.folder.chmod(0o755)
     for path in setup.folder.rglob("*"):
@@ -290,7 +281,7 @@ def _nginxProxy(setup: Setup, secure: int) -> None:
         }}
     }}
     """
-    _nginx(setup, "server", rest)
+    nginx(setup, "server", rest)
 
 
 def _direct(setup: Setup, secure: int) -> None:

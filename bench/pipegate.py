@@ -21,8 +21,9 @@ from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
-from .harness import HERE, MIB, Goal, Results, Sample, allowDescriptors, cpuSeconds, endsOnTerm, quantile, writeGoals
+from .harness import HERE, MIB, Goal, Results, Sample, allowDescriptors, cpuSeconds, quantile
 from .httploads import closedLoop, openLoop
+from .httptunnels import nginx
 from .tunnels import OURS, Line, Setup, program, programPath
 
 CONNECTIONS = 32
@@ -35,27 +36,6 @@ _TOKEN = "a-token-of-the-benchmark"
 _THEIRS = Path(__file__).resolve().parents[1]
 _PYTHON = _THEIRS / ".peers/pipegate/bin/python"
 _ENDS = _THEIRS / "tests/interop/pipegate"
-
-_NGINX = """
-daemon off;
-worker_processes 1;
-pid {folder}/pid;
-error_log stderr;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    sendfile on;
-    default_type text/plain;
-    keepalive_requests 10000000;
-    open_file_cache max=100;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{ listen {here}:{port} backlog=4096; root {folder}/files; }}
-}}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +133,8 @@ def origin() -> Iterator[int]:
             setup.write(f"files/{size}", ("A line of text, as there are many.\n" * (size // 35 + 1))[:size])
         with (setup.folder / "files/large").open("wb") as file:
             file.truncate(_GIB * MIB)
-        config = setup.write("nginx.conf", _NGINX.format(folder=setup.folder, here=HERE, port=setup.door))
-        # The worker gives up root, and has to get to its files all the same.
-        for path in (setup.folder, *setup.folder.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        setup.run("nginx", programPath("nginx"), "-c", config, "-p", str(setup.folder), "-e", "stderr")
+        root = f"root {setup.folder}/files; default_type text/plain;"
+        nginx(setup, "nginx", f"server {{ listen {HERE}:{setup.door} backlog=4096; {root} }}")
         setup.awaitThat("the origin answers", lambda: _answers(f"http://{HERE}:{setup.door}/1024"))
         yield setup.door
 
@@ -240,31 +217,17 @@ def main() -> int:
     if not _PYTHON.exists():
         parser.error("what PipeGate is made with is missing: run scripts/peers")
     allowDescriptors()
-    endsOnTerm()
     results = Results("pipegate", baseline=MIXED.name)
-    status = 0
-    try:
-        with origin() as port:
-            rates = _halves(port, options.seconds) if "open" in names else {}
-            for number in range(options.rounds):
-                for name in names:
-                    for contestant in (OWN, MIXED, JSON, THEIRS):
-                        print(f"round {number + 1}: {name}, {contestant.name}", file=sys.stderr)
-                        try:
-                            with contestant.open(port) as way:
-                                sample = MEASURES[name](way, contestant, options.seconds, rates)
-                                results.add(contestant.name, sample)
-                        except (OSError, RuntimeError) as e:
-                            # Some fail at what others do. That is a result, too, and no reason to lose the others'.
-                            print(f"{name}, {contestant.name}: failed: {e}")
-                            status = 1
-    except KeyboardInterrupt:
-        status = 130
-    finally:
-        results.write(sys.stdout)
-        writeGoals(results, OWN.name, GOALS, sys.stdout)
-        print(f"\n{results.save()}")
-    return status
+    with results.reported(OWN.name, GOALS), origin() as port:
+        rates = _halves(port, options.seconds) if "open" in names else {}
+        for number in range(options.rounds):
+            for name in names:
+                for contestant in (OWN, MIXED, JSON, THEIRS):
+                    print(f"round {number + 1}: {name}, {contestant.name}", file=sys.stderr)
+                    with results.failing(f"{name}, {contestant.name}"), contestant.open(port) as way:
+                        sample = MEASURES[name](way, contestant, options.seconds, rates)
+                        results.add(contestant.name, sample)
+    return results.status
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from tests.interop.gateways import ORIGINAL, OURS, WEBSOCKIFY, Program, startCommand
 from tests.processes import freePort
 
-from .harness import HERE, MIB, Results, Sample, allowDescriptors, child, cpuSeconds, endsOnTerm, quantile, residentKiB
+from .harness import HERE, MIB, Results, Sample, allowDescriptors, child, cpuSeconds, quantile, residentKiB
 from .loads import TOKEN, Door, download, echo, echoTimes, sink, source, stone, upload, visits
 
 
@@ -275,22 +275,15 @@ def main() -> int:
         present.append(contestant)
 
     allowDescriptors()
-    endsOnTerm()
     results = Results("tabby", baseline="original")
-    status = 0
-    try:
+    with results.reported():
         for number in range(options.rounds):
             for name in names:
                 for contestant in present:
                     gc.collect()
                     print(f"round {number + 1}: {name}, {contestant.name}", file=sys.stderr)
                     results.add(contestant.name, MEASURES[name](contestant, scale))
-    except KeyboardInterrupt:
-        status = 130
-    finally:
-        results.write(sys.stdout)
-        print(f"\n{results.save()}")
-    return status
+    return results.status
 
 
 if __name__ == "__main__":

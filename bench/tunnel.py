@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .harness import Goal, Results, Sample, allowDescriptors, child, endsOnTerm, quantile, writeGoals
+from .harness import Goal, Results, Sample, allowDescriptors, child, quantile
 from .loads import Counter, visits
 from .tunnelloads import (
     ECHO,
@@ -32,7 +32,7 @@ from .tunnelloads import (
     pacedEchoTimes,
     target,
 )
-from .tunnels import FRP, TUNNELS, TXGATEWAY, Line, Tunnel
+from .tunnels import FRP, TUNNELS, TXGATEWAY, Line, Tunnel, chosen
 
 _WARM = 0.3
 _GAP = 0.001
@@ -233,44 +233,20 @@ def main() -> int:
     names = options.only.split(",") if options.only else list(MEASURES)
     if unknown := set(names) - set(MEASURES):
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
-    wanted = options.contestants.split(";") if options.contestants else [one.name for one in TUNNELS]
-    if unknown := set(wanted) - {one.name for one in TUNNELS}:
-        parser.error(f"no such contestant: {', '.join(sorted(unknown))}")
     scale = Scale(options.seconds, options.visits, options.idle)
 
-    present = []
-    for tunnel in TUNNELS:
-        if tunnel.name not in wanted:
-            continue
-        if tunnel.missing:
-            print(f"{tunnel.name}: skipped, {' and '.join(tunnel.missing)} is missing (run make bench-peers)")
-            continue
-        print(f"{tunnel.name}: {tunnel.features}")
-        present.append(tunnel)
-
+    present = chosen(TUNNELS, options.contestants, parser)
     allowDescriptors()
-    endsOnTerm()
     results = Results("tunnel", baseline=FRP.name)
-    status = 0
-    try:
+    with results.reported(TXGATEWAY.name, GOALS):
         for number in range(options.rounds):
             for name in names:
                 for tunnel in present:
                     gc.collect()
                     print(f"round {number + 1}: {name}, {tunnel.name}", file=sys.stderr)
-                    try:
+                    with results.failing(f"{name}, {tunnel.name}"):
                         results.add(tunnel.name, MEASURES[name](tunnel, scale))
-                    except (OSError, RuntimeError) as e:
-                        # Some fail at what others do. That is a result, too, and no reason to lose the others'.
-                        print(f"{name}, {tunnel.name}: failed: {e}")
-                        status = 1
-    except KeyboardInterrupt:
-        status = 130
-    finally:
-        results.write(sys.stdout)
-        writeGoals(results, TXGATEWAY.name, GOALS, sys.stdout)
-        print(f"\n{results.save()}")
-    return status
+    return results.status
 
 
 if __name__ == "__main__":

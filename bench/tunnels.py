@@ -17,10 +17,12 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key, pkcs12
 from cryptography.x509 import load_pem_x509_certificate
@@ -161,28 +163,62 @@ def _listening() -> set[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Tunnel:
+class Contestant:
     """
-    A contestant.
+    What takes part in a benchmark.
 
-    @ivar features: what it does to each byte.
+    @ivar features: what it does on the way.
     @ivar start: starts it.
     @ivar needs: programs without which it is left out, and where they come from.
-    @ivar datagrams: whether it carries UDP.
-    @ivar share: of the visitors that others get, what it gets when there are many.
     """
 
     name: str
     features: str
-    start: Callable[[Setup], None]
+    start: Callable[..., None]
     needs: tuple[str, ...] = ()
-    datagrams: bool = True
-    share: float = 1.0
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Programs that are not on this machine."""
         return tuple(name for name in self.needs if program(name) is None)
+
+
+T = TypeVar("T", bound=Contestant)
+
+
+def chosen(tunnels: Sequence[T], names: str | None, parser: ArgumentParser) -> list[T]:
+    """
+    Say who takes part, and who cannot.
+
+    @param names: of those who are to, with semicolons; C{None}: everybody.
+    @param parser: of the command line, which ends the process if there is no such name.
+    """
+    wanted = names.split(";") if names else [one.name for one in tunnels]
+    if unknown := set(wanted) - {one.name for one in tunnels}:
+        parser.error(f"no such contestant: {', '.join(sorted(unknown))}")
+    present = []
+    for one in tunnels:
+        if one.name not in wanted:
+            continue
+        if one.missing:
+            print(f"{one.name}: skipped, {' and '.join(one.missing)} is missing (run make bench-peers)")
+            continue
+        print(f"{one.name}: {one.features}")
+        present.append(one)
+    return present
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel(Contestant):
+    """
+    Carries connections.
+
+    @ivar datagrams: whether it carries UDP.
+    @ivar share: of the visitors that others get, what it gets when there are many.
+    """
+
+    datagrams: bool = True
+    share: float = 1.0
 
     @contextmanager
     def open(self, line: Line) -> Iterator[Way]:

@@ -30,10 +30,8 @@ from .harness import (
     Sample,
     child,
     cpuSeconds,
-    endsOnTerm,
     quantile,
     residentKiB,
-    writeGoals,
 )
 from .yamuxends import MESSAGE, STAMP
 
@@ -334,10 +332,8 @@ def main() -> int:
         print(f"hashicorp: skipped, {_GO} is missing (run scripts/gopeers)")
         present = [OURS]
 
-    endsOnTerm()
     results = Results("yamux", baseline=THEIRS.name)
-    status = 0
-    try:
+    with results.reported(OURS.name, GOALS):
         for number in range(options.rounds):
             for name in names:
                 for contestant in present:
@@ -345,13 +341,7 @@ def main() -> int:
                         continue
                     print(f"round {number + 1}: {name}, {contestant.name}", file=sys.stderr)
                     results.add(contestant.name, MEASURES[name](contestant, scale))
-    except KeyboardInterrupt:
-        status = 130
-    finally:
-        results.write(sys.stdout)
-        writeGoals(results, OURS.name, GOALS, sys.stdout)
-        print(f"\n{results.save()}")
-    return status
+    return results.status
 
 
 if __name__ == "__main__":
