@@ -41,6 +41,9 @@ Buffer = bytes | memoryview
 UNTIL_CLOSE = -1
 """The length of a response's body that ends with the connection."""
 
+_MAX_AUTHORITY = 261
+"""Characters: a name of 254, a colon, and a port, with a zero too many. What is longer is not worth remembering."""
+
 MAX_CHUNK_LINE = 256
 """Bytes of the line before a chunk, with its extensions."""
 
@@ -89,9 +92,13 @@ def _bad(kind: str, details: str) -> RemoteProtocolError:
     return RemoteProtocolError(f"bad-{kind}", details)
 
 
-@lru_cache(maxsize=4096)
 def isAuthority(text: str) -> bool:
     """Whether this is a host with or without a port, and nothing else."""
+    return len(text) <= _MAX_AUTHORITY and _isAuthority(text)
+
+
+@lru_cache(maxsize=4096)
+def _isAuthority(text: str) -> bool:
     if not (match := _AUTHORITY.fullmatch(text)) or (match[3] and int(match[3]) > 0xFFFF):
         return False
     if match[1] is None:
