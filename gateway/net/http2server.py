@@ -148,9 +148,11 @@ class _Request(Http2Stream):
                 return "The visitor does not take the response."
         # Whoever does not say how long a body is may be talking: gRPC's streams are silent for hours.
         since, taken = self._gave
+        # Who was not told to go on waits for the origin, as long as for an answer.
+        waits = not self.taken and self.head.get("expect") is not None
         if self.ended or self.length is None or self.isPaused or self._kept or self._exchange is None:
             self._gave = (now, self.taken)
-        elif now - since >= settings.bodyGrace:
+        elif now - since >= (settings.originHeadTimeout if waits else settings.bodyGrace):
             if self.taken - taken < settings.bodyRate * settings.bodyGrace:
                 return "The visitor sends the body too slowly."
             self._gave = (now, self.taken)

@@ -560,6 +560,15 @@ class DeadlineTests(SynchronousTestCase):
         visitor.elapse(30)
         self.assertIsNone(visitor.owner.exchanges[0].lost)
 
+    def test_aBodyThatIsNotAskedForMayTakeLong(self) -> None:
+        """Nor for a body for which the origin does not ask, but not for ever."""
+        visitor = Http2Visitor(bodyGrace=10.0, originHeadTimeout=50.0)
+        visitor.request(1, ("content-length", "9999"), ("expect", "100-continue"), end=False)
+        visitor.elapse(48)
+        self.assertIsNone(visitor.owner.exchanges[0].lost)
+        visitor.elapse(6)
+        self.assertIsNotNone(visitor.owner.exchanges[0].lost)
+
     def test_aResponseHasToBeTaken(self) -> None:
         """A visitor that gives no credit loses the stream after a while."""
         visitor = Http2Visitor(setting(INITIAL_WINDOW_SIZE, 10), takeTimeout=20.0)
