@@ -14,7 +14,15 @@ C{GATEWAY_LIMITS_IDLE_TIMEOUT}. There a list is written with commas, and what is
 JSON. Other names that begin with C{GATEWAY_} are left alone: orchestrators make up some of their own.
 """
 
-__all__ = ["ConfigurationError", "Section", "environmentNames", "explainInvalid", "readConfiguration"]
+__all__ = [
+    "CREDENTIAL_LIMIT",
+    "ConfigurationError",
+    "Section",
+    "environmentNames",
+    "explainInvalid",
+    "readConfiguration",
+    "readCredentialFile",
+]
 
 import re
 import tomllib
@@ -30,6 +38,9 @@ PREFIX = "GATEWAY_"
 
 _SIZE_LIMIT = 1024 * 1024
 """Bytes of the longest file."""
+
+CREDENTIAL_LIMIT = 8192
+"""Bytes; the protocol takes no longer one."""
 
 T = TypeVar("T", bound="Section")
 
@@ -64,6 +75,26 @@ def readConfiguration(path: str | None, kind: type[T], *, environ: Mapping[str, 
         key, problem = explainInvalid(e, kind)
         origin = next((each for name, each in variables.items() if re.match(rf"{re.escape(name)}\b", key)), path)
         raise ConfigurationError(f"{origin or 'the configuration'}: {f'{key}: ' if key else ''}{problem}") from None
+
+
+def readCredentialFile(key: str, path: str) -> str:
+    """
+    Read what proves who somebody is.
+
+    @param key: that names the file, for errors.
+    @return: the file's text, without white space around it: 1 to L{CREDENTIAL_LIMIT} characters.
+    @raise ConfigurationError: there is none.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(CREDENTIAL_LIMIT + 1).decode().strip()
+    except OSError as e:
+        raise ConfigurationError(f"{key}: {path}: {e.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{key}: {path}: not UTF-8") from None
+    if not 0 < len(text) <= CREDENTIAL_LIMIT:
+        raise ConfigurationError(f"{key}: {path}: empty, or longer than {CREDENTIAL_LIMIT} bytes")
+    return text
 
 
 def environmentNames(kind: type[Section]) -> dict[str, str]:

@@ -31,7 +31,6 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -44,7 +43,7 @@ from gateway.net.udp import DATAGRAM_IDLE
 from gateway.service.agent.carrier import GatewayLink, gatewayLink
 from gateway.service.agent.httpconfig import HttpSection, httpOptions
 from gateway.service.agent.origins import Origin, ServiceKind, parseOrigin
-from gateway.service.configuration import ConfigurationError, Section
+from gateway.service.configuration import CREDENTIAL_LIMIT, ConfigurationError, Section, readCredentialFile
 from gateway.wire.agentcontrol import (
     Credential,
     JwtCredential,
@@ -59,9 +58,6 @@ from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
 SECRET = "GATEWAY_SECRET"
 JWT = "GATEWAY_JWT"
 """Variables that hold a credential themselves, where a file would be one too many."""
-
-_CREDENTIAL_LIMIT = 8192
-"""Bytes; the protocol takes no longer one."""
 
 _FORMS = {
     "key": "a key has letters a to z, digits and -, and at most 63 of them",
@@ -339,7 +335,7 @@ def agentPlan(config: AgentConfig, environ: Mapping[str, str]) -> AgentPlan:
             targets=bool(rules),
         )
         # The credential comes later, and may be as long as this.
-        _checked(msgspec.structs.replace(register, credential=SecretCredential(secret="x" * _CREDENTIAL_LIMIT)))
+        _checked(msgspec.structs.replace(register, credential=SecretCredential(secret="x" * CREDENTIAL_LIMIT)))
     except ValueError as e:
         raise ConfigurationError(f"gateway or service: {e}") from None
     if gateway.secretFile is not None and gateway.jwtFile is not None:
@@ -357,9 +353,9 @@ def readCredential(section: GatewaySection, environ: Mapping[str, str]) -> Crede
     @raise ConfigurationError: a file cannot be used.
     """
     if section.secretFile is not None:
-        return SecretCredential(secret=_readLine("secret-file", section.secretFile))
+        return SecretCredential(secret=readCredentialFile("gateway.secret-file", section.secretFile))
     if section.jwtFile is not None:
-        return JwtCredential(jwt=_readLine("jwt-file", section.jwtFile))
+        return JwtCredential(jwt=readCredentialFile("gateway.jwt-file", section.jwtFile))
     if secret := environ.get(SECRET, "").strip():
         return SecretCredential(secret=secret)
     if token := environ.get(JWT, "").strip():
@@ -377,16 +373,3 @@ def checkCredential(section: GatewaySection, environ: Mapping[str, str]) -> None
         raise ConfigurationError(
             f"gateway: nothing proves the agent's name: set secret-file, jwt-file, certificate, {SECRET} or {JWT}"
         )
-
-
-def _readLine(key: str, path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(_CREDENTIAL_LIMIT + 1).decode().strip()
-    except OSError as e:
-        raise ConfigurationError(f"gateway.{key}: {path}: {e.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"gateway.{key}: {path}: not UTF-8") from None
-    if not 0 < len(text) <= _CREDENTIAL_LIMIT:
-        raise ConfigurationError(f"gateway.{key}: {path}: empty, or longer than {_CREDENTIAL_LIMIT} bytes")
-    return text

@@ -15,18 +15,15 @@ import getopt
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from twisted.python import usage
 
 from gateway.service.agent.carrier import GatewayLink
 from gateway.service.agent.dialect import relayLink
-from gateway.service.configuration import ConfigurationError
+from gateway.service.configuration import CREDENTIAL_LIMIT, ConfigurationError, readCredentialFile
 from gateway.service.options import ServiceOptions
 
 _SECRET = "HTTP_NETWORK_RELAY_SECRET"  # the variable
-_MAX_SECRET = 8192
-"""Bytes; the protocol takes no longer one."""
 
 
 class RelayClientOptions(ServiceOptions):
@@ -100,19 +97,11 @@ class RelayClientOptions(ServiceOptions):
 
         @raise ConfigurationError: there is nothing, or it cannot be used.
         """
-        path = self["secret-file"]
-        if path is None:
-            secret = self["secret"] if self["secret"] is not None else os.environ.get(_SECRET, "")
-            if not secret:
-                raise ConfigurationError(f"--secret-file, --secret or {_SECRET} is required")
-        else:
-            try:
-                with Path(path).open("rb") as file:
-                    secret = file.read(_MAX_SECRET + 1).decode().strip()
-            except OSError as e:
-                raise ConfigurationError(f"--secret-file: {path}: {e.strerror}") from None
-            except UnicodeDecodeError:
-                raise ConfigurationError(f"--secret-file: {path}: not UTF-8") from None
-        if not 0 < len(secret) <= _MAX_SECRET:
-            raise ConfigurationError(f"the secret is empty, or longer than {_MAX_SECRET} bytes")
+        if self["secret-file"] is not None:
+            return readCredentialFile("--secret-file", self["secret-file"])
+        secret = self["secret"] if self["secret"] is not None else os.environ.get(_SECRET, "")
+        if not secret:
+            raise ConfigurationError(f"--secret-file, --secret or {_SECRET} is required")
+        if len(secret) > CREDENTIAL_LIMIT:
+            raise ConfigurationError(f"the secret is longer than {CREDENTIAL_LIMIT} bytes")
         return str(secret)
