@@ -27,42 +27,13 @@ from gateway.net.websocketlimits import WebSocketSettings
 from gateway.testing import FlowTransport, flowPair
 from gateway.wire.upgraderequest import WebSocketRequest
 from tests.net.sides import pattern
-from tests.net.websocketconnection import Gate, Receiver
+from tests.net.websocketconnection import ANSWERS, EVENTS, Gate, Receiver, conversation
 from tests.net.websocketserving import Connection, close, frame
 from tests.websocketclient import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame
 
 _derandomized = settings(deadline=None, max_examples=200, database=None, derandomize=True)
 
-CONVERSATION = b"".join(
-    (
-        frame(TEXT, b"hello"),
-        frame(BINARY, b"\x00\x01\x02"),
-        frame(TEXT, b"frag", final=False),
-        frame(PING, b"between"),
-        frame(CONTINUATION, "m\u20acnt".encode()[:2], final=False),
-        frame(CONTINUATION, "m\u20acnt".encode()[2:]),
-        frame(TEXT, b"stream"),
-        frame(BINARY, pattern(200)),
-        frame(BINARY, b""),
-        frame(BINARY, b"one", final=False),
-        frame(CONTINUATION, b"", final=False),
-        frame(PING, b"again"),
-        frame(CONTINUATION, b"two"),
-        frame(TEXT, b"a word"),
-        frame(BINARY, b"three"),
-        close(1000),
-    )
-)
-EVENTS = [
-    ("text", b"hello"),
-    ("binary", b"\x00\x01\x02"),
-    ("text", "fragm\u20acnt".encode()),
-    ("text", b"stream"),
-    ("data", pattern(200) + b"onetwo"),
-    ("text", b"a word"),
-    ("data", b"three"),
-]
-ANSWERS = [Frame(PONG, b"between"), Frame(PONG, b"again"), Frame(CLOSE, b"\x03\xe8")]
+CONVERSATION = conversation(frame)
 
 
 class OpeningTests(SynchronousTestCase):

@@ -17,42 +17,12 @@ from zope.interface.verify import verifyObject
 from gateway.net.interfaces import IWebSocketChannel
 from gateway.net.websocketlimits import WebSocketSettings
 from tests.net.sides import pattern
-from tests.net.websocketconnection import Connection, close, frame
+from tests.net.websocketconnection import ANSWERS, EVENTS, Connection, close, conversation, frame
 from tests.websocketclient import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, WebSocketClient
 
 _derandomized = settings(deadline=None, max_examples=200, database=None, derandomize=True)
 
-CONVERSATION = b"".join(
-    (
-        frame(TEXT, b"hello"),
-        frame(BINARY, b"\x00\x01\x02"),
-        frame(TEXT, b"frag", final=False),
-        frame(PING, b"between"),
-        frame(CONTINUATION, "m\u20acnt".encode()[:2], final=False),
-        frame(CONTINUATION, "m\u20acnt".encode()[2:]),
-        frame(TEXT, b"stream"),
-        frame(BINARY, pattern(200)),
-        frame(BINARY, b""),
-        frame(BINARY, b"one", final=False),
-        frame(PONG, b"nobody asked"),
-        frame(CONTINUATION, b"", final=False),
-        frame(PING, b"again"),
-        frame(CONTINUATION, b"two"),
-        frame(TEXT, b"a word"),
-        frame(BINARY, b"three"),
-        close(1000),
-    )
-)
-EVENTS = [
-    ("text", b"hello"),
-    ("binary", b"\x00\x01\x02"),
-    ("text", "fragm\u20acnt".encode()),
-    ("text", b"stream"),
-    ("data", pattern(200) + b"onetwo"),
-    ("text", b"a word"),
-    ("data", b"three"),
-]
-ANSWERS = [Frame(PONG, b"between"), Frame(PONG, b"again"), Frame(CLOSE, b"\x03\xe8")]
+CONVERSATION = conversation(frame)
 
 
 class ReceivingTests(SynchronousTestCase):

@@ -9,8 +9,10 @@ One connection of a WebSocket server in memory, from the point of view of a clie
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IProtocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -20,9 +22,10 @@ from gateway.net.websocket import Denied, WebSocketServerFactory
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.testing import FlowTransport, TLSFlowTransport
 from gateway.wire.http1 import RequestHead, Response
-from tests.websocketclient import CLOSE, Frame, WebSocketClient
+from tests.net.sides import pattern
+from tests.websocketclient import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, WebSocketClient
 
-__all__ = ["Connection", "Gate", "Receiver", "close", "frame"]
+__all__ = ["ANSWERS", "EVENTS", "AnyConnection", "Connection", "Gate", "Receiver", "close", "conversation", "frame"]
 
 frame = WebSocketClient.frame
 
@@ -96,7 +99,54 @@ class Gate:
         self.failures.append(reason)
 
 
-class Connection:
+class AnyConnection:
+    """
+    One connection, from the point of view of the other end.
+
+    @param receive: takes what was written, and returns the frames that are whole now.
+    @ivar frames: all that came.
+    """
+
+    def __init__(
+        self, protocol: IProtocol, receiver: Receiver, receive: Callable[[bytes], list[Frame]], tlsManners: bool
+    ) -> None:
+        self.transport = (TLSFlowTransport if tlsManners else FlowTransport)(protocol)
+        self.frames: list[Frame] = []
+        self._receiver = receiver
+        self._receive = receive
+
+    @property
+    def channel(self) -> IWebSocketChannel:
+        """Our end's channel."""
+        return self._receiver.channel
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, and take all that comes back."""
+        self.transport.deliver(data)
+        self.take()
+
+    def take(self) -> None:
+        """Take all that our end wrote."""
+        while written := self.transport.takeWritten():
+            self.frames += self._receive(written)
+
+    def closeCode(self) -> int | None:
+        """The code of our end's Close, of which there is at most one, and nothing after it."""
+        closes = [each for each in self.frames if each.opcode == CLOSE]
+        if not closes:
+            return None
+        assert self.frames[-1:] == closes, "the Close is not the last frame"
+        (code,) = struct.unpack("!H", closes[0].payload[:2])
+        return int(code)
+
+    def reason(self) -> type[BaseException]:
+        """How the receiver was told that it ended, once."""
+        (reason,) = self._receiver.reasons
+        assert reason.type is not None
+        return reason.type
+
+
+class Connection(AnyConnection):
     """One connection of a server, from the client's point of view."""
 
     def __init__(
@@ -110,9 +160,8 @@ class Connection:
         )
         protocol = self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
         assert protocol is not None
-        self.transport = (TLSFlowTransport if tlsManners else FlowTransport)(protocol)
         self.client = WebSocketClient()
-        self.frames: list[Frame] = []
+        super().__init__(protocol, self.receiver, self.client.receive, tlsManners)
 
     @classmethod
     def open(
@@ -124,37 +173,49 @@ class Connection:
         assert self.client.answer is not None and self.client.answer.status == 101
         return self
 
-    @property
-    def channel(self) -> IWebSocketChannel:
-        """The server's channel."""
-        return self.receiver.channel
-
-    def send(self, data: bytes) -> None:
-        """Send bytes, and take all that comes back."""
-        self.transport.deliver(data)
-        self.take()
-
-    def take(self) -> None:
-        """Take all that the server wrote."""
-        while written := self.transport.takeWritten():
-            self.frames += self.client.receive(written)
-
-    def closeCode(self) -> int | None:
-        """The code of the server's Close, of which there is at most one, and nothing after it."""
-        closes = [each for each in self.frames if each.opcode == CLOSE]
-        if not closes:
-            return None
-        assert self.frames[-1:] == closes, "the Close is not the last frame"
-        (code,) = struct.unpack("!H", closes[0].payload[:2])
-        return int(code)
-
     def reason(self) -> type[BaseException]:
-        """How the receiver was told that it ended, once."""
-        (reason,) = self.receiver.reasons
-        assert reason.type is not None
         assert self.gate.failures == []
         assert self.clock.getDelayedCalls() == []
-        return reason.type
+        return super().reason()
+
+
+def conversation(frame: Callable[..., bytes]) -> bytes:
+    """
+    What may be said in a row, by frames of either end; with L{EVENTS} for the receiver and L{ANSWERS} to the peer.
+    """
+    return b"".join(
+        (
+            frame(TEXT, b"hello"),
+            frame(BINARY, b"\x00\x01\x02"),
+            frame(TEXT, b"frag", final=False),
+            frame(PING, b"between"),
+            frame(CONTINUATION, "m\u20acnt".encode()[:2], final=False),
+            frame(CONTINUATION, "m\u20acnt".encode()[2:]),
+            frame(TEXT, b"stream"),
+            frame(BINARY, pattern(200)),
+            frame(BINARY, b""),
+            frame(BINARY, b"one", final=False),
+            frame(PONG, b"nobody asked"),
+            frame(CONTINUATION, b"", final=False),
+            frame(PING, b"again"),
+            frame(CONTINUATION, b"two"),
+            frame(TEXT, b"a word"),
+            frame(BINARY, b"three"),
+            frame(CLOSE, b"\x03\xe8"),
+        )
+    )
+
+
+EVENTS = [
+    ("text", b"hello"),
+    ("binary", b"\x00\x01\x02"),
+    ("text", "fragm\u20acnt".encode()),
+    ("text", b"stream"),
+    ("data", pattern(200) + b"onetwo"),
+    ("text", b"a word"),
+    ("data", b"three"),
+]
+ANSWERS = [Frame(PONG, b"between"), Frame(PONG, b"again"), Frame(CLOSE, b"\x03\xe8")]
 
 
 def close(code: int, reason: bytes = b"") -> bytes:

@@ -18,10 +18,9 @@ from gateway.net.dial import DialFailed
 from gateway.net.interfaces import IWebSocketChannel
 from gateway.net.websocketclient import WebSocketClientFactory
 from gateway.net.websocketlimits import WebSocketSettings
-from gateway.testing import FlowTransport, TLSFlowTransport
 from gateway.wire.upgraderequest import WebSocketRequest
-from tests.net.websocketconnection import Receiver
-from tests.websocketclient import CLOSE, Frame
+from tests.net.websocketconnection import AnyConnection, Receiver
+from tests.websocketclient import CLOSE
 from tests.websocketserver import WebSocketServer
 
 __all__ = ["Connection", "close", "frame"]
@@ -43,7 +42,7 @@ class ClientsReceiver(Receiver):
         super().opened(channel)
 
 
-class Connection:
+class Connection(AnyConnection):
     """One connection of a client of ours, from the server's point of view."""
 
     def __init__(
@@ -60,9 +59,8 @@ class Connection:
             lambda: self.receiver, request or WebSocketRequest("gw.test"), clock=self.clock, settings=settings
         )
         protocol = self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
-        self.transport = (TLSFlowTransport if tlsManners else FlowTransport)(protocol)
         self.server = WebSocketServer()
-        self.frames: list[Frame] = []
+        super().__init__(protocol, self.receiver, self.server.receive, tlsManners)
         self.take()
 
     @classmethod
@@ -74,36 +72,6 @@ class Connection:
         self.send(self.server.acceptance())
         assert self.receiver.isOpen
         return self
-
-    @property
-    def channel(self) -> IWebSocketChannel:
-        """The client's channel."""
-        return self.receiver.channel
-
-    def send(self, data: bytes) -> None:
-        """Send bytes, and take all that comes back."""
-        self.transport.deliver(data)
-        self.take()
-
-    def take(self) -> None:
-        """Take all that the client wrote."""
-        while written := self.transport.takeWritten():
-            self.frames += self.server.receive(written)
-
-    def closeCode(self) -> int | None:
-        """The code of the client's Close, of which there is at most one, and nothing after it."""
-        closes = [each for each in self.frames if each.opcode == CLOSE]
-        if not closes:
-            return None
-        assert self.frames[-1:] == closes, "the Close is not the last frame"
-        (code,) = struct.unpack("!H", closes[0].payload[:2])
-        return int(code)
-
-    def reason(self) -> type[BaseException]:
-        """How the receiver was told that it ended, once."""
-        (reason,) = self.receiver.reasons
-        assert reason.type is not None
-        return reason.type
 
     def failure(self) -> DialFailed:
         """Why the WebSocket was not opened. Nothing of the connection is left."""
