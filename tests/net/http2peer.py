@@ -37,18 +37,14 @@ from gateway.testing import FlowTransport
 from gateway.wire.http1 import RequestHead, Response, ResponseHead
 from gateway.wire.http2frames import (
     ACK,
-    CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
     GOAWAY,
     HEADERS,
     PADDED,
-    PING,
     PREFACE,
-    PRIORITY,
     PRIORITY_FLAG,
-    PUSH_PROMISE,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
@@ -360,29 +356,3 @@ class Http2Origin(Http2Peer):
 def setting(number: int, value: int) -> bytes:
     """One setting, as it is sent."""
     return pack(">HL", number, value)
-
-
-__all__ = [
-    "ACK",
-    "CONTINUATION",
-    "DATA",
-    "END_HEADERS",
-    "END_STREAM",
-    "GOAWAY",
-    "HEADERS",
-    "PADDED",
-    "PING",
-    "PREFACE",
-    "PRIORITY",
-    "PUSH_PROMISE",
-    "REQUEST",
-    "RST_STREAM",
-    "SETTINGS",
-    "WINDOW_UPDATE",
-    "Http2Origin",
-    "Http2Visitor",
-    "Recorder",
-    "Sent",
-    "frame",
-    "setting",
-]

@@ -5,8 +5,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.net.httpinterfaces import IOriginRequest, IVisitorRequest
 from gateway.wire.http1 import ResponseHead
-from gateway.wire.http2frames import MAX_FRAME, rstStream, windowUpdate
-from tests.net.http2peer import HEADERS, Http2Origin, Http2Visitor, Recorder, setting
+from gateway.wire.http2frames import HEADERS, MAX_FRAME, rstStream, windowUpdate
+from tests.net.http2peer import Http2Origin, Http2Visitor, Recorder, setting
 
 OK = ResponseHead(200, "OK", "1.1", [])
 KIB = 1024

@@ -5,22 +5,23 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.net.httpinterfaces import OriginProblem
 from gateway.wire.errors import LocalProtocolError
-from gateway.wire.http2frames import MAX_FRAME, goAway, rstStream, windowUpdate
-from tests.net.http2peer import (
+from gateway.wire.http2frames import (
     ACK,
     DATA,
     END_HEADERS,
     GOAWAY,
     HEADERS,
+    MAX_FRAME,
     PING,
     PREFACE,
     PUSH_PROMISE,
     SETTINGS,
-    Http2Origin,
-    Recorder,
     frame,
-    setting,
+    goAway,
+    rstStream,
+    windowUpdate,
 )
+from tests.net.http2peer import Http2Origin, Recorder, setting
 
 OK = [(":status", "200"), ("content-type", "text/plain")]
 MAX_CONCURRENT_STREAMS = 3

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.wire.http1 import ResponseHead
-from gateway.wire.http2frames import MAX_WINDOW, PRIORITY, goAway, ping, rstStream, windowUpdate
-from tests.net.http2peer import (
+from gateway.wire.http2frames import (
     ACK,
     CONTINUATION,
     DATA,
@@ -23,18 +22,22 @@ from tests.net.http2peer import (
     END_STREAM,
     GOAWAY,
     HEADERS,
+    MAX_WINDOW,
     PADDED,
     PING,
     PREFACE,
+    PRIORITY,
     PUSH_PROMISE,
-    REQUEST,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    Http2Visitor,
     frame,
-    setting,
+    goAway,
+    ping,
+    rstStream,
+    windowUpdate,
 )
+from tests.net.http2peer import REQUEST, Http2Visitor, setting
 
 PROTOCOL_ERROR = ErrorCodes.PROTOCOL_ERROR
 FLOW_CONTROL_ERROR = ErrorCodes.FLOW_CONTROL_ERROR

@@ -28,8 +28,8 @@ from gateway.net.httpinterfaces import (
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.relay import Half
 from gateway.wire.http1 import RequestHead, Response, ResponseHead
-from gateway.wire.http2frames import goAway, ping, rstStream, windowUpdate
-from tests.net.http2peer import PRIORITY, REQUEST, SETTINGS, Http2Visitor, Owner, frame, setting
+from gateway.wire.http2frames import PRIORITY, SETTINGS, frame, goAway, ping, rstStream, windowUpdate
+from tests.net.http2peer import REQUEST, Http2Visitor, Owner, setting
 
 BACKLOG = 20_000
 PIECES = (1, 100, 5_000, 30_000, 70_000)

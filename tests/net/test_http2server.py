@@ -6,23 +6,24 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.testing import TLSFlowTransport
 from gateway.wire.errors import LocalProtocolError
 from gateway.wire.http1 import ResponseHead
-from gateway.wire.http2frames import MAX_FRAME, goAway, ping, rstStream, windowUpdate
-from tests.net.http2peer import (
+from gateway.wire.http2frames import (
     ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
     GOAWAY,
     HEADERS,
+    MAX_FRAME,
     PING,
     PREFACE,
-    REQUEST,
     SETTINGS,
-    Http2Visitor,
-    Recorder,
     frame,
-    setting,
+    goAway,
+    ping,
+    rstStream,
+    windowUpdate,
 )
+from tests.net.http2peer import REQUEST, Http2Visitor, Recorder, setting
 
 OK = ResponseHead(200, "OK", "1.1", [("content-type", "text/plain")])
 INITIAL_WINDOW_SIZE = 4
