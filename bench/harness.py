@@ -118,7 +118,7 @@ def _run(work: Callable[[socket.socket], None], listener: socket.socket, seconds
     work(listener)
 
 
-def endsOnTerm() -> None:
+def _endOnTerm() -> None:
     """Let SIGTERM end this process as Ctrl-C does: through every C{finally}."""
 
     def end(number: int, frame: object) -> None:
@@ -171,7 +171,7 @@ class Results:
 
         @param ours: the contestant that has goals.
         """
-        endsOnTerm()
+        _endOnTerm()
         try:
             yield
         except KeyboardInterrupt:
@@ -179,7 +179,7 @@ class Results:
         finally:
             self.write(sys.stdout)
             if goals:
-                writeGoals(self, ours, goals, sys.stdout)
+                _writeGoals(self, ours, goals, sys.stdout)
             print(f"\n{self.save()}")
 
     @contextmanager
@@ -234,7 +234,7 @@ class Results:
         return path
 
 
-def writeGoals(results: Results, ours: str, goals: Iterable[Goal], to: TextIO) -> None:
+def _writeGoals(results: Results, ours: str, goals: Iterable[Goal], to: TextIO) -> None:
     """Write which goals the contestant C{ours} meets, of those that were measured."""
     to.write(f"\n{ours:<38}{'reached':>12}{'goal':>10}\n")
     for goal in goals:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from tests.processes import eventually, freePort
 
-from .harness import HERE, MIB, Goal, Results, Sample, child, cpuSeconds, endsOnTerm, quantile, residentKiB, writeGoals
+from .harness import HERE, MIB, Goal, Results, Sample, child, cpuSeconds, quantile, residentKiB
 from .loads import Counter
 from .tunnelloads import ECHO, MESSAGE, SINK, SOURCE, target
 
@@ -317,26 +317,15 @@ def main() -> int:
             print(f"{contestant.name}: skipped, {contestant.missing[0]} is missing (run scripts/peers)")
         elif contestant.name in wanted:
             present.append(contestant)
-    endsOnTerm()
     results = Results("network-relay", baseline=JSON.name)
-    status = 0
-    try:
+    with results.reported(OURS.name, GOALS):
         for number in range(options.rounds):
             for name in names:
                 for contestant in present:
                     print(f"round {number + 1}: {name}, {contestant.name}", file=sys.stderr)
-                    try:
+                    with results.failing(f"{name}, {contestant.name}"):
                         results.add(contestant.name, MEASURES[name](contestant, options.seconds))
-                    except (OSError, RuntimeError) as e:
-                        print(f"{name}, {contestant.name}: failed: {e}")
-                        status = 1
-    except KeyboardInterrupt:
-        status = 130
-    finally:
-        results.write(sys.stdout)
-        writeGoals(results, OURS.name, GOALS, sys.stdout)
-        print(f"\n{results.save()}")
-    return status
+    return results.status
 
 
 if __name__ == "__main__":
