@@ -69,7 +69,6 @@ class HttpConnection:
         self._hostText: str | None = None
         self._host = ""
         self._isTrusted = door.trusts(visitor.source)
-        self._rate = door.visitors.rateOf(visitor.host)  # would be forgotten from one request to the next
         self._port = visitor.door.port if visitor.door is not None else (443 if isSecure else 80)
         self.protocol: HttpServerConnection | Http2ServerConnection = (
             Http2ServerConnection(self, clock=door.clock, settings=door.settings, sweep=door.sweep)

@@ -42,6 +42,10 @@ class Rate:
     def __init__(self, rate: int, now: float) -> None:
         self.buckets = TokenBucket(rate, rate, now), TokenBucket(rate, rate, now)
 
+    def isFull(self, now: float) -> bool:
+        """Whether nothing remains of what was taken."""
+        return all(each.isFull(now) for each in self.buckets)
+
 
 class Usage:
     """

@@ -10,6 +10,7 @@ What a door has to find out is which route is wanted. The rest is the same for a
 
 __all__ = ["IVisit", "Refusal", "Visitors"]
 
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
 from typing import cast
@@ -23,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, implementer
 
 from gateway.domain.access import AccessRules
-from gateway.domain.limits import Admission, Ticket, addressKey
+from gateway.domain.limits import ADDRESS_CAPACITY, Admission, Ticket, addressKey
 from gateway.domain.routes import Replica, Route
 from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed, DialFailure
@@ -255,6 +256,7 @@ class Visitors:
         self.refusals = RefusalLog(clock)
         self._usage: WeakKeyDictionary[Route, Usage] = WeakKeyDictionary()
         self._rates: WeakValueDictionary[str, Rate] = WeakValueDictionary()  # by address, while somebody is here
+        self._owing: OrderedDict[str, Rate] = OrderedDict()  # and those that were used a moment ago
         self._vacancy = Vacancy(self.visits)
 
     def admit(self, host: str, rules: AccessRules, door: str, *, isDatagram: bool = False) -> Ticket | None:
@@ -312,15 +314,21 @@ class Visitors:
         limit, key = self.limits.bytesPerSecondPerAddress, addressKey(host)
         if limit is None:
             return None
+        now, owing = self.clock.seconds(), self._owing
         rate = self._rates.get(key)
         if rate is None:
-            rate = self._rates[key] = Rate(limit, self.clock.seconds())
+            rate = self._rates[key] = Rate(limit, now)
+        owing[key] = rate
+        owing.move_to_end(key)
+        while len(owing) > 1 and (next(iter(owing.values())).isFull(now) or len(owing) > ADDRESS_CAPACITY):
+            owing.popitem(last=False)
         return rate
 
     def limit(self, limits: RouteLimits) -> None:
         """Hold routes and addresses to other limits from now on; visits that go on keep the rates that they have."""
         self.limits = limits
         self._rates.clear()
+        self._owing.clear()
         for usage in self._usage.values():
             usage.limit(limits, self.clock.seconds())
 

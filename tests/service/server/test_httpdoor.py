@@ -4,6 +4,7 @@ Tests for the HTTP door: where each request is led, through which connection, an
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -434,6 +435,23 @@ class LimitTests(HttpDoorTestCase):
             self.assertEqual(visitor.received.count(0), 2000)
             self.doors.wait(1)
             self.assertEqual(visitor.received.count(0), 4000)
+
+    def test_rateOutlivesConnections(self) -> None:
+        """Who hangs up and comes again finds what they took counted."""
+        self.doors = Doors(routeLimits=RouteLimits(bytesPerSecondPerAddress=1000))
+        self.doors.attached("box", WEB)
+        response = b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + bytes(2000)
+        visitor = self.ask(APP)
+        origin = self.doors.originAccepts()
+        self.answer(origin, response)
+        visitor.transport.loseConnection()
+        self.doors.pump()
+        gc.collect()
+        visitor = self.ask(APP)
+        self.answer(origin, response)
+        self.assertEqual(visitor.received.count(0), 0)
+        self.doors.wait(1)
+        self.assertEqual(visitor.received.count(0), 2000)
 
     def test_policy(self) -> None:
         """A service's own options hold: who has no password is asked for one, and headers are set."""
