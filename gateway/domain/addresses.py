@@ -18,6 +18,7 @@ __all__ = [
     "IPNetwork",
     "classify",
     "hostOf",
+    "joinPort",
     "normaliseHost",
     "parseAddress",
     "parsePort",
@@ -282,6 +283,14 @@ def hostOf(authority: str) -> str:
     if not host.isascii():
         raise ValueError(f"{host!a:.80} is not in ASCII.")
     return normaliseHost(host)
+
+
+def joinPort(host: str, port: int) -> str:
+    """
+    @param host: a name, or an address without brackets.
+    @return: C{host:port}, with brackets around an IPv6 address (RFC 3986, section 3.2.2).
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parsePort(text: str) -> int:

@@ -73,6 +73,7 @@ from zope.interface import Interface, implementer
 from gateway.domain.addresses import (
     IPAddress,
     classify,
+    joinPort,
     normaliseHost,
     parseAddress,
     parsePort,
@@ -99,7 +100,7 @@ class Target:
         parsePort(str(self.port))
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return joinPort(self.host, self.port)
 
 
 def parseTarget(text: str, defaultPort: int | None = None) -> Target:

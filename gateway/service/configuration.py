@@ -18,6 +18,7 @@ __all__ = [
     "CREDENTIAL_LIMIT",
     "ConfigurationError",
     "Section",
+    "asVariable",
     "environmentNames",
     "explainInvalid",
     "readConfiguration",
@@ -95,6 +96,13 @@ def readCredentialFile(key: str, path: str) -> str:
     if not 0 < len(text) <= CREDENTIAL_LIMIT:
         raise ConfigurationError(f"{key}: {path}: empty, or longer than {CREDENTIAL_LIMIT} bytes")
     return text
+
+
+def asVariable(value: object) -> str:
+    """
+    @return: a value as a variable of the environment says it.
+    """
+    return msgspec.json.encode(value).decode()
 
 
 def environmentNames(kind: type[Section]) -> dict[str, str]:

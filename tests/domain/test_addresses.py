@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.domain.addresses import classify, normaliseHost, parseAddress, parsePort, readings, unwrap
+from gateway.domain.addresses import classify, joinPort, normaliseHost, parseAddress, parsePort, readings, unwrap
 
 _settings = settings(deadline=None, max_examples=200, database=None, derandomize=True)
 
@@ -294,7 +294,13 @@ class NormaliseHostTests(SynchronousTestCase):
 
 
 class ParseTests(SynchronousTestCase):
-    """L{parseAddress} and L{parsePort} read the parts of a target."""
+    """L{parseAddress} and L{parsePort} read the parts of a target; L{joinPort} joins them."""
+
+    def test_joined(self) -> None:
+        """The port is told from an IPv6 address by brackets, and no host is one that is left out."""
+        self.assertEqual(joinPort("a.example", 80), "a.example:80")
+        self.assertEqual(joinPort("::1", 80), "[::1]:80")
+        self.assertEqual(joinPort("", 80), ":80")
 
     def test_address(self) -> None:
         """An address is told from a name."""

@@ -15,14 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 from cryptography import x509
 from dotenv import dotenv_values
 
-from gateway.domain.addresses import normaliseHost, parseAddress, parsePort
+from gateway.domain.addresses import joinPort, normaliseHost, parseAddress, parsePort
 from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.grant import ANY_NAME, Grant
-from gateway.service.configuration import ConfigurationError
+from gateway.service.configuration import ConfigurationError, asVariable
 from gateway.service.server.settings import GatewaySettings, GoTunnelAgents, Listen, parseListen, readGatewaySettings
 from gateway.wire.hostname import isHostName
 
@@ -148,14 +147,6 @@ def _certificates(variables: Mapping[str, str]) -> list[dict[str, object]]:
 # -- All of it
 
 
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _place(interface: str, port: int) -> str:
-    return f"[{interface}]:{port}" if ":" in interface else f"{interface}:{port}"
-
-
 def _dashboardInterface(interface: str, password: str) -> str:
     """Without a password the page is for this machine alone."""
     address = parseAddress(interface)
@@ -176,16 +167,16 @@ def readServerSettings(variables: Mapping[str, str], interface: str = "") -> GoT
         raise ConfigurationError("JWT_SECRET: not UTF-8") from None
     host = _host(variables, *_HOST)
     password = variables.get("DASHBOARD_PASSWORD_HASH", "")
-    tunnelListen = parseListen(_place(interface, _port(variables, 9443, "TUNNEL_PORT")))
-    dashboard = _place(_dashboardInterface(interface, password), _port(variables, 8080, "DASHBOARD_PORT"))
+    tunnelListen = parseListen(joinPort(interface, _port(variables, 9443, "TUNNEL_PORT")))
+    dashboard = joinPort(_dashboardInterface(interface, password), _port(variables, 8080, "DASHBOARD_PORT"))
     grant = _grant(variables)
     keys = {
         "GATEWAY_GATEWAY_PUBLIC_HOST": host,
-        "GATEWAY_TLS_LISTEN": _json([_place(interface, _port(variables, 443, *_PORT))]),
-        "GATEWAY_MANAGEMENT_LISTEN": _json([dashboard]),
+        "GATEWAY_TLS_LISTEN": asVariable([joinPort(interface, _port(variables, 443, *_PORT))]),
+        "GATEWAY_MANAGEMENT_LISTEN": asVariable([dashboard]),
         "GATEWAY_MANAGEMENT_PASSWORD_HASH": password,
         "GATEWAY_MANAGEMENT_HOSTS": host,
-        "GATEWAY_CERTIFICATE": _json(_certificates(variables)),
+        "GATEWAY_CERTIFICATE": asVariable(_certificates(variables)),
     }
     return GoTunnelServerSettings(
         gateway=replace(readGatewaySettings(None, {**variables, **keys}), goTunnel=GoTunnelAgents(tokens, grant)),

@@ -10,10 +10,10 @@ __all__ = ["NetworkRelayOptions"]
 
 import os
 
-import msgspec
 from twisted.python import usage
 
-from gateway.domain.addresses import parseAddress
+from gateway.domain.addresses import joinPort, parseAddress
+from gateway.service.configuration import asVariable
 from gateway.service.options import ServiceOptions
 from gateway.service.server.settings import GatewaySettings, readGatewaySettings
 
@@ -65,12 +65,10 @@ class NetworkRelayOptions(ServiceOptions):
         """
         host, port = self["host"], self["port"]
         address = parseAddress(host)
-        if address is None and host != "localhost":
-            place = f"tcp:{port}:interface={host}"
-        else:
-            place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        isPlain = address is not None or host == "localhost"
+        place = joinPort(host, port) if isPlain else f"tcp:{port}:interface={host}"
         keys = {
-            "GATEWAY_NETWORKRELAY_LISTEN": msgspec.json.encode([place]).decode(),
+            "GATEWAY_NETWORKRELAY_LISTEN": asVariable([place]),
             "GATEWAY_NETWORKRELAY_CREDENTIALS_FILE": self["credentials-file"],
         }
         # The page for people who run a gateway is not where the original has nothing, unless somebody wants it.

@@ -11,8 +11,8 @@ __all__ = ["PipeGateServerSettings", "serverSettings"]
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import msgspec
-
+from gateway.domain.addresses import joinPort
+from gateway.service.configuration import asVariable
 from gateway.service.server.settings import (
     GatewaySettings,
     Listen,
@@ -39,10 +39,6 @@ class PipeGateServerSettings:
     certificate: tuple[str, str] | None
 
 
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
 def serverSettings(
     clients: PipeGateClients,
     *,
@@ -60,16 +56,16 @@ def serverSettings(
     @param trustedProxies: networks.
     @raise gateway.service.configuration.ConfigurationError: in one line that names the key.
     """
-    place = f"[{interface}]:{port}" if ":" in interface else f"{interface}:{port}"
     # A response has as long as its message may take, in the agent protocol too.
     keys = {
-        "GATEWAY_AGENTS_PLAIN_LISTEN": _json([NOWHERE]),
-        "GATEWAY_GATEWAY_DRAIN_SECONDS": _json(drain),
+        "GATEWAY_AGENTS_PLAIN_LISTEN": asVariable([NOWHERE]),
+        "GATEWAY_GATEWAY_DRAIN_SECONDS": asVariable(drain),
         "GATEWAY_HTTP_ACCESS_LOG": accessLog,
         "GATEWAY_HTTP_ACCESS_LOG_FORMAT": accessLogFormat,
-        "GATEWAY_HTTP_TRUSTED_PROXIES": _json(list(trustedProxies)),
-        "GATEWAY_LIMITS_ORIGIN_TIMEOUT": _json(clients.json.timeout),
+        "GATEWAY_HTTP_TRUSTED_PROXIES": asVariable(list(trustedProxies)),
+        "GATEWAY_LIMITS_ORIGIN_TIMEOUT": asVariable(clients.json.timeout),
     }
     usual = {"GATEWAY_MANAGEMENT_LISTEN": "[]"}
     gateway = readGatewaySettings(None, usual | dict(environ) | keys)
-    return PipeGateServerSettings(replace(gateway, plainListen=(), pipeGate=clients), parseListen(place), certificate)
+    gateway = replace(gateway, plainListen=(), pipeGate=clients)
+    return PipeGateServerSettings(gateway, parseListen(joinPort(interface, port)), certificate)
