@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from gateway.net.dial import DialFailed, DialFailure, Prepared
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint, IStreamTransport
+from gateway.net.muxstream import StreamRefused
 from gateway.net.peek import become
 
 ReadAnswer = Callable[[bytes], int | None]
@@ -106,6 +107,12 @@ class _Opening(Protocol):
             self.done.errback(DialFailed(DialFailure.GONE, "The agent went away."))
 
 
+def _unopened(failure: Failure) -> Failure:
+    if failure.check(StreamRefused):  # so nothing of this was seen by anybody
+        raise DialFailed(DialFailure.UNAVAILABLE, "The agent takes no more streams.") from None
+    return failure
+
+
 @implementer(IEarlyEndpoint)
 class OpeningEndpoint:
     """
@@ -134,4 +141,4 @@ class OpeningEndpoint:
     def _connect(self, factory: IProtocolFactory, early: IEarlyData | None) -> Deferred[IProtocol]:
         opening = _Opening(factory, self._preamble, self._readAnswer, early)
         opened = self._inner.connect(Prepared(opening))
-        return opened.addCallback(lambda _: opening.done)
+        return opened.addCallbacks(lambda _: opening.done, _unopened)

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.net.dial import DialFailed, DialFailure
+from gateway.net.muxstream import StreamRefused
 from gateway.net.opening import OpeningEndpoint
 from gateway.net.relay import Outcome, Relay
 from gateway.testing import FlowEndpoint, flowPair
@@ -92,6 +93,12 @@ class OpeningTests(SynchronousTestCase):
         self.link.pump()
         failure = self.failureResultOf(self.done, DialFailed)
         self.assertEqual(failure.value.kind, DialFailure.GONE)
+
+    def test_noStream(self) -> None:
+        """A session that takes no stream has shown nobody anything."""
+        done = OpeningEndpoint(self.inner, b"PREAMBLE", readAnswer).connect(Factory.forProtocol(Peer))
+        self.inner.attempts[0].fail(StreamRefused("backlog"))
+        self.assertEqual(self.failureResultOf(done, DialFailed).value.kind, DialFailure.UNAVAILABLE)
 
     def test_cancelled(self) -> None:
         """Who gives up resets the stream."""

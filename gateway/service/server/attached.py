@@ -94,8 +94,8 @@ class IAgentSession(IAttachment):
 
     def endpointFor(service: Service, visitor: Visitor) -> IStreamClientEndpoint:
         """
-        @return: dials the origin of a service. Fails with L{DialFailed<gateway.net.dial.DialFailed>}: C{GONE} when
-            this session can take no stream, so that another replica may.
+        @return: dials the origin of a service. Fails with L{DialFailed<gateway.net.dial.DialFailed>}: C{UNAVAILABLE}
+            when this session can take no stream, so that another replica may.
         """
 
     def targetEndpoint(target: Target, visitor: Visitor) -> IStreamClientEndpoint:

@@ -230,22 +230,23 @@ class HttpVisit(Exchange):
         super().gotResponseEnd(trailers)
 
     def unreached(self, problem: DialFailed) -> None:
-        if problem.kind in _PROBLEMS:
-            self.say(_PROBLEMS[problem.kind], problem.details)
+        found = _PROBLEMS.get(problem.kind, HttpProblem.ORIGIN_REFUSED)
+        if problem.kind in (DialFailure.TIMEOUT, DialFailure.GONE):
+            self.say(found, problem.details)
         else:
-            self._blame(HttpProblem.ORIGIN_REFUSED, problem.details)
+            self._blame(found, problem.details)
 
     def originFailed(self, lost: OriginLost) -> None:
         self._blame(HttpProblem.BAD_RESPONSE, lost.details)
 
     def _blame(self, problem: HttpProblem, details: str) -> None:
-        """Say that it is the origin's fault, if it is: the streams of an agent that goes away end before it does."""
+        """Say that it is somebody's fault, if it is: the streams of an agent that goes away end before it does."""
         self._door.sweep.endOfTurn(lambda: self._judge(problem, details))
 
     def _judge(self, problem: HttpProblem, details: str) -> None:
         if self.isOver:
             return
-        if any(each is self.session for each in self._door.registry.replicas(self.route.agent)):
+        if self.session is None or any(each is self.session for each in self._door.registry.replicas(self.route.agent)):
             self.say(problem, details)
         else:
             self.say(HttpProblem.AGENT_GONE, "The agent went away.")
