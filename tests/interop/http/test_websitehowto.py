@@ -125,9 +125,7 @@ class WebsiteTests(WebTestCase):
         self.assertIn("<p>401 unauthorized", self.ask("-s", "https://admin.example.com/"))
         large = self.folder / "large"
         large.write_bytes(bytes(1048577))
-        self.assertIn(
-            "<p>413 body-too-large", self.ask("-sT", str(large), "https://www.example.com/large")
-        )
+        self.assertIn("<p>413 body-too-large", self.ask("-sT", str(large), "https://www.example.com/large"))
         log, renamed = self.folder / "access.log", self.folder / "access.log.1"
         self.assertTrue(eventually(lambda: log.read_text().count("\n") >= 7))
         log.rename(renamed)
