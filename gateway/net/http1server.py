@@ -33,7 +33,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.direct import Buffer, readDirectly
+from gateway.net.direct import Buffer, limitUnsent, readDirectly
 from gateway.net.http1request import IRequestConnection, VisitorRequest
 from gateway.net.http1writer import MessageWriter
 from gateway.net.httpinterfaces import IVisitorOwner
@@ -119,6 +119,7 @@ class HttpServerConnection(Protocol):
         self._receivedBefore = 0
 
     def connectionMade(self) -> None:
+        limitUnsent(self.transport)  # a thousand who do not read would fill the memory that all of TCP has
         self.writer = MessageWriter(self.transport, self._sweep)
         self.transport.registerProducer(self, True)
         readDirectly(self.transport, self.dataReceived)

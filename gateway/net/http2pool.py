@@ -96,7 +96,8 @@ class Http2OriginPool:
         failed, self._waiting = self._waiting, {}
         problem = DialFailed.fromFailure(failure)
         for waiting in failed:
-            waiting.errback(problem)
+            if not waiting.called:  # it may have left when another one was told
+                waiting.errback(problem)
 
     def close(self) -> None:
         """Close what is idle, now and from now on."""

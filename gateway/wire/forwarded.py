@@ -28,6 +28,7 @@ _CLAIMS = frozenset(("forwarded", "x-real-ip", "x-request-id"))
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
 _OTHER_SPELLING = re.compile(r"[^a-z0-9-]")
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_IS_TOKEN = re.compile(_TOKEN)
 _OBFUSCATED = re.compile(r"_[A-Za-z0-9._-]+|unknown", re.IGNORECASE)  # RFC 7239, section 6
 _FOR = re.compile(r'(?:^|[;,])[ \t]*for=(?:"([^"]*)"|([^";, \t]+))', re.IGNORECASE)
 _PAIR = rf'{_TOKEN}=(?:{_TOKEN}|"[^"\\]*")'
@@ -141,7 +142,7 @@ def _element(client: str, host: str, proto: str) -> str:
 
 
 def _value(text: str) -> str:
-    return text if re.fullmatch(_TOKEN, text) else f'"{text}"'
+    return text if _IS_TOKEN.fullmatch(text) else f'"{text}"'
 
 
 @lru_cache(maxsize=1024)

@@ -1,5 +1,5 @@
 """
-One end of an HTTP/2 connection, without the connection (RFC 9113): L{h2}, and what has to stand in front of it.
+One end of an HTTP/2 connection, without the connection (RFC 9113): C{h2}, and what has to stand in front of it.
 
 h2 does the bookkeeping of streams, windows and settings, and writes frames. It is not given everything that a peer
 sends, because
@@ -174,7 +174,7 @@ class Http2Connection:
         Take what came. Go on until there is nothing more, or give up the connection.
 
         @param now: seconds, of any clock that does not go back.
-        @raise RemoteProtocolError: with the name of one of L{ErrorCodes}. The peer is told with what L{take} returns;
+        @raise RemoteProtocolError: with the name of one of C{ErrorCodes}. The peer is told with what L{take} returns;
             nothing can be done with the connection any more.
         """
         self._now = now

@@ -53,7 +53,7 @@ class StreamReset(msgspec.Struct, frozen=True):
     """
     A stream ended without an end.
 
-    @ivar code: of L{ErrorCodes}, or unknown.
+    @ivar code: of C{ErrorCodes}, or unknown.
     @ivar isOurs: it was we who ended it, for something that the peer did.
     """
 

@@ -1,5 +1,5 @@
 """
-HTTP/2's frames, as far as they are looked at before L{h2} sees them, and those few that are written without it.
+HTTP/2's frames, as far as they are looked at before C{h2} sees them, and those few that are written without it.
 
     >>> reader = FrameReader()
     >>> [(kind, stream) for kind, flags, stream, payload in reader.receive(ping(b"12345678"))]

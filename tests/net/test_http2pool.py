@@ -119,6 +119,8 @@ class PoolTests(SynchronousTestCase):
         self.endpoint.attempts[-1].fail(ConnectionRefusedError())
         self.successResultOf(first)
         self.failureResultOf(second, CancelledError)
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_goodbye(self) -> None:
         """A connection whose origin takes no more is not given out, and finishes what it has."""
