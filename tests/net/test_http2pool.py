@@ -1,5 +1,7 @@
 """Tests for L{gateway.net.http2pool}."""
 
+import gc
+
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
