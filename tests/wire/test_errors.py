@@ -18,4 +18,6 @@ class ErrorTests(SynchronousTestCase):
         """Neither kind is caught where the other is meant, and both are where any is."""
         self.assertFalse(issubclass(LocalProtocolError, RemoteProtocolError))
         self.assertFalse(issubclass(RemoteProtocolError, LocalProtocolError))
-        self.assertTrue(issubclass(LocalProtocolError, ProtocolError) and issubclass(RemoteProtocolError, ProtocolError))
+        self.assertTrue(
+            issubclass(LocalProtocolError, ProtocolError) and issubclass(RemoteProtocolError, ProtocolError)
+        )

@@ -111,7 +111,11 @@ class DecodeTests(Refusals):
 
     def test_halfATarget(self) -> None:
         """A host without a port, or a port without a host, is refused."""
-        for payload in (b'{"_":"connect","host":"h"}', b'{"_":"connect","port":22}', b'{"_":"connect","host":"","port":22}'):
+        for payload in (
+            b'{"_":"connect","host":"h"}',
+            b'{"_":"connect","port":22}',
+            b'{"_":"connect","host":"","port":22}',
+        ):
             self.assertRefused(Code.INVALID_MESSAGE, decode, payload)
 
     def test_portRange(self) -> None:
@@ -147,7 +151,9 @@ class DecodeTests(Refusals):
         """A token or host that is not a string is refused, and the error names the field."""
         for kind, field in (("hello", "auth_token"), ("connect", "host"), ("authorize-client", "token")):
             for value in (0, 1, 1.5, True, False, [], ["t"], {}, {"t": 1}):
-                error = self.assertRefused(Code.INVALID_MESSAGE, decode, encoded(**{"kind": kind, field: value, "port": 1}))
+                error = self.assertRefused(
+                    Code.INVALID_MESSAGE, decode, encoded(**{"kind": kind, field: value, "port": 1})
+                )
                 self.assertIn(field, error.details)
 
     def test_notAnObject(self) -> None:
@@ -491,9 +497,7 @@ class ConversationMachine(RuleBasedStateMachine):
         assert len(self.asked) <= len(said) <= len(self.asked) + 1
         if self.conversation.state is State.CLOSED:
             assert self.said[-1] == "error"
-        assert self.conversation.carriesData == (
-            len(self.asked) == 2 and self.conversation.state is not State.CLOSED
-        )
+        assert self.conversation.carriesData == (len(self.asked) == 2 and self.conversation.state is not State.CLOSED)
 
 
 class ConversationMachineTests(SynchronousTestCase):
