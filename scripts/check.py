@@ -121,7 +121,12 @@ def allSteps() -> Mapping[str, Step]:
                 trial(f"{environment}/bin/python", "-j2", *unit),
             )
             steps.append(Step(f"unit-{version}", commands, isTrial=True))
-    steps.extend(Step(name, (trial(python, f"tests.{name}"),), isTrial=True) for name in peerTests)
+    for name in peerTests:
+        directory = ROOT / "tests" / name
+        modules = sorted(f"tests.{name}.{path.stem}" for path in directory.glob("test_*.py"))
+        steps.append(Step(name, (trial(python, *modules),), isTrial=True))
+        rooms = sorted(path.parent.name for path in directory.glob("*/__init__.py"))
+        steps.extend(Step(f"{name}-{room}", (trial(python, f"tests.{name}.{room}"),), isTrial=True) for room in rooms)
     return {step.name: step for step in steps}
 
 
@@ -159,7 +164,7 @@ def runCommand(command: tuple[str, ...], log: IO[str], seconds: float) -> int:
 
 def runStep(step: Step) -> Counts:
     """Run a step, say how it went, and show all of its output if that was badly."""
-    print(f"{step.name:12}", end=" ", flush=True)
+    print(f"{step.name:20}", end=" ", flush=True)
     if isPythonMissing(step):
         print("skipped: there is no such Python here")
         return Counts()

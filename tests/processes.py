@@ -8,11 +8,13 @@ For tests with other processes and real sockets, which take their time and do no
             self.assertTrue(eventually(lambda: isServed(port)))
 """
 
+import random
 import signal
 import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,6 +27,12 @@ SECONDS = 20.0
 """For anything that must happen; it fails only when that does not."""
 
 
+_FREE = 10_000, 20_000
+"""
+Where ports are looked for: below those that the system gives to whoever connects, or one of these might have it by the
+time that it is listened on; and below those that a gateway gives to agents.
+"""
+
 _GIVEN: set[tuple[int, int]] = set()
 """Ports that may not be taken yet by whom they were for."""
 
@@ -35,10 +43,11 @@ def freePort(kind: int = socket.SOCK_STREAM) -> int:
     @return: a port of the loopback address that nobody has at the moment, and that was not returned before.
     """
     while True:
-        with socket.socket(socket.AF_INET, kind) as probe:
-            probe.bind((HERE, 0))
-            port = int(probe.getsockname()[1])
-        if (kind, port) not in _GIVEN:
+        port = random.randrange(*_FREE)
+        if (kind, port) in _GIVEN:
+            continue
+        with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
+            probe.bind((HERE, port))
             _GIVEN.add((kind, port))
             return port
 
