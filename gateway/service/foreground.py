@@ -28,9 +28,10 @@ class ForegroundRunner(app.ApplicationRunner):
 
     def postApplication(self) -> None:
         """Run the service."""
-        IService(self.application).privilegedStartService()
-        app.startApplication(self.application, False)
-        # What is there by now stays. To look through it for garbage held up everybody for 50 ms, again and again.
+        # What is there by now, all modules above all, stays: to look through it for garbage held up everybody for 50 ms,
+        # again and again. Done before anybody is told that we are here.
         gc.collect()
         gc.freeze()
+        IService(self.application).privilegedStartService()
+        app.startApplication(self.application, False)
         self.startReactor(None, sys.stdout, sys.stderr)
