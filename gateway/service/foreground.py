@@ -28,7 +28,7 @@ class ForegroundRunner(app.ApplicationRunner):
 
     def postApplication(self) -> None:
         """Run the service."""
-        # What is there by now, all modules above all, stays: to look through it for garbage held up everybody for 50 ms,
+        # What is there by now, modules above all, stays: to look through it for garbage held up everybody for 50 ms,
         # again and again. Done before anybody is told that we are here.
         gc.collect()
         gc.freeze()
