@@ -121,6 +121,8 @@ class StandardIOTests(SynchronousTestCase):
                 process.stdout.close()
                 self.assertIsInstance(results.get(timeout=SECONDS), ConnectionResetError)
                 self.assertEqual(process.wait(SECONDS), 1)
+                assert process.stderr is not None
+                self.assertEqual(process.stderr.read(), b"")
 
     def test_jsonLine(self) -> None:
         """With --log-format json the one line is JSON."""

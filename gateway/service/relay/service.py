@@ -110,8 +110,11 @@ class RelayService(MultiService):
 
     def _endedOnce(self, outcome: Outcome, problem: str) -> None:
         """The one connection of standard input and output is over, and so is the process."""
+        # Whoever read our output and has left, as ssh does when it is done, knows that.
+        left = Cause.NEAR_RESET if any(map(isStandardIO, self._options.listen)) else Cause.FAR_RESET
         if outcome.cause not in _ENDED:
             self._options.exitStatus = 1
+        if outcome.cause not in (*_ENDED, left) or problem:
             self._log.error(
                 "the relay to {to} failed: {problem}",
                 event="relay.failed",
