@@ -31,6 +31,7 @@ bench: dev
 	@.venv/bin/python -m bench.tunnel
 	@.venv/bin/python -m bench.http
 	@.venv/bin/python -m bench.network_relay
+	@.venv/bin/python -m bench.pipegate
 
 bench-peers:
 	@scripts/benchpeers
