@@ -49,6 +49,8 @@ class _TLSServer(BufferingTLSTransport):
         self.wrappedProtocol.dataReceived(bytes(data))
 
     def _flushSendBIO(self) -> None:
+        if self._aborted:
+            return  # it would be TLS's own goodbye, and what is broken off would look whole
         for piece in tlsOutput(self._tlsConnection):
             self._send((piece,))
 

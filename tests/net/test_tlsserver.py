@@ -67,6 +67,16 @@ class TLSServerTests(Files):
             self.assertEqual(last != b"", version == SSL.TLS1_2_VERSION)
             client.ssl.do_handshake()
 
+    def test_abort(self) -> None:
+        """What is broken off says nothing, least of all that this is the end of it."""
+        for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            client = _Client(self.factory, version)
+            client.say()
+            client.say()
+            client.transport.clear()
+            client.server.abortConnection()
+            self.assertEqual(client.transport.value(), b"")
+
     def test_tickets(self) -> None:
         """The tickets of TLS 1.3 leave with the first bytes of payload, and are good ones."""
         client = _Client(self.factory, SSL.TLS1_3_VERSION)
