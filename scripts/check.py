@@ -124,6 +124,11 @@ def allSteps() -> Mapping[str, Step]:
     for name in peerTests:
         directory = ROOT / "tests" / name
         modules = sorted(f"tests.{name}.{path.stem}" for path in directory.glob("test_*.py"))
+        if name == "integration":
+            # Most of them wait most of the time. Tutorials use the ports that they tell people to use, so one by one.
+            tutorials = [module for module in modules if module.endswith("tutorial")]
+            modules = ["-j2", *(module for module in modules if module not in tutorials)]
+            steps.append(Step("tutorials", (trial(python, *tutorials),), isTrial=True))
         steps.append(Step(name, (trial(python, *modules),), isTrial=True))
         rooms = sorted(path.parent.name for path in directory.glob("*/__init__.py"))
         steps.extend(Step(f"{name}-{room}", (trial(python, f"tests.{name}.{room}"),), isTrial=True) for room in rooms)
