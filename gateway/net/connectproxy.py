@@ -15,20 +15,14 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import NoProtocol
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.dial import DialFailed, DialFailure, Prepared
 from gateway.net.interfaces import IStreamTransport
+from gateway.net.timer import Timer
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import ResponseHead, parseResponseHead
 
@@ -87,32 +81,25 @@ class _Tunnel(Protocol):
     transport: IStreamTransport
 
     def __init__(self, clock: IReactorTime, request: bytes, timeout: float, factory: IProtocolFactory) -> None:
-        self._clock = clock
         self._request = request
         self._timeout = timeout
         self._factory = factory
         self._received = b""
         self._chosen: IProtocol | None = None
         self._over = False
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(clock)
         self.done: Deferred[IProtocol] = Deferred(lambda _: self._end())
 
     def connectionMade(self) -> None:
-        self._deadline = self._clock.callLater(self._timeout, self._late)
+        self._deadline.start(self._timeout, self._late)
         self.transport.write(self._request)
 
     def _late(self) -> None:
-        self._deadline = None
         self._fail(DialFailed(DialFailure.TIMEOUT, "The proxy did not answer in time."))
-
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
     def _end(self) -> None:
         self._over = True
-        self._stopClock()
+        self._deadline.stop()
         if self.transport is not None:
             self.transport.abortConnection()
 
@@ -140,7 +127,7 @@ class _Tunnel(Protocol):
             self._fail(ProxyRefused(head))
 
     def _begin(self, rest: bytes) -> None:
-        self._stopClock()
+        self._deadline.stop()
         address: IAddress = self.transport.getPeer()
         try:
             chosen = self._factory.buildProtocol(address)
@@ -156,7 +143,7 @@ class _Tunnel(Protocol):
             chosen.dataReceived(rest)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._stopClock()
+        self._deadline.stop()
         if self._chosen is not None:
             self._chosen.connectionLost(reason)
         elif not self._over:

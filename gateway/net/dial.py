@@ -45,7 +45,6 @@ from twisted.internet.error import (
 from twisted.internet.interfaces import (
     IAddress,
     IConnector,
-    IDelayedCall,
     IHostResolution,
     IProtocol,
     IProtocolFactory,
@@ -62,6 +61,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.peek import become
+from gateway.net.timer import Timer
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -283,7 +283,7 @@ class _Race:
         self._factory = factory
         self._timeout = timeout
         self._attempts: list[_Attempt] = []
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(reactor)
         self._result: Deferred[IProtocol] = Deferred(lambda _: self._stop())
 
     def start(self) -> Deferred[IProtocol]:
@@ -293,15 +293,15 @@ class _Race:
 
     def _next(self) -> None:
         address = self._addresses.pop(0)
-        self._timer = self._reactor.callLater(HEAD_START, self._next) if self._addresses else None
+        self._timer.stop()
+        if self._addresses:
+            self._timer.start(HEAD_START, self._next)
         attempt = _Attempt(self)
         self._attempts.append(attempt)
         self._reactor.connectTCP(str(address), self._port, attempt, self._timeout)  # type: ignore[arg-type]  # None: never
 
     def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         attempts, self._attempts = self._attempts, []
         for attempt in attempts:
             attempt.stop()
@@ -324,8 +324,7 @@ class _Race:
         if loser not in self._attempts:
             return
         self._attempts.remove(loser)
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._timer.isRunning:
             self._next()
         elif not self._attempts:
             self._result.errback(reason)

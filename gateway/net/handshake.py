@@ -14,13 +14,14 @@ __all__ = ["Handshake"]
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IProtocol, IReactorTime
+from twisted.internet.interfaces import IHandshakeListener, IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.peek import PeekFailed, become
+from gateway.net.timer import Timer
 
 
 @implementer(IHandshakeListener)
@@ -49,25 +50,21 @@ class Handshake(Protocol):
     ) -> None:
         self._decide = decide
         self._failed = failed
-        self._clock = clock
         self._timeout = timeout
         self._made = made
         self._waiting = True
         self._chosen: IProtocol | None = None
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(clock)
 
     def connectionMade(self) -> None:
         if self._timeout is not None:
-            self._deadline = self._clock.callLater(self._timeout, self._late)
+            self._deadline.start(self._timeout, self._late)
 
     def _stop(self) -> None:
         self._waiting = False
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._deadline.stop()
 
     def _late(self) -> None:
-        self._deadline = None
         self.giveUp()
         self._failed(PeekFailed(f"no TLS handshake within {self._timeout:g} seconds"))
 

@@ -17,7 +17,7 @@ __all__ = ["OK", "IncomingStreams", "StreamBeginning", "Taken", "answerTo", "dia
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,6 +27,7 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.peek import become
 from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
+from gateway.net.timer import Timer
 from gateway.net.udp import DATAGRAM_DRAIN_IDLE
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.preamble import MAX_ANSWER, Answer, Preamble, StreamError, decodeAnswer, encodeAnswer, parsePreamble
@@ -131,11 +132,10 @@ class StreamBeginning(Protocol):
     def __init__(self, clock: IReactorTime, timeout: float = PREAMBLE_TIMEOUT) -> None:
         self.preamble: Preamble | None = None
         self.problem: str | None = None
-        self._clock = clock
         self._timeout = timeout
         self._received = b""
         self._over = False
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(clock)
 
     def take(self, preamble: Preamble, rest: bytes) -> None:
         """
@@ -146,15 +146,9 @@ class StreamBeginning(Protocol):
         raise NotImplementedError
 
     def connectionMade(self) -> None:
-        self._deadline = self._clock.callLater(self._timeout, self._late)
-
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._deadline.start(self._timeout, self._late)
 
     def _late(self) -> None:
-        self._deadline = None
         self.refuse(Answer(ok=False, code=StreamError.INVALID_PREAMBLE, details="The preamble did not come in time."))
 
     def dataReceived(self, data: bytes) -> None:
@@ -167,7 +161,7 @@ class StreamBeginning(Protocol):
             self.refuse(Answer(ok=False, code=e.code, details=e.details))
             return
         if found is not None:
-            self._stopClock()
+            self._deadline.stop()
             self.preamble, size = found
             rest, self._received = self._received[size:], b""
             self.take(self.preamble, rest)
@@ -175,13 +169,13 @@ class StreamBeginning(Protocol):
     def refuse(self, answer: Answer) -> None:
         """Say why the stream leads nowhere, and end it."""
         self._over = True
-        self._stopClock()
+        self._deadline.stop()
         self.problem = answer.details
         self.transport.write(encodeAnswer(answer))
         self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._stopClock()
+        self._deadline.stop()
 
 
 class _Incoming(StreamBeginning):

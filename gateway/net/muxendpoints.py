@@ -20,7 +20,6 @@ from typing import Any
 from twisted.internet.defer import Deferred, execute, fail, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IListeningPort,
     IProtocol,
     IProtocolFactory,
@@ -34,6 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.mux import MuxSession, MuxSettings, StreamRefused
+from gateway.net.timer import Timer
 from gateway.wire.window import WindowBudget
 
 _OVER = frozenset({"ended", "going-away", "exhausted"})
@@ -88,7 +88,7 @@ class MuxClientEndpoint:
         self._dial: _Dial | None = None
         self._waiting: dict[Deferred[IProtocol], IProtocolFactory] = {}
         self._used = False
-        self._idleCall: IDelayedCall | None = None
+        self._idle = Timer(clock)
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -149,7 +149,7 @@ class MuxClientEndpoint:
         self._dial = None
         self._session = session
         self._used = True
-        self._idleCall = self._clock.callLater(self._idleTimeout, self._look)
+        self._idle.start(self._idleTimeout, self._look)
         # A waiting one may lose interest in the middle of this.
         for waiting in list(self._waiting):
             if (factory := self._waiting.pop(waiting, None)) is not None:
@@ -181,18 +181,15 @@ class MuxClientEndpoint:
         assert self._session is not None
         if self._used or self._session.streamCount:
             self._used = self._session.streamCount > 0
-            self._idleCall = self._clock.callLater(self._idleTimeout, self._look)
+            self._idle.start(self._idleTimeout, self._look)
         else:
-            self._idleCall = None
             self._session.goAway()
             self._forget(self._session)
 
     def _forget(self, session: MuxSession) -> None:
         if session is self._session:
             self._session = None
-            if self._idleCall is not None:
-                self._idleCall.cancel()
-                self._idleCall = None
+            self._idle.stop()
 
 
 class _Sessions(ServerFactory):

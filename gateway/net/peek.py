@@ -17,11 +17,12 @@ __all__ = ["TLS_HANDSHAKE", "Peek", "PeekFailed", "become"]
 from collections.abc import Callable
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IProtocol, IReactorTime
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
+from gateway.net.timer import Timer
 from gateway.wire.errors import RemoteProtocolError
 
 TLS_HANDSHAKE = 0x16
@@ -81,28 +82,21 @@ class Peek(Protocol):
     ) -> None:
         self._decide = decide
         self._failed = failed
-        self._clock = clock
         self._limit = limit
         self._timeout = timeout
         self._lost = lost
         self._data = b""
         self._chosen: IProtocol | None = None
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(clock)
 
     def connectionMade(self) -> None:
-        self._deadline = self._clock.callLater(self._timeout, self._expired)
+        self._deadline.start(self._timeout, self._expired)
 
     def _expired(self) -> None:
-        self._deadline = None
         self._drop(PeekFailed(f"undecided after {self._timeout:g} seconds"))
 
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _drop(self, why: Exception) -> None:
-        self._stopClock()
+        self._deadline.stop()
         self._failed(why)
         self.transport.abortConnection()  # type: ignore[union-attr]  # connected by now
 
@@ -119,7 +113,7 @@ class Peek(Protocol):
             self._drop(PeekFailed(f"undecided after {self._limit} bytes"))
 
     def _become(self, chosen: IProtocol) -> None:
-        self._stopClock()
+        self._deadline.stop()
         self._chosen = chosen
         data, self._data = self._data, b""
         become(self, chosen)
@@ -128,7 +122,7 @@ class Peek(Protocol):
         chosen.dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._stopClock()
+        self._deadline.stop()
         try:
             if self._chosen is not None:
                 self._chosen.connectionLost(reason)

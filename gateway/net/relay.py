@@ -62,6 +62,7 @@ from gateway.net.dial import DialFailed, DialFailure, Prepared, limitDial
 from gateway.net.direct import Buffer, IDirectTransport, directWriter, readDirectly
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint, IStreamTransport, IWebSocketChannel
 from gateway.net.progress import Progress
+from gateway.net.timer import Timer
 
 
 class Cause(StrEnum):
@@ -350,7 +351,7 @@ class Relay:
         self.meter = meter
         self._started = clock.seconds()
         self._dial: Deferred[IProtocol] | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock)  # until it is looked whether it is idle, and later for the close
         self._progress: list[Progress] = []
         self._giveUp = 0.0
         self._seen = -1
@@ -429,22 +430,19 @@ class Relay:
         if self.cause is not None:
             return
         self.settings = replace(self.settings, idleTimeout=min(seconds, self.settings.idleTimeout or seconds))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         if self.far.isJoined:
             self._quiet = 0
             self._watchIdle()
 
     def _watchIdle(self) -> None:
         if self.settings.idleTimeout is not None:
-            self._timer = self._clock.callLater(self.settings.idleTimeout / 4, self._checkIdle)
+            self._timer.start(self.settings.idleTimeout / 4, self._checkIdle)
 
     def _checkIdle(self) -> None:
         moved = self.near.received + self.far.received
         self._quiet = self._quiet + 1 if moved == self._seen else 0
         self._seen = moved
-        self._timer = None
         if self._quiet >= 4:
             self.end(Cause.IDLE)
         else:
@@ -513,9 +511,7 @@ class Relay:
 
     def _stop(self, cause: str) -> None:
         self.cause = cause
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         self.near.release()
         self.far.release()
 
@@ -523,7 +519,6 @@ class Relay:
         return half.transport is not None and not half.lost
 
     def _cutOff(self) -> None:
-        self._timer = None
         if self._clock.seconds() < self._giveUp and any(list(map(Progress.isMade, self._progress))):
             self._settle()
             return
@@ -537,12 +532,10 @@ class Relay:
             if not self._progress:
                 self._giveUp = self._clock.seconds() + self.settings.closeLimit
                 self._progress = [Progress(half.transport) for half in (self.near, self.far) if self._present(half)]
-            if self._timer is None:
-                self._timer = self._clock.callLater(self.settings.closeTimeout, self._cutOff)
+            if not self._timer.isRunning:
+                self._timer.start(self.settings.closeTimeout, self._cutOff)
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         ended, self._ended = self._ended, None
         assert self.cause is not None
         seconds = self._clock.seconds() - self._started

@@ -16,9 +16,11 @@ __all__ = ["ISwept", "Sweep"]
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import Interface
+
+from gateway.net.timer import Timer
 
 
 class ISwept(Interface):
@@ -46,24 +48,23 @@ class Sweep:
         self.clock = clock
         self._interval = interval
         self._watched: dict[ISwept, None] = {}
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock)
         self._due: list[Callable[[], object]] = []
 
     def watch(self, thing: ISwept) -> None:
         """Look at this from now on."""
         self._watched[thing] = None
-        if self._timer is None:
-            self._timer = self.clock.callLater(self._interval, self._look)
+        if not self._timer.isRunning:
+            self._timer.start(self._interval, self._look)
 
     def forget(self, thing: ISwept) -> None:
         """Do not look at it any more, not even in the middle of a look. It may be unknown."""
         self._watched.pop(thing, None)
 
     def _look(self) -> None:
-        self._timer = None
         if not self._watched:
             return
-        self._timer = self.clock.callLater(self._interval, self._look)
+        self._timer.start(self._interval, self._look)
         now = self.clock.seconds()
         for thing in list(self._watched):
             if thing in self._watched:
@@ -75,9 +76,7 @@ class Sweep:
     def stop(self) -> None:
         """Look at nothing any more."""
         self._watched.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
 
     def endOfTurn(self, call: Callable[[], object]) -> None:
         """

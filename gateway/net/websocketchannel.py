@@ -41,7 +41,7 @@ from autobahn.twisted.websocket import WebSocketAdapterProtocol as _AutobahnAdap
 from autobahn.websocket.protocol import WebSocketProtocol as _AutobahnProtocol
 from autobahn.websocket.xormasker import create_xor_masker
 from twisted.internet.error import ConnectionDone, ConnectionLost, TimeoutError
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer
+from twisted.internet.interfaces import IAddress, IProducer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -49,6 +49,7 @@ from zope.interface import implementer
 from gateway.net.direct import Buffer, directWriter
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.net.progress import Progress
+from gateway.net.timer import Timer
 from gateway.net.websocketlimits import ILimited, OpenChannels, Pace
 
 _SHORT_HEADER = Struct("!BB").pack
@@ -164,7 +165,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         self._gotData: Callable[[bytes], None] | None = None
         self._pace = Pace(self, channels.clock)
         self._pongs: list[tuple[bytes, Callable[[], None]]] = []
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(channels.clock)
         self._output: list[Buffer] | None = None
         self._heard = True
         self._readingPaused = False
@@ -195,18 +196,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
 
     def setDeadline(self, seconds: float) -> None:
         """Cut the peer off in so many seconds, unless something happens before."""
-        self.stopDeadline()
-        self._deadline = self.factory.clock.callLater(seconds, self._expired)
-
-    def stopDeadline(self) -> None:
-        """It happened."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _expired(self) -> None:
-        self._deadline = None
-        self._cutOff("the peer took too long over a handshake")
+        self._deadline.start(seconds, self._cutOff, "the peer took too long over a handshake")
 
     def _cutOff(self, why: str) -> None:
         self._reason = TimeoutError(None, why)
@@ -218,7 +208,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
 
         @param rest: what the peer has sent since.
         """
-        self.stopDeadline()
+        self._deadline.stop()
         self.settled = True
         self.state = self.STATE_OPEN
         self.current_frame = None
@@ -236,7 +226,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         raise NotImplementedError
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.stopDeadline()
+        self._deadline.stop()
         self.factory.forget(self)
         self.state = self.STATE_CLOSED
         self._gotData = None

@@ -19,7 +19,7 @@ from math import inf
 from typing import IO
 
 import msgspec
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import (
     ILogObserver,
     LogEvent,
@@ -31,6 +31,7 @@ from twisted.logger import (
 from zope.interface import implementer
 
 from gateway.domain.limits import TokenBucket
+from gateway.net.timer import Timer
 
 # What Twisted's older log adds to its events; the text says all of it.
 _FACTS_LEFT_OUT = {"failure", "format", "isError", "message", "system", "time", "why"}
@@ -179,14 +180,13 @@ class RefusalLog:
     INTERVAL = 10.0
 
     def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
         self._counts: Counter[str] = Counter()
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock)
 
     def refused(self, reason: str, visitor: str) -> None:
         """A connection from an address was refused."""
-        if self._timer is None:
-            self._timer = self._clock.callLater(self.INTERVAL, self._sum)
+        if not self._timer.isRunning:
+            self._timer.start(self.INTERVAL, self._sum)
         if reason not in self._counts:
             self._counts[reason] = 0
             self._log.warn(
@@ -196,7 +196,6 @@ class RefusalLog:
             self._counts[reason] += 1
 
     def _sum(self) -> None:
-        self._timer = None
         counts, self._counts = self._counts, Counter()
         for reason, count in counts.items():
             if count:
@@ -210,6 +209,6 @@ class RefusalLog:
 
     def stop(self) -> None:
         """Say what is left to say."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._timer.isRunning:
+            self._timer.stop()
             self._sum()

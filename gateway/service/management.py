@@ -14,7 +14,7 @@ __all__ = ["MAX_CONNECTIONS", "ManagementDoor"]
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,6 +22,7 @@ from zope.interface import implementer
 from gateway.domain.limits import Admission, Ticket
 from gateway.domain.tokens import OneShotRefused, OneShotTokens
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
+from gateway.net.timer import Timer
 from gateway.net.websocket import Denied
 from gateway.service.listening import IVisit, explain
 from gateway.service.logs import RefusalLog
@@ -94,7 +95,7 @@ class _ManagementVisit:
         self._host = host
         self._ticket = ticket
         self._channel: IWebSocketChannel | None = None
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(door.clock)
 
     # -- IVisit
 
@@ -128,12 +129,12 @@ class _ManagementVisit:
 
     def opened(self, channel: IWebSocketChannel) -> None:
         self._channel = channel
-        self._deadline = self._door.clock.callLater(self._door.timeout, self._late)
+        self._deadline.start(self._door.timeout, self._late)
         channel.sendText(ManagementConversation.GREETING)
 
     def gotMessage(self, payload: bytes, isBinary: bool) -> None:
         assert self._door.tokens is not None
-        if self._deadline is None:
+        if not self._deadline.isRunning:
             return  # one command a connection, and it was given
         try:
             self._door.tokens.authorize(ManagementConversation.receive(payload))
@@ -154,19 +155,13 @@ class _ManagementVisit:
         self._finish(encodeError(code, details))
 
     def _finish(self, answer: str) -> None:
-        self._stopClock()
+        self._deadline.stop()
         if self._channel is not None:
             self._channel.sendText(answer)
             self._channel.close(1000)
 
     def _late(self) -> None:
-        self._deadline = None
         self._refuse(Code.HANDSHAKE_TIMEOUT, "No command came in time")
 
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def lost(self, reason: Failure) -> None:
-        self._stopClock()
+        self._deadline.stop()

@@ -22,12 +22,13 @@ from random import random
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from gateway.net.mux import MuxSettings
 from gateway.net.muxdeadlines import monotonic
+from gateway.net.timer import Timer
 from gateway.service.agent.attachedservice import IAttachedClient
 from gateway.service.agent.backoff import Backoff
 from gateway.service.agent.session import ClientSession, ISessionOwner, SessionEnd
@@ -136,8 +137,8 @@ class AgentClient:
         self._ports: dict[tuple[str, str], int] = {}  # that the gateway chose, by the services' kinds and keys
         self._session: ClientSession | None = None
         self._leaving: set[ClientSession] = set()
-        self._pause: IDelayedCall | None = None
-        self._update: IDelayedCall | None = None
+        self._pause = Timer(clock)
+        self._update = Timer(clock)
         self._nextUpdate = 0.0
         self._gone: list[Deferred[None]] = []
 
@@ -158,7 +159,6 @@ class AgentClient:
         self._connect()
 
     def _connect(self) -> None:
-        self._pause = None
         self._become(Phase.CONNECTING)
         try:
             introduction = self._introduce()
@@ -183,15 +183,13 @@ class AgentClient:
             self._backoff.reset()
         pause = self._backoff.longest() if end.code in HOPELESS else self._backoff.next(self._seconds())
         self._become(Phase.WAITING)
-        self._pause = self._clock.callLater(pause, self._connect)
+        self._pause.start(pause, self._connect)
         problem = " ".join(filter(None, (end.problem, _HINTS.get(end.code))))
         SessionEnd(problem, end.code).logRetry(self._gateway, pause, lasted)
 
     def _stopClocks(self) -> None:
-        for timer in (self._pause, self._update):
-            if timer is not None:
-                timer.cancel()
-        self._pause = self._update = None
+        self._pause.stop()
+        self._update.stop()
 
     # -- ISessionOwner
 
@@ -284,19 +282,15 @@ class AgentClient:
         return tuple(wanted)
 
     def _say(self) -> None:
-        if self._session is None or self.phase is not Phase.ATTACHED or self._update is not None or not self._isNew:
+        if self._session is None or self.phase is not Phase.ATTACHED or self._update.isRunning or not self._isNew:
             return
         wait = self._nextUpdate - self._seconds()
         if wait > 0:
-            self._update = self._clock.callLater(wait, self._sayNow)
+            self._update.start(wait, self._say)
             return
         self._nextUpdate = self._seconds() + UPDATE_INTERVAL
         self._isNew = False
         self._session.update(self._wanted(), targets=self._targets)
-
-    def _sayNow(self) -> None:
-        self._update = None
-        self._say()
 
     # -- Going elsewhere, and ending
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.net.dial import DialFailed, DialFailure, Prepared
 from gateway.net.interfaces import IStreamTransport
+from gateway.net.timer import Timer
 from gateway.service.agent.config import HealthSection
 from gateway.service.agent.origins import IReactorOrigins, Origin, originEndpoint
 from gateway.wire.errors import RemoteProtocolError
@@ -101,14 +101,13 @@ class _Check:
         self._inARow = 0
         self._isStopped = False
         self._looking: Deferred[Any] | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(reactor)
         host = str(origin) if not isinstance(origin.address, str) else "localhost"
         lines = (f"GET {settings.path} HTTP/1.1", f"Host: {host}", "User-Agent: txgateway", "Connection: close", "", "")
         self._request = "\r\n".join(lines).encode("ascii") if settings.kind == "http" else b""
 
     def look(self) -> None:
         """Now, and an interval after each answer."""
-        self._timer = None
         look = _Look(self._request)
         connecting = self._endpoint.connect(Prepared(look))
         self._looking = looking = connecting.addCallback(lambda _: look.done)
@@ -120,7 +119,7 @@ class _Check:
         self._looking = None
         if self._isStopped:
             return
-        self._timer = self._reactor.callLater(self._settings.interval, self.look)
+        self._timer.start(self._settings.interval, self.look)
         if self.healthy is not bool(problem):
             self._inARow = 0
             return
@@ -140,9 +139,7 @@ class _Check:
     def stop(self) -> None:
         """Look no more."""
         self._isStopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         if self._looking is not None:
             self._looking.cancel()
 

@@ -18,14 +18,7 @@ from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, TimeoutError
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,6 +27,7 @@ from zope.interface import Interface
 from gateway.net.dial import DialFailed, Prepared, limitDial
 from gateway.net.mux import MuxSession, MuxSettings
 from gateway.net.muxdeadlines import monotonic
+from gateway.net.timer import Timer
 from gateway.net.tlsclient import explainTLS
 from gateway.service.controlstream import ControlStream
 from gateway.wire.agentcontrol import (
@@ -151,8 +145,8 @@ class ClientSession:
         self._end: SessionEnd | None = None
         self._isOver = False
         self._isDraining = False
-        self._timer: IDelayedCall | None = None  # for the ack, and later for the end of the drain
-        self._lookTimer: IDelayedCall | None = None
+        self._deadline = Timer(clock)  # for the ack, and later for the end of the drain, and of the goodbye
+        self._nextLook = Timer(clock)
         self.mux = MuxSession(
             clock,
             client=True,
@@ -180,7 +174,7 @@ class ClientSession:
         self._control = control = ControlStream(receive, encode, self._gotMessage, self._failed, self.mux.close)
         self.mux.open(Prepared(control))
         self._send(self._register)
-        self._timer = self._clock.callLater(REGISTER_TIMEOUT, self._late)
+        self._deadline.start(REGISTER_TIMEOUT, self._late)
 
     def _notDialled(self, failure: Failure) -> None:
         self._dial = None
@@ -192,15 +186,12 @@ class ClientSession:
         self.mux.abortConnection()
 
     def _late(self) -> None:
-        self._timer = None
         self._end = SessionEnd("The gateway did not answer the registration in time.")
         self.mux.abortConnection()
 
     def _stopClock(self) -> None:
-        for timer in (self._timer, self._lookTimer):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._lookTimer = None
+        self._deadline.stop()
+        self._nextLook.stop()
 
     # -- The control stream
 
@@ -248,19 +239,14 @@ class ClientSession:
             self._send(Drain(seconds=seconds, reason=reason))
             self.mux.goAway()
         self._stopClock()
-        self._timer = self._clock.callLater(seconds, self._drained)
+        self._deadline.start(seconds, self.close)
         self._look()
 
     def _look(self) -> None:
-        self._lookTimer = None
         if self.mux.streamCount > 1:
-            self._lookTimer = self._clock.callLater(_LOOK, self._look)
+            self._nextLook.start(_LOOK, self._look)
         elif self._control is not None:
             self._control.end()
-
-    def _drained(self) -> None:
-        self._timer = None
-        self.close()
 
     def close(self) -> None:
         """End the session, or the attempt, at once. A gateway that does not take it is cut off."""
@@ -270,12 +256,8 @@ class ClientSession:
             self._dial.cancel()
         elif not self._isOver:
             self._stopClock()
-            self._timer = self._clock.callLater(GOODBYE_TIMEOUT, self._cutOff)
+            self._deadline.start(GOODBYE_TIMEOUT, self.mux.abortConnection)
             self.mux.close()
-
-    def _cutOff(self) -> None:
-        self._timer = None
-        self.mux.abortConnection()
 
     def _ended(self, reason: Failure) -> None:
         self._finish(self._end or SessionEnd(explainLoss(reason, "gateway")))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -26,6 +26,7 @@ from gateway.net.incoming import readAnswer
 from gateway.net.interfaces import IEarlyData
 from gateway.net.mux import MuxEndpoint, MuxSettings
 from gateway.net.opening import OpeningEndpoint
+from gateway.net.timer import Timer
 from gateway.service.agent.session import ClientSession, ISessionOwner, SessionEnd
 from gateway.service.configuration import ConfigurationError
 from gateway.wire.agentcontrol import Ack, Drain, Register, SessionError
@@ -65,7 +66,7 @@ class ClientTunnel:
         self._session: ClientSession | None = None
         self._waiting: list[Deferred[ClientSession]] = []
         self._used = False
-        self._idleCall: IDelayedCall | None = None
+        self._idle = Timer(clock)
 
     def connect(
         self,
@@ -131,8 +132,8 @@ class ClientTunnel:
     # -- ISessionOwner
 
     def gotAck(self, session: ClientSession, ack: Ack) -> None:
-        if session is self._session and self._idleCall is None:
-            self._idleCall = self._clock.callLater(IDLE, self._look)
+        if session is self._session and not self._idle.isRunning:
+            self._idle.start(IDLE, self._look)
             while self._waiting:  # one that is told may make another one lose interest
                 self._waiting.pop(0).callback(session)
 
@@ -151,17 +152,14 @@ class ClientTunnel:
         """Streams in it go on; the next one is opened in another."""
         if session is self._session:
             self._session = None
-            if self._idleCall is not None:
-                self._idleCall.cancel()
-                self._idleCall = None
+            self._idle.stop()
 
     def _look(self) -> None:
         assert self._session is not None
-        self._idleCall = None
         isBusy = self._session.mux.streamCount > 1  # there always is the control stream
         if isBusy or self._used:
             self._used = isBusy
-            self._idleCall = self._clock.callLater(IDLE, self._look)
+            self._idle.start(IDLE, self._look)
         else:
             self.close()
 

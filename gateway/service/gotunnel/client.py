@@ -17,14 +17,7 @@ from collections.abc import Callable
 from random import random
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,6 +25,7 @@ from zope.interface import implementer
 
 from gateway.net.dial import DialFailed, Prepared, limitDial
 from gateway.net.mux import MuxSession, MuxSettings
+from gateway.net.timer import Timer
 from gateway.service.agent.attachedservice import IAttachedClient
 from gateway.service.agent.session import SessionEnd, explainLoss
 from gateway.service.controlstream import ControlStream
@@ -116,7 +110,7 @@ class GoTunnelClient:
         self._server = server
         self._random = random
         self._session: _Session | None = None
-        self._pause: IDelayedCall | None = None
+        self._pause = Timer(clock)
         self._isLeaving = False
         self._gone: list[Deferred[None]] = []
 
@@ -131,7 +125,6 @@ class GoTunnelClient:
         self._attempt()
 
     def _attempt(self) -> None:
-        self._pause = None
         self._session = _Session(self)
         self._session.connect(self._endpoint)
 
@@ -155,7 +148,7 @@ class GoTunnelClient:
 
     def _again(self, problem: str, seconds: float | None) -> None:
         pause = PAUSE * (1 + _CHANCE * (2 * self._random() - 1))
-        self._pause = self.clock.callLater(pause, self._attempt)
+        self._pause.start(pause, self._attempt)
         SessionEnd(problem).logRetry(self._server, pause, seconds)
 
     def drain(self, seconds: float) -> Deferred[None]:
@@ -165,9 +158,7 @@ class GoTunnelClient:
         @return: fires when the session is gone.
         """
         self._isLeaving = True
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        self._pause.stop()
         if self._session is None:
             return succeed(None)
         gone: Deferred[None] = Deferred()
@@ -193,8 +184,8 @@ class _Session(ServerFactory):
         self._dial: Deferred[IProtocol] | None = None
         self._isLost = False
         self._attachedAt: float | None = None
-        self._timer: IDelayedCall | None = None  # for the ack, and later for the end of the drain
-        self._lookTimer: IDelayedCall | None = None
+        self._deadline = Timer(client.clock)  # for the ack, and later for the end of the drain
+        self._nextLook = Timer(client.clock)
         receive = ControlReader(client=True).receive
         self._control = ControlStream(receive, encode, self._gotMessage, self._failed, lambda: self.mux.close())
         self.mux = MuxSession(
@@ -230,7 +221,7 @@ class _Session(ServerFactory):
             return
         self.mux.open(Prepared(self._control))
         self._control.send(self._client.introduce())
-        self._timer = self._client.clock.callLater(REGISTER_TIMEOUT, self._late)
+        self._deadline.start(REGISTER_TIMEOUT, self._late)
 
     def _notDialled(self, failure: Failure) -> None:
         self._dial = None
@@ -238,15 +229,12 @@ class _Session(ServerFactory):
         self._finish()
 
     def _late(self) -> None:
-        self._timer = None
         self._problem = "The server did not answer the registration in time."
         self.mux.abortConnection()
 
     def _stopClock(self) -> None:
-        for timer in (self._timer, self._lookTimer):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._lookTimer = None
+        self._deadline.stop()
+        self._nextLook.stop()
 
     # -- The control stream
 
@@ -275,19 +263,14 @@ class _Session(ServerFactory):
             return
         self._stopClock()
         self.mux.goAway()
-        self._timer = self._client.clock.callLater(seconds, self._drainOver)
+        self._deadline.start(seconds, self.mux.close)
         self._look()
 
     def _look(self) -> None:
-        self._lookTimer = None
         if self.mux.streamCount > 1:
-            self._lookTimer = self._client.clock.callLater(_LOOK, self._look)
+            self._nextLook.start(_LOOK, self._look)
         else:
             self.mux.close()
-
-    def _drainOver(self) -> None:
-        self._timer = None
-        self.mux.close()
 
     def close(self) -> None:
         """End the session, or the attempt, at once."""

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
+from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -35,6 +35,7 @@ from gateway.domain.limits import Ticket
 from gateway.domain.registry import Problem
 from gateway.domain.routes import hostPlace
 from gateway.net.mux import MuxSession
+from gateway.net.timer import Timer
 from gateway.service.controlstream import ControlStream
 from gateway.service.gotunnel.session import CARRIER, GoTunnelSession, GoTunnelSettings
 from gateway.service.server.agentdoor import AgentDoor
@@ -111,7 +112,8 @@ class _Arrival(ServerFactory):
             name=host,
             ended=self._ended,
         )
-        self._deadline: IDelayedCall | None = door.clock.callLater(door.settings.registerTimeout, self._late)
+        self._deadline = Timer(door.clock)
+        self._deadline.start(door.settings.registerTimeout, self._late)
 
     def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
         if self._control is not None:
@@ -120,18 +122,12 @@ class _Arrival(ServerFactory):
         self._control = ControlStream(receive, encode, self._gotMessage, self._failed, self.mux.close, self._door.clock)
         return self._control
 
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _late(self) -> None:
-        self._deadline = None
         self._refuse(SessionError.REGISTER_TIMEOUT, "No agent registered in time.")
 
     def _ended(self, reason: Failure) -> None:
         self._isOver = True
-        self._stopClock()
+        self._deadline.stop()
         self._ticket.release()
         session = self._session
         if session is None:
@@ -162,7 +158,7 @@ class _Arrival(ServerFactory):
     def _refuse(self, code: str, details: str, **facts: object) -> None:
         """There will be no session: say why, and close the carrier."""
         self._isOver = True
-        self._stopClock()
+        self._deadline.stop()
         self._door.logRefused(self._host, CARRIER, code, details, **facts)
         self._send(Ack(ok=False, error=details))
         self.mux.close()
@@ -236,7 +232,7 @@ class _Arrival(ServerFactory):
 
     def _attach(self, session: GoTunnelSession) -> None:
         door = self._door
-        self._stopClock()
+        self._deadline.stop()
         self._isAttached = True
         door.attach(session)
         outcomes = door.registry.offer(session, session.services.values())

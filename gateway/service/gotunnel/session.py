@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from gateway.domain.grant import Grant
@@ -23,6 +23,7 @@ from gateway.domain.targets import Target
 from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.mux import MuxEndpoint, MuxSession
 from gateway.net.opening import OpeningEndpoint
+from gateway.net.timer import Timer
 from gateway.service.server.agentdoor import AgentDoor
 from gateway.service.server.attached import IAgentSession, Visitor
 from gateway.service.server.attachedsession import AttachedSession
@@ -89,9 +90,9 @@ class GoTunnelSession(AttachedSession):
         self._send = send
         self._settings = settings
         self._lastPong: float | None = None
-        self._pingTimer: IDelayedCall | None = None
-        self._pongTimer: IDelayedCall | None = None
-        self._probeTimer: IDelayedCall | None = None
+        self._nextPing = Timer(door.clock)
+        self._pongDeadline = Timer(door.clock)
+        self._probeDeadline = Timer(door.clock)
         self._asking: list[Deferred[bool]] = []
 
     # -- IAttachment
@@ -111,28 +112,24 @@ class GoTunnelSession(AttachedSession):
 
     def start(self) -> None:
         """The agent is attached: see to it that it stays so."""
-        self._pingTimer = self.door.clock.callLater(self._settings.pingInterval, self._pingSoon)
+        self._nextPing.start(self._settings.pingInterval, self._pingSoon)
 
     def _ping(self) -> None:
         self._send(Ping(ts=int(self.door.wallClock() * 1000)))
 
     def _pingSoon(self) -> None:
-        clock, settings = self.door.clock, self._settings
-        self._pingTimer = clock.callLater(settings.pingInterval, self._pingSoon)
-        if self._pongTimer is None:
-            self._pongTimer = clock.callLater(settings.pongTimeout, self._silent)
+        self._nextPing.start(self._settings.pingInterval, self._pingSoon)
+        if not self._pongDeadline.isRunning:
+            self._pongDeadline.start(self._settings.pongTimeout, self._silent)
         self._ping()
 
     def gotPong(self) -> None:
         """The agent answers."""
         self._lastPong = self.door.seconds()
-        if self._pongTimer is not None:
-            self._pongTimer.cancel()
-            self._pongTimer = None
+        self._pongDeadline.stop()
         self._answer(True)
 
     def _silent(self) -> None:
-        self._pongTimer = None
         self.cutOff(PING_TIMEOUT, f"The agent did not answer a ping within {self._settings.pongTimeout:g} seconds.")
 
     def isAlive(self) -> Deferred[bool]:
@@ -143,29 +140,21 @@ class GoTunnelSession(AttachedSession):
         """
         answer: Deferred[bool] = Deferred()
         self._asking.append(answer)
-        if self._probeTimer is None:
-            self._probeTimer = self.door.clock.callLater(self._settings.probeTimeout, self._noAnswer)
+        if not self._probeDeadline.isRunning:
+            self._probeDeadline.start(self._settings.probeTimeout, self._answer, False)
             self._ping()
         return answer
 
-    def _noAnswer(self) -> None:
-        self._probeTimer = None
-        self._answer(False)
-
     def _answer(self, isAlive: bool) -> None:
-        if self._probeTimer is not None:
-            self._probeTimer.cancel()
-            self._probeTimer = None
+        self._probeDeadline.stop()
         asking, self._asking = self._asking, []
         for answer in asking:
             answer.callback(isAlive)
 
     def stopClock(self) -> None:
         """The session is over."""
-        for timer in (self._pingTimer, self._pongTimer):
-            if timer is not None:
-                timer.cancel()
-        self._pingTimer = self._pongTimer = None
+        self._nextPing.stop()
+        self._pongDeadline.stop()
         self._answer(False)
 
     # -- IAgentSession: streams

@@ -13,7 +13,7 @@ __all__ = ["GoTunnelStreams"]
 from collections.abc import Mapping
 from dataclasses import replace
 
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,6 +24,7 @@ from gateway.net.incoming import PREAMBLE_TIMEOUT
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.peek import become
 from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
+from gateway.net.timer import Timer
 from gateway.service.agent.origins import IReactorOrigins, Origin, originEndpoint
 from gateway.service.pages import errorPage
 from gateway.wire.errors import RemoteProtocolError
@@ -70,22 +71,13 @@ class _Stream(Protocol):
         self._over = False
         self._name = ""
         self._near: Half | None = None
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(streams.reactor)
 
     def connectionMade(self) -> None:
-        self._deadline = self._streams.reactor.callLater(PREAMBLE_TIMEOUT, self._late)
-
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _late(self) -> None:
-        self._deadline = None
-        self._refuse("The name did not come in time.")
+        self._deadline.start(PREAMBLE_TIMEOUT, self._refuse, "The name did not come in time.")
 
     def _refuse(self, problem: str) -> None:
-        self._stopClock()
+        self._deadline.stop()
         self._over = True
         self._log.info("a stream led nowhere: {problem}", event="agent.stream-refused", problem=problem)
         self.transport.abortConnection()
@@ -108,7 +100,7 @@ class _Stream(Protocol):
         self._take(*self._streams.origins[self._name], self._received[size:])
 
     def _take(self, origin: Origin, mode: Mode, rest: bytes) -> None:
-        self._stopClock()
+        self._deadline.stop()
         streams = self._streams
         settings = replace(streams.settings, dialTimeout=origin.connectTimeout)
         relay = Relay(streams.reactor, self._ended, settings=settings, budget=streams.budget)
@@ -156,6 +148,6 @@ class _Stream(Protocol):
             )
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._stopClock()
+        self._deadline.stop()
         if self._near is not None:
             self._near.connectionLost(reason)

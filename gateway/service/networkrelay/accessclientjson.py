@@ -19,7 +19,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableDescriptor,
     IProducer,
     IProtocol,
@@ -32,6 +31,7 @@ from zope.interface import implementer
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.direct import Buffer
 from gateway.net.interfaces import IStreamTransport, IWebSocketChannel, IWebSocketReceiver
+from gateway.net.timer import Timer
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.networkrelay import (
     MAX_DATA,
@@ -118,13 +118,12 @@ class JsonAccessLine:
 
     def __init__(self, clock: IReactorTime, start: ClientStart) -> None:
         self.problem = ""
-        self._clock = clock
         self._start = start
         self._factory: IProtocolFactory | None = None
         self._waiting: Deferred[IProtocol] | None = None
         self._protocol: IProtocol | None = None
         self._isOver = False
-        self._lingering: IDelayedCall | None = None
+        self._lingering = Timer(clock)
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -177,8 +176,8 @@ class JsonAccessLine:
             case StartOk() if self._waiting is not None:
                 self._connected()
             case ClientData(data=data) if self._protocol is not None:
-                if self._lingering is not None:
-                    self._lingering.reset(LINGER)
+                if self._lingering.isRunning:
+                    self._linger()
                 if data:
                     self._protocol.dataReceived(data)
             case Error(message=text):
@@ -188,10 +187,9 @@ class JsonAccessLine:
 
     def _linger(self) -> None:
         """This side has ended."""
-        self._lingering = self._clock.callLater(LINGER, self._silent)
+        self._lingering.start(LINGER, self._silent)
 
     def _silent(self) -> None:
-        self._lingering = None
         self._channel.close(_NORMAL)
         self._over(DialFailed(DialFailure.CANCELLED, "Nobody waited any longer."), Failure(ConnectionDone()))
 
@@ -216,9 +214,7 @@ class JsonAccessLine:
         if self._isOver:
             return
         self._isOver = True
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
+        self._lingering.stop()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.errback(error)

@@ -9,12 +9,12 @@ reason in the Close.
 
 __all__ = ["JsonAgentVisit"]
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.domain.limits import Ticket
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
+from gateway.net.timer import Timer
 from gateway.service.networkrelay.session import CARRIER, JsonAgentSession, JsonAgentSettings
 from gateway.service.server.agentdoor import AgentDoor, Unwelcome
 from gateway.wire.agentcontrol import SecretCredential, SessionError
@@ -37,13 +37,13 @@ class JsonAgentVisit:
         self._channel: IWebSocketChannel | None = None
         self._session: JsonAgentSession | None = None
         self._isOver = False
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(door.clock)
 
     # -- IWebSocketReceiver
 
     def opened(self, channel: IWebSocketChannel) -> None:
         self._channel = channel
-        self._deadline = self._door.clock.callLater(self._door.settings.registerTimeout, self._late)
+        self._deadline.start(self._door.settings.registerTimeout, self._late)
 
     def gotMessage(self, payload: bytes, isBinary: bool) -> None:
         if self._isOver or (self._session is not None and self._session.isOver):
@@ -62,7 +62,7 @@ class JsonAgentVisit:
                 self._session.end(e.code, e.details)
 
     def lost(self, reason: Failure) -> None:
-        self._stopClock()
+        self._deadline.stop()
         self._isOver = True
         self._ticket.release()
         session = self._session
@@ -74,18 +74,12 @@ class JsonAgentVisit:
 
     # -- Registration
 
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _late(self) -> None:
-        self._deadline = None
         self._refuse(SessionError.REGISTER_TIMEOUT, "No agent registered in time.")
 
     def _refuse(self, code: str, details: str, **facts: object) -> None:
         self._isOver = True
-        self._stopClock()
+        self._deadline.stop()
         self._door.logRefused(self._host, CARRIER, code, details, **facts)
         if self._channel is not None:
             self._channel.close(GOING_AWAY if code == SessionError.SHUTTING_DOWN else POLICY, details)
@@ -99,7 +93,7 @@ class JsonAgentVisit:
             self._refuse(e.code, e.details, **e.facts)
             return
         assert self._channel is not None
-        self._stopClock()
+        self._deadline.stop()
         self._ticket.authenticated()
         self._session = session = JsonAgentSession(door, self._channel, start, who, self._settings, peer=self._host)
         session.logAttached()

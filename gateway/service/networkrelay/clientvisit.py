@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer, IProtocol
+from twisted.internet.interfaces import IAddress, IProducer, IProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,6 +27,7 @@ from gateway.domain.agents import AgentIdentity
 from gateway.domain.limits import Ticket
 from gateway.net.direct import Buffer
 from gateway.net.interfaces import IStreamTransport, IWebSocketChannel, IWebSocketReceiver
+from gateway.net.timer import Timer
 from gateway.service.networkrelay.access import JsonClient
 from gateway.service.networkrelay.session import CARRIER
 from gateway.service.server.agentdoor import Unwelcome
@@ -82,7 +83,7 @@ class JsonClientVisit:
         self._answer = b""
         self._isConnected = False
         self._isOver = False
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(clients.door.clock)
         self._channel: IWebSocketChannel
 
     # -- IWebSocketReceiver
@@ -90,7 +91,7 @@ class JsonClientVisit:
     def opened(self, channel: IWebSocketChannel) -> None:
         self._channel = channel
         self._clients.visits.add(self)
-        self._deadline = self._door.clock.callLater(self._door.settings.registerTimeout, self._late)
+        self._deadline.start(self._door.settings.registerTimeout, self._late)
 
     def gotMessage(self, payload: bytes, isBinary: bool) -> None:
         if self._isOver:
@@ -106,7 +107,7 @@ class JsonClientVisit:
             self.end(e.code, e.details)
 
     def lost(self, reason: Failure) -> None:
-        self._stopClock()
+        self._deadline.stop()
         self._isOver = True
         self._ticket.release()
         stream, self._stream = self._stream, None
@@ -116,13 +117,7 @@ class JsonClientVisit:
 
     # -- Beginning
 
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _late(self) -> None:
-        self._deadline = None
         self.end(SessionError.REGISTER_TIMEOUT, "The access client did not say in time where to connect it.")
 
     def _start(self, start: ClientStart) -> None:
@@ -132,7 +127,7 @@ class JsonClientVisit:
         except Unwelcome as e:
             self.end(e.code, e.details, **e.facts)
             return
-        self._stopClock()
+        self._deadline.stop()
         self._ticket.authenticated()
         try:
             if start.protocol != "tcp":
@@ -162,7 +157,7 @@ class JsonClientVisit:
     def _part(self, code: int, message: str = "") -> None:
         """Say why, unless the target has ended well, and close the WebSocket."""
         self._isOver = True
-        self._stopClock()
+        self._deadline.stop()
         if message:
             self._channel.sendText(encode(Error(message)))
         self._channel.close(code)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from random import random
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -25,6 +25,7 @@ from gateway import __version__
 from gateway.net.incoming import IncomingStreams
 from gateway.net.mux import MuxSettings
 from gateway.net.muxdeadlines import monotonic
+from gateway.net.timer import Timer
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.agent.attachedservice import IAttachedClient
 from gateway.service.agent.dialect import DialectEndpoint
@@ -99,7 +100,7 @@ class EdgeAgentClient:
         )
         self._secret = ""
         self._pauseSeconds = FIRST_PAUSE
-        self._pause: IDelayedCall | None = None
+        self._pause = Timer(clock)
         self._session: _Session | None = None
         self._attachedAt: float | None = None
         self._leaving: set[_Session] = set()
@@ -121,7 +122,7 @@ class EdgeAgentClient:
         self._attempt()
 
     def _attempt(self) -> None:
-        self._pause = self._attachedAt = None
+        self._attachedAt = None
         try:
             self._secret = self._readSecret()
         except ConfigurationError as e:
@@ -156,7 +157,7 @@ class EdgeAgentClient:
             self._pauseSeconds = LONGEST_PAUSE
         pause = self._pauseSeconds * (1 + self._random()) / 2
         self._pauseSeconds = min(2 * self._pauseSeconds, LONGEST_PAUSE)
-        self._pause = self._clock.callLater(pause, self._attempt)
+        self._pause.start(pause, self._attempt)
         self.lastError = problem = " ".join(filter(None, (end.problem, _HINTS.get(end.code))))  # type: ignore[call-overload]
         SessionEnd(problem, end.code).logRetry(self._relay, pause, lasted)
 
@@ -203,9 +204,7 @@ class EdgeAgentClient:
         @return: fires when there is no session any more.
         """
         self._isStopping = True
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        self._pause.stop()
         self._visitors.drain()
         sessions = self._sessions()
         if not sessions:

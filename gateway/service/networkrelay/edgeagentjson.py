@@ -14,7 +14,7 @@ __all__ = ["IJsonSessionOwner", "JsonEdgeSession"]
 from collections.abc import Callable
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
@@ -22,6 +22,7 @@ from zope.interface import Interface, implementer
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.net.relay import Half, Outcome, Relay
+from gateway.net.timer import Timer
 from gateway.service.agent.session import SessionEnd, explainLoss
 from gateway.service.draining import Vacancy
 from gateway.service.networkrelay.edgeagenttargets import EdgeTargets
@@ -153,9 +154,9 @@ class JsonEdgeSession:
         self._vacancy = Vacancy(self._connections)
         self._isAttached = self._isDraining = False
         self._problem = ""
-        self._settling: IDelayedCall | None = None
-        self._alive: IDelayedCall | None = None
-        self._timeUp: IDelayedCall | None = None
+        self._settling = Timer(clock)
+        self._nextAlive = Timer(clock)
+        self._deadline = Timer(clock)
 
     @property
     def load(self) -> int:
@@ -172,17 +173,17 @@ class JsonEdgeSession:
         self._channel = channel
         self.streams = JsonStreams(self.clock, channel, _goodbye)
         self.send(self._start)
-        self._settling = self.clock.callLater(SETTLED, self._settled)
-        self._alive = self.clock.callLater(AGENT_KEEP_ALIVE, self._sayAlive)
+        self._settling.start(SETTLED, self._settled)
+        self._nextAlive.start(AGENT_KEEP_ALIVE, self._sayAlive)
 
     def _settled(self) -> None:
-        self._settling = None
+        self._settling.stop()
         self._isAttached = True
         self._owner.attached(self)
 
     def _sayAlive(self) -> None:
         # Whether the relay is alive is found out by the WebSocket's own pings.
-        self._alive = self.clock.callLater(AGENT_KEEP_ALIVE, self._sayAlive)
+        self._nextAlive.start(AGENT_KEEP_ALIVE, self._sayAlive)
         self.send(KeepAlive())
 
     def gotMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -192,9 +193,8 @@ class JsonEdgeSession:
             self._problem = f"The relay does not keep to the protocol: {e.details}"
             self._channel.close(_PROTOCOL_ERROR)
             return
-        if self._settling is not None:  # who is sent away is sent nothing else
-            self._settling.cancel()
-            self._settled()
+        if self._settling.isRunning:
+            self._settled()  # who is sent away is sent nothing else
         match message:
             case InitiateConnection():
                 self._initiate(message)
@@ -228,10 +228,8 @@ class JsonEdgeSession:
         self._vacancy.left()
 
     def lost(self, reason: Failure) -> None:
-        for timer in (self._settling, self._alive, self._timeUp):
-            if timer is not None:
-                timer.cancel()
-        self._settling = self._alive = self._timeUp = None
+        for timer in (self._settling, self._nextAlive, self._deadline):
+            timer.stop()
         # However properly the WebSocket ended, the connections in it did not.
         self.streams.lost(Failure(ConnectionLost()))
         self._owner.sessionOver(self, SessionEnd(self._problem or self._explain(reason)))
@@ -246,12 +244,8 @@ class JsonEdgeSession:
     def drain(self, seconds: float) -> None:
         """Take no more connections, and end the session when the last one has ended, or when time is up."""
         self._isDraining = True
-        self._timeUp = self.clock.callLater(seconds, self._late)
+        self._deadline.start(seconds, self.close)
         self._vacancy.awaited().addCallback(lambda _: self.close())
-
-    def _late(self) -> None:
-        self._timeUp = None
-        self.close()
 
     def close(self) -> None:
         """End the session at once."""

@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer, IProtocol, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IAddress, IProducer, IProtocol, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.direct import Buffer
 from gateway.net.interfaces import IStreamTransport, IWebSocketChannel
+from gateway.net.timer import Timer
 from gateway.wire.networkrelay import MAX_DATA, AgentData, Message, encode
 
 CLOSED = "The other side closed the connection."
@@ -78,7 +79,7 @@ class JsonStreams(Generic[S]):
         self._goodbye = goodbye
         self._streams: dict[str, S] = {}
         self._stalled: set[S] = set()
-        self._timer: IDelayedCall | None = None
+        self._deadline = Timer(clock)
         channel.registerProducer(self, True)
 
     def __len__(self) -> int:
@@ -122,7 +123,7 @@ class JsonStreams(Generic[S]):
         """As much waits for the reader of this stream as may."""
         if not self._stalled:
             self.channel.pauseProducing()
-            self._timer = self.clock.callLater(self.settings.patience, self._late)
+            self._deadline.start(self.settings.patience, self._late)
         self._stalled.add(stream)
 
     def flows(self, stream: S) -> None:
@@ -130,18 +131,12 @@ class JsonStreams(Generic[S]):
         if stream in self._stalled:
             self._stalled.discard(stream)
             if not self._stalled:
-                self._stopTimer()
+                self._deadline.stop()
                 self.channel.resumeProducing()
 
-    def _stopTimer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _late(self) -> None:
-        self._timer = None
         if len(self._streams) == 1:
-            self._timer = self.clock.callLater(self.settings.patience, self._late)
+            self._deadline.start(self.settings.patience, self._late)
             return
         for stream in tuple(self._stalled):
             self._log.warn(

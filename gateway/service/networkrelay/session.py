@@ -16,7 +16,6 @@ from uuid import uuid4
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IHalfCloseableDescriptor,
     IProtocol,
     IProtocolFactory,
@@ -29,6 +28,7 @@ from gateway.domain.agents import AgentIdentity
 from gateway.domain.targets import Target
 from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
 from gateway.net.interfaces import IWebSocketChannel
+from gateway.net.timer import Timer
 from gateway.service.networkrelay.jsonstream import JsonStream, JsonStreams, JsonStreamSettings
 from gateway.service.server.agentdoor import AgentDoor
 from gateway.service.server.attached import Visitor
@@ -90,7 +90,7 @@ class _Stream(JsonStream):
         super().__init__(streams, str(uuid4()))
         self._factory = factory
         self._waiting: Deferred[IProtocol] | None = None
-        self._timer: IDelayedCall | None = None
+        self._nextLook = Timer(self.clock)
         self._heard = 0.0
 
     def awaited(self) -> Deferred[IProtocol]:
@@ -138,21 +138,18 @@ class _Stream(JsonStream):
         super().received(data)
 
     def finished(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._nextLook.stop()
 
     # -- IHalfCloseableDescriptor
 
     def loseWriteConnection(self) -> None:
         self._heard = self.clock.seconds()
-        self._timer = self.clock.callLater(LINGER, self._look)
+        self._nextLook.start(LINGER, self._look)
 
     def _look(self) -> None:
-        self._timer = None
         left = self._heard + LINGER - self.clock.seconds()
         if left > 0:
-            self._timer = self.clock.callLater(left, self._look)
+            self._nextLook.start(left, self._look)
         else:
             self.loseConnection()
 
@@ -197,8 +194,8 @@ class JsonAgentSession(IdentifiedSession):
         self._settings = settings
         self._takesKeepAlive = start.takesKeepAlive
         self._heard = door.seconds()
-        self._aliveTimer: IDelayedCall | None = None
-        self._silenceTimer: IDelayedCall | None = None
+        self._nextAlive = Timer(door.clock)
+        self._nextLook = Timer(door.clock)
         self._streams: JsonStreams[_Stream] = JsonStreams(
             door.clock, channel, lambda connection, why: ConnectionClose(why, connection), settings.json
         )
@@ -209,11 +206,11 @@ class JsonAgentSession(IdentifiedSession):
     def start(self) -> None:
         """The agent is attached: see to it that it stays so."""
         if self._takesKeepAlive:
-            self._aliveTimer = self.door.clock.callLater(self._settings.keepAlive, self._sayAlive)
-        self._silenceTimer = self.door.clock.callLater(self._settings.silence, self._look)
+            self._nextAlive.start(self._settings.keepAlive, self._sayAlive)
+        self._nextLook.start(self._settings.silence, self._look)
 
     def _sayAlive(self) -> None:
-        self._aliveTimer = self.door.clock.callLater(self._settings.keepAlive, self._sayAlive)
+        self._nextAlive.start(self._settings.keepAlive, self._sayAlive)
         if not self._streams.isPaused:  # else it has something to read already
             self._channel.sendText(encode(KeepAlive()))
 
@@ -222,18 +219,15 @@ class JsonAgentSession(IdentifiedSession):
             self._heard = self.door.seconds()  # it is not heard, and that is our doing
         left = self._heard + self._settings.silence - self.door.seconds()
         if left > 0:
-            self._silenceTimer = self.door.clock.callLater(left, self._look)
+            self._nextLook.start(left, self._look)
             return
-        self._silenceTimer = None
         self.end(PING_TIMEOUT, f"The agent has said nothing for {self._settings.silence:g} seconds.")
         self._channel.abortConnection()
 
     def stopClock(self) -> None:
         super().stopClock()
-        for timer in (self._aliveTimer, self._silenceTimer):
-            if timer is not None:
-                timer.cancel()
-        self._aliveTimer = self._silenceTimer = None
+        self._nextAlive.stop()
+        self._nextLook.stop()
 
     # -- What it says
 

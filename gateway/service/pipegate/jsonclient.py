@@ -11,9 +11,11 @@ cannot be carried by a 502 that says so.
 
 __all__ = ["IJsonLineOwner", "JsonLine", "LocalRequests"]
 
+import re
+
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IPushProducer, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
@@ -29,6 +31,7 @@ from gateway.net.httpsettings import HttpSettings
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.net.relay import Half
 from gateway.net.sweep import Sweep
+from gateway.net.timer import Timer
 from gateway.service.agent.session import explainLoss
 from gateway.service.draining import Vacancy
 from gateway.service.pipegate.jsonrequest import Held, JsonLimits
@@ -39,6 +42,11 @@ from gateway.wire.pipegate import MAX_RESPONSE, RequestMessage, ResponseMessage,
 
 _PROTOCOL_ERROR = 1002
 _GOING_AWAY = 1001
+
+# Applications differ in what they decode, and drop, before they look for "..": nginx an encoded slash, Tomcat what
+# comes after a semicolon, others a backslash.
+_SLASH = r"(?:[/\\]|%2f|%5c)"
+_LEADS_OUT = re.compile(rf"(?:^|{_SLASH})(?:\.|%2e){{2}}(?:$|;|%3b|{_SLASH})", re.IGNORECASE)
 
 
 class IJsonLineOwner(Interface):
@@ -84,7 +92,7 @@ class LocalRequests:
         @raise RemoteProtocolError: C{invalid-message}: it would lead out of the path that is published.
         """
         path = self.local.path
-        if path and any(each.lower().replace("%2e", ".") == ".." for each in head.path.split("/")):
+        if path and _LEADS_OUT.search(head.path):
             raise RemoteProtocolError("invalid-message", "The path leads out of what is published.")
         fields = head.headers
         if head.get("host") is None:
@@ -314,7 +322,8 @@ class _LocalVisit(Exchange):
         self._requests = requests
         self._message = request
         self._dial: Deferred[HttpClientConnection] | None = None
-        self._deadline: IDelayedCall | None = self.clock.callLater(requests.held.limits.timeout, self._late)
+        self._deadline = Timer(self.clock)
+        self._deadline.start(requests.held.limits.timeout, self._late)
 
     def dial(self, *, fresh: bool = False) -> None:
         pool = self._requests.pool
@@ -341,7 +350,6 @@ class _LocalVisit(Exchange):
         self._fail(lost.problem, lost.details)
 
     def _late(self) -> None:
-        self._deadline = None
         self._fail("timeout", "The application did not answer in time.")
 
     def _fail(self, cause: str, problem: str) -> None:
@@ -356,9 +364,7 @@ class _LocalVisit(Exchange):
         self.end(cause)
 
     def ended(self, cause: str) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._deadline.stop()
         if self._dial is not None:
             self._dial.cancel()
         if cause != DONE:

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
 from gateway.domain.httppolicy import HttpProblem
 from gateway.net.direct import Buffer
 from gateway.net.httpinterfaces import Fields, IExchange, IOriginRequest, OriginLost, OriginProblem
 from gateway.net.relay import Half
+from gateway.net.timer import Timer
 from gateway.service.server.httppages import errorAnswer
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, ResponseHead
@@ -113,7 +113,7 @@ class JsonRequest:
         self._refusal = refusal
         self._received = bytearray()
         self._held = 0
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(session.clock)
         self._response: memoryview | None = None
         self._isPaused = self._isDelivering = self._isOver = False
 
@@ -139,7 +139,7 @@ class JsonRequest:
             return
         self._received.clear()
         session = self._session
-        self._deadline = session.clock.callLater(session.held.limits.timeout, self._late)
+        self._deadline.start(session.held.limits.timeout, self._late)
         session.ask(text)
 
     def _message(self) -> str:
@@ -187,7 +187,6 @@ class JsonRequest:
             self._exchange.originLost(OriginLost(OriginProblem.UNANSWERED, details))
 
     def _late(self) -> None:
-        self._deadline = None
         self._refusal = Refusal(504, HttpProblem.ORIGIN_TIMEOUT, "The client did not answer in time.")
         self._refuse()
 
@@ -203,7 +202,7 @@ class JsonRequest:
         self._answer(head, b"" if self._head.method == "HEAD" else page.body)
 
     def _answer(self, head: ResponseHead, body: bytes) -> None:
-        self._stopClock()
+        self._deadline.stop()
         self._response = memoryview(body)
         self._exchange.gotResponse(head, len(body))
         self._deliver()
@@ -239,15 +238,10 @@ class JsonRequest:
     def abort(self) -> None:
         self._end()
 
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _end(self) -> None:
         if not self._isOver:
             self._isOver = True
-            self._stopClock()
+            self._deadline.stop()
             self._received.clear()
             self._response = None
             self._session.held.size -= self._held

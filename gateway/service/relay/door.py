@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHandshakeListener,
     IReactorTime,
     ISSLTransport,
@@ -31,6 +30,7 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.muxstream import MuxAddress
 from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
 from gateway.net.stdio import StandardIOAddress
+from gateway.net.timer import Timer
 from gateway.net.tlsclient import explainTLS
 from gateway.service.draining import Vacancy
 from gateway.service.logs import RefusalLog
@@ -95,13 +95,13 @@ class _Session:
     """
 
     _log = Logger()
-    __slots__ = ("_door", "_timer", "_visitor", "problem", "relay")
+    __slots__ = ("_deadline", "_door", "_visitor", "problem", "relay")
 
     def __init__(self, door: "RelayDoor", visitor: str) -> None:
         self._door = door
         self._visitor = visitor
         self.problem = ""
-        self._timer: IDelayedCall | None = None
+        self._deadline = Timer(door.clock)
         self.relay = Relay(
             door.clock,
             self._ended,
@@ -113,21 +113,12 @@ class _Session:
 
     def awaitHandshake(self) -> None:
         """The visitor has as long for it as we have to dial."""
-        self._timer = self._door.clock.callLater(self._door.settings.dialTimeout, self._tooSlow)
-
-    def _tooSlow(self) -> None:
-        self._timer = None
-        self.relay.near.cutOff()
+        self._deadline.start(self._door.settings.dialTimeout, self.relay.near.cutOff)
 
     def dial(self) -> None:
         """Connect the visitor."""
-        self._stopTimer()
+        self._deadline.stop()
         self.relay.connect(self._door.endpoint).addErrback(self._dialFailed)
-
-    def _stopTimer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _dialFailed(self, failure: Failure) -> None:
         if not failure.check(DialFailed):
@@ -143,7 +134,7 @@ class _Session:
             half.cutOff()
 
     def _ended(self, outcome: Outcome) -> None:
-        self._stopTimer()
+        self._deadline.stop()
         to, visitor, seconds = self._door.to, self._visitor, round(outcome.seconds, 3)
         if outcome.cause == Cause.DIAL_FAILED or self.problem:
             self._log.warn(

@@ -25,9 +25,10 @@ from io import FileIO
 from typing import Literal
 
 import msgspec
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from gateway.net.timer import Timer
 from gateway.wire.http1 import RequestHead
 
 Form = Literal["common", "combined", "json"]
@@ -252,11 +253,10 @@ class AccessLog:
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, destination: str = "", form: Form = "combined") -> None:
-        self._clock = clock
         self._file: FileIO | None = None
         self._lines: list[bytes] = []
         self._size = 0
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock)
         self._isFailing = False
         self.open(destination, form)
 
@@ -293,15 +293,12 @@ class AccessLog:
         self._size += len(line)
         if self._size >= FLUSH_BYTES:
             self.flush()
-        elif self._timer is None:
-            self._timer = self._clock.callLater(FLUSH_SECONDS, self.flush)
+        elif not self._timer.isRunning:
+            self._timer.start(FLUSH_SECONDS, self.flush)
 
     def flush(self) -> None:
         """Write what there is. What cannot be written is lost: a full disk is no reason to serve nobody."""
-        if self._timer is not None:
-            if self._timer.active():
-                self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         if not self._lines or self._file is None:
             return
         data, count = memoryview(b"".join(self._lines)), len(self._lines)

@@ -15,13 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-)
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,6 +26,7 @@ from gateway.domain.registry import Registry
 from gateway.domain.routes import Place
 from gateway.net.mux import MuxSession, MuxSettings
 from gateway.net.muxdeadlines import monotonic
+from gateway.net.timer import Timer
 from gateway.service.controlstream import ControlStream
 from gateway.service.draining import Vacancy
 from gateway.service.logs import RefusalLog
@@ -279,7 +274,8 @@ class AgentArrival(ServerFactory):
             name=host,
             ended=self._ended,
         )
-        self._deadline: IDelayedCall | None = door.clock.callLater(door.settings.registerTimeout, self._late)
+        self._deadline = Timer(door.clock)
+        self._deadline.start(door.settings.registerTimeout, self._late)
 
     def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
         if self._control is None:
@@ -294,17 +290,11 @@ class AgentArrival(ServerFactory):
             self._clients = self.door.clientStreams(self._session)
         return None if self._clients is None else self._clients.buildProtocol(address)  # type: ignore[arg-type]
 
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _late(self) -> None:
-        self._deadline = None
         self.refuse(SessionError.REGISTER_TIMEOUT, "No agent registered in time.")
 
     def _ended(self, reason: Failure) -> None:
-        self._stopClock()
+        self._deadline.stop()
         self._ticket.release()
         if self._session is None:
             return
@@ -329,7 +319,7 @@ class AgentArrival(ServerFactory):
         except Unwelcome as e:
             self.refuse(e.code, e.details, **e.facts)
             return
-        self._stopClock()
+        self._deadline.stop()
         self._ticket.authenticated()
         session = AgentSession(door, self.mux, self.send, register, who, peer=self._host, carrier=self._carrier)
         self._session = session
@@ -342,7 +332,7 @@ class AgentArrival(ServerFactory):
 
     def refuse(self, code: str, details: str, **facts: object) -> None:
         """There will be no session: say why, and close the carrier."""
-        self._stopClock()
+        self._deadline.stop()
         self.door.logRefused(self._host, self._carrier, code, details, **facts)
         self.send(Refused(code=code, details=details))
         self.mux.close()

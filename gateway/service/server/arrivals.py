@@ -18,14 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IProtocol,
-    IReactorTime,
-    ISystemHandle,
-    ITCPTransport,
-)
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, ISystemHandle, ITCPTransport
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,6 +27,7 @@ from gateway.domain.addresses import IPNetwork, parseAddress
 from gateway.net.dial import tune
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.peek import become
+from gateway.net.timer import Timer
 from gateway.service.server.attached import Visitor
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.proxyheader import Address, ProxyHeader, parse
@@ -83,28 +77,22 @@ class _Arrival(Protocol):
         self._received = b""
         self._chosen: IProtocol | None = None
         self._over = False
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(arrivals.clock)
 
     def connectionMade(self) -> None:
         if ISystemHandle.providedBy(self.transport) and ITCPTransport.providedBy(self.transport):
             tune(cast(socket.socket, self.transport.getHandle()))
         self._peer = Visitor(endOf(self.transport.getPeer()), endOf(self.transport.getHost()))
         if self._arrivals.isProxy(self._peer.source):
-            self._deadline = self._arrivals.clock.callLater(self._arrivals.timeout, self._late)
+            self._deadline.start(self._arrivals.timeout, self._late)
         else:
             self._become(self._peer, b"")
 
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _late(self) -> None:
-        self._deadline = None
         self._refuse(f"no PROXY header within {self._arrivals.timeout:g} seconds")
 
     def _refuse(self, problem: str) -> None:
-        self._stopClock()
+        self._deadline.stop()
         self._over = True
         self._log.warn(
             "a connection from the proxy {peer} is refused: {problem}",
@@ -125,7 +113,7 @@ class _Arrival(Protocol):
             return
         if found is not None:
             header, size = found
-            self._stopClock()
+            self._deadline.stop()
             self._become(self._told(header), self._received[size:])
 
     def _told(self, header: ProxyHeader) -> Visitor:
@@ -145,6 +133,6 @@ class _Arrival(Protocol):
             chosen.dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._stopClock()
+        self._deadline.stop()
         if self._chosen is not None:
             self._chosen.connectionLost(reason)

@@ -9,13 +9,14 @@ the peer might never see the words.
 
 __all__ = ["LINGER", "Farewell"]
 
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.relay import canHalfClose
+from gateway.net.timer import Timer
 
 LINGER = 2.0
 """Seconds for the peer to hang up by itself."""
@@ -31,8 +32,7 @@ class Farewell(Protocol):
 
     def __init__(self, words: bytes, clock: IReactorTime) -> None:
         self._words = words
-        self._clock = clock
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(clock)
 
     def connectionMade(self) -> None:
         self.transport.write(self._words)
@@ -40,11 +40,7 @@ class Farewell(Protocol):
             self.transport.loseWriteConnection()
         else:
             self.transport.loseConnection()
-        self._deadline = self._clock.callLater(LINGER, self._late)
-
-    def _late(self) -> None:
-        self._deadline = None
-        self.transport.abortConnection()
+        self._deadline.start(LINGER, self.transport.abortConnection)
 
     def dataReceived(self, data: bytes) -> None:
         """It is too late for that."""
@@ -56,6 +52,4 @@ class Farewell(Protocol):
         """Our own doing."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._deadline.stop()

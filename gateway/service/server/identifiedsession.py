@@ -13,7 +13,7 @@ __all__ = ["IdentifiedSession"]
 import os
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from gateway.domain.agents import AgentIdentity
@@ -21,6 +21,7 @@ from gateway.domain.grant import Grant
 from gateway.domain.limits import TokenBucket
 from gateway.domain.targets import Target
 from gateway.net.dial import DialFailed, DialFailure, FailingEndpoint
+from gateway.net.timer import Timer
 from gateway.service.server.attached import IAgentSession, Visitor
 from gateway.service.server.attachedsession import AttachedSession
 from gateway.wire.agentcontrol import Service, SessionError
@@ -42,7 +43,7 @@ class IdentifiedSession(AttachedSession):
         super().__init__(door, identity.name, replica, peer=peer, carrier=carrier, software=software, name=name)
         self.identity = identity
         self.takesTargets = True
-        self._expiry: IDelayedCall | None = None
+        self._expiry = Timer(door.clock)
         self._bucket: TokenBucket | None = None
         self._applyGrant()
 
@@ -112,23 +113,14 @@ class IdentifiedSession(AttachedSession):
         new, rate, now = self.grant.newPerSecond, self.grant.bytesPerSecond, self.door.clock.seconds()
         self._bucket = None if new is None else TokenBucket(new, max(1.0, new), now)
         self.rates = None if rate is None else (TokenBucket(rate, rate, now), TokenBucket(rate, rate, now))
-        self._stopExpiry()
+        self._expiry.stop()
         if self.identity.expires is not None:
             left = max(0.0, self.identity.expires - self.door.wallClock())
-            self._expiry = self.door.clock.callLater(left, self._expired)
-
-    def _expired(self) -> None:
-        self._expiry = None
-        self.end(SessionError.REVOKED, "The agent's credential has expired.")
-
-    def _stopExpiry(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+            self._expiry.start(left, self.end, SessionError.REVOKED, "The agent's credential has expired.")
 
     def stopClock(self) -> None:
         """The session is over."""
-        self._stopExpiry()
+        self._expiry.stop()
 
     def leave(self) -> None:
         """What it held is free, and nobody comes to it any more."""

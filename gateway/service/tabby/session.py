@@ -17,7 +17,6 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -28,6 +27,7 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketChannel
 from gateway.net.progress import Progress
 from gateway.net.relay import Cause, Half, Outcome, Relay
+from gateway.net.timer import Timer
 from gateway.service.target import TargetRefused
 from gateway.wire.tabby import Code, State
 
@@ -101,7 +101,7 @@ class TabbySession:
         self._identity = identity
         self._target = target
         self._address = ""
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(door.clock)
         self._openedAt = 0.0
         self.opened = False
         self._relay = Relay(
@@ -158,14 +158,14 @@ class TabbySession:
         """The visitor's token has changed; its time limit holds at once, counted from the beginning."""
         self._identity = identity
         if self.opened and self._relay.cause is None:
-            self._stopClock()
+            self._deadline.stop()
             self._startClock()
 
     # -- Ending
 
     def _startClock(self) -> None:
         if (seconds := self._secondsLeft()) is not None:
-            self._deadline = self._visit.door.clock.callLater(max(0.0, seconds), self._expired)
+            self._deadline.start(max(0.0, seconds), self.end, SessionCause.EXPIRED)
 
     def _secondsLeft(self) -> float | None:
         limit, expires = self._identity.limits.seconds, self._identity.expires
@@ -173,10 +173,6 @@ class TabbySession:
         if expires is not None:
             ends.append(expires - self._visit.door.wallClock())
         return min(ends, default=None)
-
-    def _expired(self) -> None:
-        self._deadline = None
-        self.end(SessionCause.EXPIRED)
 
     def end(self, cause: SessionCause) -> None:
         """The door ends the session."""
@@ -196,35 +192,33 @@ class TabbySession:
 
         @param cause: one of L{PARTING}: where the visitor itself is the cause, it is gone.
         """
-        self._stopClock()
+        self._deadline.stop()
         if self._visit.conversation.state is State.CLOSED:
             return
         if not self._channel.sentData:
             self._sayGoodbye(cause)
             return
         progress = Progress(self._channel)
-        self._deadline = self._visit.door.clock.callLater(LINGER_LIMIT, self._waitedForPong, cause, progress)
+        self._deadline.start(LINGER_LIMIT, self._waitedForPong, cause, progress)
         self._channel.ping(self._linger)
 
     def _linger(self) -> None:
-        if self._deadline is not None:
+        if self._deadline.isRunning:
             cause = self._relay.cause
             assert cause is not None
-            self._stopClock()
-            self._deadline = self._visit.door.clock.callLater(LINGER, self._sayGoodbye, cause)
+            self._deadline.start(LINGER, self._sayGoodbye, cause)
 
     def _waitedForPong(self, cause: str, progress: Progress) -> None:
         if progress.isMade():
-            self._deadline = self._visit.door.clock.callLater(LINGER_LIMIT, self._waitedForPong, cause, progress)
+            self._deadline.start(LINGER_LIMIT, self._waitedForPong, cause, progress)
         else:
             self._sayGoodbye(cause)
 
     def _sayGoodbye(self, cause: str) -> None:
-        self._deadline = None
         self._visit.fail(*PARTING[cause])
 
     def _ended(self, outcome: Outcome) -> None:
-        self._stopClock()
+        self._deadline.stop()
         if self.opened:
             self._tell(outcome)
         self._visit.door.visitOver(self._visit)  # last: the door may be waiting for just this
@@ -243,11 +237,6 @@ class TabbySession:
             seconds=round(outcome.seconds, 3),
             **self._facts(),
         )
-
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
 
 def _meter(rate: int, now: Callable[[], float]) -> Callable[[Half, int], float]:

@@ -15,7 +15,6 @@ __all__ = ["TabbyVisit"]
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -25,6 +24,7 @@ from gateway.domain.limits import Ticket
 from gateway.domain.targets import Target, normaliseHost, parseTarget
 from gateway.domain.tokens import Rejection
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
+from gateway.net.timer import Timer
 from gateway.net.websocket import Denied
 from gateway.service.listening import IVisit, explain
 from gateway.service.tabby.session import PARTING, SessionCause, TabbySession
@@ -75,7 +75,7 @@ class TabbyVisit:
         self._channel: IWebSocketChannel | None = None
         self._pathTarget: Target | None = None
         self._session: TabbySession | None = None
-        self._deadline: IDelayedCall | None = None
+        self._deadline = Timer(door.clock)
 
     # -- IVisit
 
@@ -118,7 +118,7 @@ class TabbyVisit:
     def opened(self, channel: IWebSocketChannel) -> None:
         self._channel = channel
         self.door.visits.add(self)
-        self._expectWithin(self.door.settings.handshakeTimeout)
+        self._deadline.start(self.door.settings.handshakeTimeout, self._late)
         channel.sendText(self.conversation.greet())
 
     def gotMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -133,7 +133,7 @@ class TabbyVisit:
             self._connect(message)
 
     def lost(self, reason: Failure) -> None:
-        self._stopClock()
+        self._deadline.stop()
         self._channel = None
         if self.identity is not None:
             self.door.sessions.release(self.identity.name)
@@ -177,7 +177,7 @@ class TabbyVisit:
             door.metrics.authenticated.inc()
         if self._ticket is not None:
             self._ticket.authenticated()
-        self._expectWithin(door.settings.handshakeTimeout)
+        self._deadline.start(door.settings.handshakeTimeout, self._late)
         assert self._channel is not None
         self._channel.sendText(self.conversation.ready())
 
@@ -191,7 +191,7 @@ class TabbyVisit:
 
     def _connect(self, wish: Connect) -> None:
         assert self.identity is not None and self._channel is not None
-        self._stopClock()
+        self._deadline.stop()
         try:
             target = self._choose(wish)
         except ValueError as e:
@@ -263,23 +263,11 @@ class TabbyVisit:
         self._refuse(code, details)
 
     def _refuse(self, code: str, details: str) -> None:
-        self._stopClock()
+        self._deadline.stop()
         self.door.metrics.errors.add(code)
         if self._channel is not None:
             self._channel.sendText(self.conversation.fail(code, details))
             self._channel.close(1000)
 
-    def _expectWithin(self, seconds: float) -> None:
-        if self._deadline is None:
-            self._deadline = self.door.clock.callLater(seconds, self._late)
-        else:
-            self._deadline.reset(seconds)
-
     def _late(self) -> None:
-        self._deadline = None
         self.fail(Code.HANDSHAKE_TIMEOUT, "The client took too long to say who it is and where to connect")
-
-    def _stopClock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
