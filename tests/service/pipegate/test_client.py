@@ -384,6 +384,15 @@ class DialectTests(SynchronousTestCase):
         for path in ("/node/../x", "/node/a/%2e%2E/../x", "/node/.."):
             self.assertEqual(self.ends.ask(path).status, 400, path)
 
+    def test_encodedSlashes(self) -> None:
+        """Nor does what an application may take for a way out: slashes that are encoded, backslashes, parameters."""
+        self.ends.own("/base")
+        self.ends.accept()
+        for path in r"..%2fx a/..%2F..%2fx %2e%2e%2fx ..%5cx ..\x a%2f.. ..;/x ..;a=b ..%3b/x".split():
+            self.assertEqual(self.ends.ask(f"/node/{path}").status, 400, path)
+        for path in ("a%2fb", "a..%2fx", "..a;b", "a;..", "...%2fx"):
+            self.assertEqual(self.ends.ask(f"/node/{path}").status, 0, path)  # the application is asked
+
 
 class LocalTests(SynchronousTestCase):
     """URLs of applications."""
