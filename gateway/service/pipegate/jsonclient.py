@@ -43,6 +43,8 @@ from gateway.wire.pipegate import MAX_RESPONSE, RequestMessage, ResponseMessage,
 _PROTOCOL_ERROR = 1002
 _GOING_AWAY = 1001
 
+_TOO_LONG = "The response is too long for PipeGate's messages."
+
 # Applications differ in what they decode, and drop, before they look for "..": nginx an encoded slash, Tomcat what
 # comes after a semicolon, others a backslash.
 _SLASH = r"(?:[/\\]|%2f|%5c)"
@@ -182,15 +184,15 @@ class JsonLine:
 
     # -- For visits
 
-    def send(self, message: ResponseMessage) -> None:
+    def send(self, text: str) -> None:
         """Say this, if there is somebody to hear it."""
         if self._channel is not None:
-            self._channel.sendText(encode(message))
+            self._channel.sendText(text)
 
     def refuse(self, message: RequestMessage, status: int, details: str) -> None:
         """Answer without the application."""
         head = ResponseHead(status, "", "1.1", [("content-type", "text/plain; charset=utf-8")])
-        self.send(ResponseMessage.of(message.correlationID, "GET", head, f"{details}\n".encode()))
+        self.send(encode(ResponseMessage.of(message.correlationID, "GET", head, f"{details}\n".encode())))
 
     def answered(self, request: "_MessageRequest") -> None:
         """A request is over."""
@@ -252,8 +254,8 @@ class _MessageRequest:
             return
         held = self._line.requests.held
         if len(self._body) + len(data) > MAX_RESPONSE or not held.take(len(data)):
-            self.refuse(502, "The response is too long for PipeGate's messages.")
-            self._exchange.visitorLost("The response is too long.")
+            self.refuse(502, _TOO_LONG)
+            self._exchange.visitorLost(_TOO_LONG)
             return
         self._held += len(data)
         self._body += data
@@ -269,7 +271,11 @@ class _MessageRequest:
         except RemoteProtocolError as e:
             self.refuse(502, e.details)
             return
-        self._answer(message)
+        text = encode(message)
+        if len(text.encode()) > MAX_RESPONSE:  # of quotes and line ends JSON makes two bytes each
+            self.refuse(502, _TOO_LONG)
+            return
+        self._answer(text)
 
     def refuse(self, status: int, details: str) -> None:
         """Answer this instead of a response."""
@@ -281,11 +287,11 @@ class _MessageRequest:
     def fail(self) -> None:
         """The application is not there."""
         if not self._isAnswered:
-            self._answer(ResponseMessage(self._message.correlationID, "", "", 504))
+            self._answer(encode(ResponseMessage(self._message.correlationID, "", "", 504)))
 
-    def _answer(self, message: ResponseMessage) -> None:
+    def _answer(self, text: str) -> None:
         self._isAnswered = True
-        self._line.send(message)
+        self._line.send(text)
         self._over()
 
     def _over(self) -> None:
