@@ -140,7 +140,7 @@ class JsonRequest:
         self._received.clear()
         session = self._session
         self._deadline.start(session.held.limits.timeout, self._late)
-        session.ask(text)
+        session.ask(self._identifier, text)
 
     def _message(self) -> str:
         try:

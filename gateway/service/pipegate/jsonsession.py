@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -50,9 +50,12 @@ def serviceOf(identifier: str, domain: str = "") -> Service:
     return Service(key="app", kind="http", hostnames=hostNames(identifier, domain), prefixes=(f"/{identifier}",))
 
 
-@implementer(IHttpSession, IOriginConnection, IWebSocketReceiver)
+@implementer(IHttpSession, IOriginConnection, IWebSocketReceiver, IPushProducer)
 class JsonSession(AttachedSession):
     """
+    It produces messages: while the client does not take them they wait here, where that of a visitor who has left is
+    dropped.
+
     @param digest: of the token that has proved it.
     @param peer: the client's address.
     @param replica: which of several clients of this id.
@@ -80,6 +83,8 @@ class JsonSession(AttachedSession):
         self._dialect = dialect
         self._gone = gone
         self._requests: dict[str, JsonRequest] = {}
+        self._unsent: dict[str, str] = {}
+        self._isPaused = False
 
     # -- IAttachment
 
@@ -92,6 +97,7 @@ class JsonSession(AttachedSession):
 
     def opened(self, channel: IWebSocketChannel) -> None:
         self.transport = self._channel = channel
+        channel.registerProducer(self, True)
         problem = self._dialect.attach(self)
         if problem is not None:
             self.isOver = True
@@ -164,14 +170,32 @@ class JsonSession(AttachedSession):
             return Refusal(503, HttpProblem.UNAVAILABLE, details, SOON)
         return None
 
-    def ask(self, text: str) -> None:
-        """Send a request's message."""
-        self._channel.sendText(text)
+    def ask(self, identifier: str, text: str) -> None:
+        """Send a request's message, when those before it are sent."""
+        self._unsent[identifier] = text
+        self._sendMore()
+
+    def _sendMore(self) -> None:
+        while self._unsent and not self._isPaused:
+            self._channel.sendText(self._unsent.pop(next(iter(self._unsent))))
 
     def forget(self, identifier: str) -> None:
         """A request is over."""
+        self._unsent.pop(identifier, None)
         if self._requests.pop(identifier, None) is not None:
             self.held.requests -= 1
+
+    # -- IPushProducer, for the channel
+
+    def pauseProducing(self) -> None:
+        self._isPaused = True
+
+    def resumeProducing(self) -> None:
+        self._isPaused = False
+        self._sendMore()
+
+    def stopProducing(self) -> None:
+        """The channel is gone, which C{lost} tells."""
 
     # -- IAgentSession
 

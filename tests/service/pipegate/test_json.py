@@ -188,6 +188,27 @@ class RequestTests(GateTests):
         self.assertEqual(self.gate.dialect.held.requests, 0)
         self.assertIsNone(client.reason)
 
+    def test_slowClient(self) -> None:
+        """What a client does not take waits, and that of a visitor who has left does not: no more is kept than held."""
+        client = self.gate.client("node")
+        assert client.channel is not None
+        client.channel.pauseProducing()
+        pipe = self.gate.links[-1].bToA
+        for _ in range(20):
+            self.gate.ask("/node/x", "POST", b"a" * 500_000).request.abort()
+        self.assertLess(pipe.highWater, 600_000)
+        visits = [self.gate.ask(f"/node/{number}", "POST", b"a" * 100_000) for number in range(3)]
+        visits[1].request.abort()
+        client.channel.resumeProducing()
+        self.gate.pump()
+        self.assertEqual([each["url_path"] for each in client.heard], ["x", "0", "2"])
+        for message in client.heard:
+            client.answer(message)
+        self.assertEqual([each.status for each in visits], [200, 0, 200])
+        client.leave()
+        self.gate.wait(10)
+        self.assertClean()
+
     def test_visitorLeaves(self) -> None:
         """A visitor who leaves is forgotten, and the answer is nobody's."""
         client = self.gate.client("node")
