@@ -25,9 +25,11 @@ __all__ = [
 
 import binascii
 import hashlib
+import os
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -57,6 +59,8 @@ from gateway.net.tls import CertificateError, newContext, useAuthorities, useCer
 _PIN = "sha256//"
 _SHOWN = 120
 """Characters of a certificate's names that are told."""
+_CONTEXTS = 64
+"""Contexts that are kept, since to read the authorities of the platform takes 10 ms."""
 
 
 def publicKeyPin(certificate: x509.Certificate) -> str:
@@ -174,20 +178,28 @@ raises L{TrustError}.
 """
 
 
-def _verifying(check: _Check) -> Callable[[SSL.Connection, X509, int, int, int], bool]:
-    """What pyOpenSSL calls back."""
+class _Connection(SSL.Connection):
+    """Knows what to ask of its server: Twisted has its own in the place that pyOpenSSL has for such things."""
 
-    def verify(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
-        try:
-            check(certificate.to_cryptography(), None if ok else error, depth)
-        except TrustError:
-            raise
-        except Exception:
-            # OpenSSL takes certificates that cryptography does not, which has many ways to say so.
-            raise TrustError("The server's certificate cannot be read.") from None
-        return True
+    def __init__(self, context: SSL.Context, check: _Check) -> None:
+        super().__init__(context, None)
+        self.check = check
 
-    return verify
+
+def _verify(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
+    """
+    What pyOpenSSL calls back, for all connections of a context: what the callback of a connection has raised it would
+    not raise.
+    """
+    assert isinstance(connection, _Connection)
+    try:
+        connection.check(certificate.to_cryptography(), None if ok else error, depth)
+    except TrustError:
+        raise
+    except Exception:
+        # OpenSSL takes certificates that cryptography does not, which has many ways to say so.
+        raise TrustError("The server's certificate cannot be read.") from None
+    return True
 
 
 def _checkName(identity: DNS_ID | IPAddress_ID, hostname: str) -> _Check:
@@ -215,15 +227,46 @@ def _checkPin(pins: Sequence[str]) -> _Check:
     return check
 
 
+def _seen(trust: ClientTrust) -> tuple[object, ...]:
+    """What a change of the files that a context is made of changes."""
+    paths = (trust.authorities or os.environ.get("SSL_CERT_FILE"), trust.certificate, trust.key)
+    found: list[object] = []
+    for path in paths:
+        try:
+            status = os.stat(path) if path is not None else None
+        except OSError:
+            status = None
+        found.append((path, status and (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)))
+    return tuple(found)
+
+
+@lru_cache(_CONTEXTS)
+def _clientContext(trust: ClientTrust, isFramed: bool, seen: tuple[object, ...]) -> SSL.Context:
+    context = newContext(SSL.TLS_CLIENT_METHOD)
+    if isFramed:
+        context.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF)
+    if trust.certificate is not None:
+        useCertificate(context, trust.certificate, trust.key or trust.certificate)
+    if not trust.verify:
+        return context
+    if trust.authorities is not None:
+        useAuthorities(context, trust.authorities)
+    elif trust.pin is None:
+        context.set_default_verify_paths()
+    context.set_verify(SSL.VERIFY_PEER, _verify)
+    return context
+
+
 @implementer(IOpenSSLClientConnectionCreator)
 class _ClientConnections:
-    def __init__(self, context: SSL.Context, serverName: bytes | None, alpn: list[bytes]) -> None:
+    def __init__(self, context: SSL.Context, check: _Check, serverName: bytes | None, alpn: list[bytes]) -> None:
         self._context = context
+        self._check = check
         self._serverName = serverName
         self._alpn = alpn
 
     def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
+        connection = _Connection(self._context, self._check)
         if self._serverName is not None:
             connection.set_tlsext_host_name(self._serverName)
         if self._alpn:
@@ -232,23 +275,23 @@ class _ClientConnections:
 
 
 def clientConnectionCreator(
-    hostname: str, trust: ClientTrust, alpn: Sequence[bytes] = ()
+    hostname: str, trust: ClientTrust, alpn: Sequence[bytes] = (), *, isFramed: bool = False
 ) -> IOpenSSLClientConnectionCreator:
     """
     The client's side of connections to one server.
 
-    The files are read now. Who makes a new one for every attempt to connect uses renewed files without a restart.
+    The files are read now, if they have changed. Who makes a new one for every attempt to connect uses renewed files
+    without a restart; the authorities of the platform are read once, unless C{SSL_CERT_FILE} names them.
 
     @param hostname: the name or the IP address that the certificate must have in it. A name is sent to the server too
         (SNI, RFC 6066, section 3), an address is not.
     @param alpn: the application protocols to offer, best first (RFC 7301). A server that knows none of them ends the
         handshake; of one that knows no ALPN, C{negotiatedProtocol} is C{None}.
+    @param isFramed: what is spoken says where it ends, as HTTP does. Then an end of TCP without that of TLS
+        (C{close_notify}), which many servers leave out, is an end too, and not a connection that was cut off.
     @raise gateway.net.tls.CertificateError: when a file cannot be used.
     @raise ValueError: when the hostname is neither a name nor an address.
     """
-    context = newContext(SSL.TLS_CLIENT_METHOD)
-    if trust.certificate is not None:
-        useCertificate(context, trust.certificate, trust.key or trust.certificate)
     identity: DNS_ID | IPAddress_ID
     if isIPAddress(hostname) or isIPv6Address(hostname):
         identity, serverName = IPAddress_ID(hostname), None
@@ -256,25 +299,18 @@ def clientConnectionCreator(
         # A dot at the end is the resolver's business, and in no certificate and no SNI.
         identity = DNS_ID(hostname.removesuffix("."))
         serverName = identity.hostname
-    # On the context, since pyOpenSSL does not raise what the callback of a connection has raised.
-    if trust.pin is not None:
-        context.set_verify(SSL.VERIFY_PEER, _verifying(_checkPin(trust.pins)))
-    elif trust.verify:
-        if trust.authorities is None:
-            context.set_default_verify_paths()
-        else:
-            useAuthorities(context, trust.authorities)
-        context.set_verify(SSL.VERIFY_PEER, _verifying(_checkName(identity, hostname)))
-    return _ClientConnections(context, serverName, list(alpn))
+    check = _checkName(identity, hostname) if trust.pin is None else _checkPin(trust.pins)
+    return _ClientConnections(_clientContext(trust, isFramed, _seen(trust)), check, serverName, list(alpn))
 
 
 @implementer(IStreamClientEndpoint)
 class TLSClientEndpoint:
     """
-    TLS over another endpoint. Files are read for each connection, so that renewed ones are used without a restart.
+    TLS over another endpoint. Files are read again when they have changed, so that renewed ones are used without a
+    restart.
 
     @param inner: leads to the server.
-    @param hostname: as for L{clientConnectionCreator}, like C{alpn}.
+    @param hostname: as for L{clientConnectionCreator}, like C{alpn} and C{isFramed}.
     """
 
     def __init__(
@@ -284,12 +320,15 @@ class TLSClientEndpoint:
         hostname: str,
         trust: ClientTrust,
         alpn: Sequence[bytes] = (),
+        *,
+        isFramed: bool = False,
     ) -> None:
         self._clock = clock
         self._inner = inner
         self._hostname = hostname
         self._trust = trust
         self._alpn = alpn
+        self._isFramed = isFramed
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -297,7 +336,7 @@ class TLSClientEndpoint:
             or with L{DialFailed} when a file cannot be used.
         """
         try:
-            connections = clientConnectionCreator(self._hostname, self._trust, self._alpn)
+            connections = clientConnectionCreator(self._hostname, self._trust, self._alpn, isFramed=self._isFramed)
         except (CertificateError, ValueError) as e:
             return fail(DialFailed(DialFailure.OTHER, f"{e}."))
         return wrapClientTLS(connections, self._inner, clock=self._clock).connect(factory)

@@ -6,7 +6,7 @@ import datetime
 import os
 import ssl
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from unittest import mock
 
 from cryptography import x509
@@ -589,3 +589,40 @@ class ReuseTests(Connections):
         for _ in range(2):
             self.assertFalse(Meeting(bad, creator, self.clock).works())
             self.assertTrue(Meeting(good, creator, self.clock).works())
+
+    def test_authoritiesAreReadOnce(self) -> None:
+        """What a file says is kept until it changes, and each connection is still asked for its own name."""
+        self.meet(self.authority.issue(NAME))
+        with mock.patch("gateway.net.tlsclient.useAuthorities", side_effect=AssertionError):
+            self.assertTrue(self.meet(self.authority.issue("other.example"), "other.example").works())
+            self.assertRefused(
+                self.meet(self.authority.issue("other.example")),
+                f"The server's certificate is for another name: wanted {NAME}, it has other.example.",
+            )
+
+
+class EndTests(Connections):
+    """How a connection ends that TLS has not ended (RFC 8446, section 6.1)."""
+
+    def end(self, *, isFramed: bool) -> Failure | None:
+        """What a client is told when the server just hangs up, after some words."""
+        creator = clientConnectionCreator(NAME, self.trust, isFramed=isFramed)
+        meeting = Meeting(self.serve(self.authority.issue(NAME)), creator, self.clock)
+        self.assertTrue(meeting.works())
+        server: Any = meeting.server.transport
+        server.transport.loseConnection()
+        meeting.settle()
+        self.assertEqual(meeting.client.received, b"hello")
+        return meeting.client.reason
+
+    def test_cutOff(self) -> None:
+        """It was cut off, for all that is known."""
+        reason = self.end(isFramed=False)
+        assert reason is not None
+        self.assertIsNotNone(reason.check(ConnectionLost))
+
+    def test_framed(self) -> None:
+        """Where what is spoken says by itself where it ends, it has ended."""
+        reason = self.end(isFramed=True)
+        assert reason is not None
+        self.assertIsNotNone(reason.check(ConnectionDone))

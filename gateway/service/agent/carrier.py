@@ -23,19 +23,14 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # undocumented, and the only one
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionClosed, NoProtocol
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
-from twisted.protocols.tls import TLSMemoryBIOProtocol
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from gateway.domain.addresses import parseAddress
 from gateway.domain.targets import Target, parseTarget
 from gateway.net.connectproxy import ConnectProxyEndpoint, ProxyCredentials
-from gateway.net.dial import DialFailed, DialFailure, HostEndpoint, IReactorDial, Prepared
-from gateway.net.handshake import Handshake
-from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint, explainTLS
+from gateway.net.dial import HostEndpoint, IReactorDial
+from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint
+from gateway.net.tlshandshake import HandshakeEndpoint
 from gateway.net.websocketendpoints import WebSocketClientEndpoint
 from gateway.wire.agentcontrol import ALPN, SUBPROTOCOL
 from gateway.wire.upgraderequest import WebSocketRequest, parseWebSocketURL
@@ -195,44 +190,4 @@ def carrierEndpoint(reactor: IReactorDial, link: GatewayLink) -> IStreamClientEn
     endpoint = connectionEndpoint(reactor, link)
     if link.request is not None:
         return WebSocketClientEndpoint(reactor, endpoint, link.request)
-    return endpoint if link.trust is None else _Agreed(reactor, endpoint)
-
-
-@implementer(IStreamClientEndpoint)
-class _Agreed:
-    """
-    Connects by TLS to somebody who speaks our protocol.
-
-    Twisted's endpoint is done when TCP is, and whoever it was for is told nothing of why there is no TLS.
-    """
-
-    def __init__(self, clock: IReactorTime, inner: IStreamClientEndpoint) -> None:
-        self._clock = clock
-        self._inner = inner
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        done: Deferred[IProtocol] = Deferred(lambda _: handshake.giveUp())
-
-        def decide(tls: TLSMemoryBIOProtocol) -> IProtocol | None:
-            if tls.negotiatedProtocol != ALPN:
-                details = f"The server speaks TLS, but not our protocol (ALPN {ALPN.decode()})."
-                done.errback(DialFailed(DialFailure.OTHER, details))
-                return None
-            protocol = factory.buildProtocol(tls.getPeer())
-            if protocol is None:
-                done.errback(NoProtocol())
-            return protocol
-
-        handshake = Handshake(
-            decide, lambda e: done.errback(_noTLS(e)), clock=self._clock, timeout=None, made=done.callback
-        )
-        return self._inner.connect(Prepared(handshake)).addCallback(lambda _: done)
-
-
-def _noTLS(error: Exception) -> Exception:
-    if (trouble := explainTLS(Failure(error))) is not None:
-        return DialFailed(DialFailure.OTHER, trouble)
-    if isinstance(error, ConnectionClosed):
-        details = "The server ended the connection where TLS was to begin: its port may be another, or one without TLS."
-        return DialFailed(DialFailure.UNREACHABLE, details)
-    return error
+    return endpoint if link.trust is None else HandshakeEndpoint(reactor, endpoint, demanded=ALPN)
