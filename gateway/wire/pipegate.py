@@ -72,6 +72,7 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._~-]{1,64}")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _CHARSET = re.compile(r"(;\s*charset\s*=\s*)(\"?)([^\s;\"]+)\2", re.IGNORECASE)
 _TEXT = re.compile(r"(text/|application/(.*\+)?(json|xml|javascript|x-www-form-urlencoded)\b)", re.IGNORECASE)
 _NEXT_COOKIE = re.compile(r",\s*(?=[!#$%&'*+.^_`|~0-9A-Za-z-]+=)")
@@ -301,7 +302,9 @@ class ResponseMessage(msgspec.Struct, frozen=True, rename={"correlationID": "cor
         if method == "HEAD" or self.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             # What the headers say is true of the response to a GET, and was true of its bytes before it was decoded.
             isDecoded = _one(fields, "content-encoding") is not None
-            fields = _without(fields, "content-encoding", *(("content-length",) if isDecoded else ()))
+            lengths = [value for name, value in fields if name == "content-length"]
+            isTrue = not isDecoded and len(lengths) == 1 and _LENGTH.fullmatch(lengths[0])
+            fields = _without(fields, "content-encoding", *(() if isTrue else ("content-length",)))
             return self._head(fields), b""
         body, rewritten = _encoded(self.body, fields)
         if _isDamaged(self.body, body, fields):

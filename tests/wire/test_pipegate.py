@@ -277,6 +277,17 @@ class ResponseTests(MessageTests):
         message = ResponseMessage.of(ID, "HEAD", response(200, ("content-length", "1000")), b"")
         self.assertEqual(json.loads(message.headers), {"content-length": "1000"})
 
+    def test_lengthWithoutBody(self) -> None:
+        """Where there is no body the length is one number, or is not told."""
+        for headers in (
+            {"Content-Length": "5", "content-length": "7"},
+            {"content-length": "5, 5"},
+            {"content-length": "x"},
+        ):
+            for method, status in (("HEAD", 200), ("GET", 304)):
+                head, _ = ResponseMessage(ID, json.dumps(headers), "", status).read(method)
+                self.assertEqual(head.headers, [], headers)
+
     @thorough
     @given(st.text(st.characters(codec="utf-8"), max_size=50), st.integers(200, 599), st.sampled_from(("GET", "POST")))
     def test_roundTrip(self, text: str, status: int, method: str) -> None:
