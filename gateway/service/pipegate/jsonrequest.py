@@ -146,7 +146,8 @@ class JsonRequest:
         try:
             text = encode(RequestMessage.of(self._identifier, self._head, bytes(self._received)))
         except RemoteProtocolError as e:
-            self._refusal = Refusal(502, e.code if e.code == NOT_TEXT else HttpProblem.BAD_RESPONSE, e.details)
+            isText = e.code != NOT_TEXT  # so it is the query
+            self._refusal = Refusal(414 if isText else 502, HttpProblem.URI_TOO_LONG if isText else e.code, e.details)
             return ""
         if len(text.encode()) > self._session.held.limits.message:
             self._refusal = self._tooLarge()

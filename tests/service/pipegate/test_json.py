@@ -263,6 +263,10 @@ class LimitTests(GateTests):
         """A body that is not text is refused with a sentence that says what carries it."""
         self.assertPage(self.gate.ask("/node/x", "POST", b"\x89PNG\xff"), 502, "gateway pipegate-client")
 
+    def test_parameters(self) -> None:
+        """A query that has no end is the visitor's own fault."""
+        self.assertPage(self.gate.ask("/node/x?" + "a&" * 1001), 414, "more than 1000 parameters")
+
     def test_responseNotText(self) -> None:
         """So is a response of which the client made text, and lost what it was."""
         visit = self.gate.ask("/node/x.png")
