@@ -15,6 +15,8 @@ good when the origin says that it takes no more.
 
 __all__ = ["Http2ClientConnection", "IHttp2OriginOwner"]
 
+from dataclasses import replace
+
 from h2.errors import ErrorCodes
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
@@ -37,6 +39,7 @@ from gateway.wire.http1 import RequestHead
 from gateway.wire.http2 import Http2Connection
 from gateway.wire.http2events import GoneAway, HeadReceived, Ponged, StreamReset
 from gateway.wire.http2fields import requestFields, responseHead, trailers
+from gateway.wire.http2frames import MAX_WINDOW
 
 QUIET = 60.0
 """Seconds without a sign of life from an origin of which one is due, until it is asked for one."""
@@ -49,6 +52,8 @@ AGAIN = 300.0
 
 _INFORMATIONAL = 32
 """Informational responses to one request, at most."""
+
+_UNLIMITED = 2**53
 
 _PING = b"alive?  "
 
@@ -168,7 +173,14 @@ class Http2ClientConnection(Http2Carrier):
     """
 
     def __init__(self, owner: IHttp2OriginOwner, *, settings: HttpSettings, sweep: Sweep) -> None:
-        limits = limitsOf(settings, headLimit=settings.originHeadLimit)
+        limits = replace(
+            limitsOf(settings, headLimit=settings.originHeadLimit),
+            # The streams are those of several visitors. If all together could have less than each may, some who do not
+            # take their responses would keep all others from theirs.
+            connectionWindow=min(settings.streams * settings.streamWindow, MAX_WINDOW),
+            # Each stream that the origin gives up is one that we opened, and none is a reason to give up the others.
+            resets=_UNLIMITED,
+        )
         super().__init__(Http2Connection(client=True, limits=limits), sweep, settings)
         self.isReused = False
         self._owner: IHttp2OriginOwner | None = owner

@@ -38,7 +38,7 @@ class HttpSettings:
     @ivar dialTimeout: seconds for a connection to an origin to be made.
     @ivar streams: HTTP/2: requests at a time on one connection.
     @ivar streamWindow: HTTP/2: bytes of a body on the way on one stream.
-    @ivar connectionWindow: HTTP/2: bytes of bodies on the way on a connection, all streams together.
+    @ivar connectionWindow: HTTP/2: bytes of bodies on the way on a visitor's connection, all streams together.
     @ivar backlog: HTTP/2: bytes that wait to be sent on a connection, all streams together, before each stream's source
         is paused, and counted by a L{StallBudget<gateway.net.budget.StallBudget>}.
     @ivar resets: HTTP/2: streams that a visitor may cancel, or cause to be reset, within C{controlSeconds}

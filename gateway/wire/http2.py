@@ -138,6 +138,7 @@ class Http2Connection:
         self._streams: dict[int, int] = {}
         self._over: dict[int, int] = {}
         self._raw = bytearray()
+        self._dropped = 0  # bytes of payload for streams that are over, for which the connection's window is due
         self._goingAway = self._said = self._isOverdrawn = False
         self._nextStream = 1
         self.highest = 0
@@ -238,12 +239,11 @@ class Http2Connection:
         if not unpadded(flags, payload) and not isLast:
             self._spend(self._controls, "DATA without data")
         if state is None or state & _PEER_ENDED:
-            if size:
-                self._raw += windowUpdate(0, size)  # h2 never hears of it
+            self._dropped += size  # h2 never hears of it
             if state is not None:
                 return self._fault(stream, ErrorCodes.STREAM_CLOSED, "There is DATA behind the end of a stream.")
-            self._spend(self._controls, "DATA for streams that are over")
-            if self._over.get(stream) != _WE_RESET:
+            if self._over.get(stream) != _WE_RESET:  # or it was sent before that was known
+                self._spend(self._controls, "DATA for streams that are over")
                 self._raw += rstStream(stream, ErrorCodes.STREAM_CLOSED)
             return None
         for event in self._feed(frame(DATA, flags, stream, payload)):
@@ -509,6 +509,9 @@ class Http2Connection:
     def take(self) -> bytes:
         """All that is to be sent by now."""
         output = self._h2.data_to_send()
+        if self._dropped:
+            self._raw += windowUpdate(0, self._dropped)
+            self._dropped = 0
         if self._raw:
             output += self._raw
             self._raw.clear()

@@ -16,6 +16,7 @@ from gateway.wire.http2frames import (
     PREFACE,
     PUSH_PROMISE,
     SETTINGS,
+    WINDOW_UPDATE,
     frame,
     goAway,
     rstStream,
@@ -168,6 +169,16 @@ class ResponseTests(SynchronousTestCase):
         origin.turn()
         self.assertEqual((len(exchange.body), exchange.trailers), (16 * MAX_FRAME, ()))
 
+    def test_oneStarvesNobody(self) -> None:
+        """As many as there may be take nothing of their responses, and the next one gets theirs."""
+        origin = Http2Origin(begins=False, streams=9, streamWindow=128 * 1024)
+        origin.send(frame(SETTINGS, 0, 0), frame(SETTINGS, ACK, 0))
+        for stream in range(1, 17, 2):
+            request, _ = origin.ask()
+            request.pauseProducing()
+            origin.send(origin.headers(stream, OK), *[origin.data(stream, bytes(MAX_FRAME)) for _ in range(8)])
+        self.assertGreaterEqual(65_535 + origin.credit(0) - 8 * 128 * 1024, 128 * 1024)
+
     def test_anEarlyResponseEndsTheRequest(self) -> None:
         """A response that is complete before the request is makes the rest of it useless."""
         origin = Http2Origin()
@@ -240,6 +251,26 @@ class LossTests(SynchronousTestCase):
         assert exchange.origin is not None and answered.origin is not None
         self.assertEqual((exchange.origin.problem, exchange.origin.isUnseen), (OriginProblem.UNANSWERED, False))
         self.assertEqual((answered.origin.problem, answered.origin.isUnseen), (OriginProblem.CUT_OFF, False))
+
+    def test_manyResets(self) -> None:
+        """An origin may refuse as many requests as it is sent: the others go on."""
+        origin = Http2Origin()
+        _, other = origin.ask()
+        for stream in range(3, 1003, 2):
+            origin.ask()
+            origin.send(rstStream(stream, ErrorCodes.INTERNAL_ERROR))
+        self.assertEqual((other.origin, origin.isClosed), (None, False))
+
+    def test_whatIsOnItsWay(self) -> None:
+        """What was on its way when a visitor gave up does not count against the origin, in however many frames."""
+        origin = Http2Origin()
+        _, other = origin.ask()
+        request, _ = origin.ask()
+        origin.send(origin.headers(3, OK))
+        request.abort()
+        origin.send(*[origin.data(3, b"event") for _ in range(5000)])
+        self.assertEqual((other.origin, origin.isClosed), (None, False))
+        self.assertEqual((origin.credit(0), len(origin.of(WINDOW_UPDATE, 0)) < 5), (25_000, True))
 
     def test_goAwayTellsWhatWasNotSeen(self) -> None:
         """Streams beyond the last one were not seen; those before it are finished, and then the connection ends."""
