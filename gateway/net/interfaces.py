@@ -112,6 +112,13 @@ class IWebSocketChannel(IStreamTransport):
         whole messages. Text stays with the receiver.
         """
 
+    def limitMessages(size: int) -> None:
+        """
+        Take longer messages from here on, or only shorter ones, than the settings say.
+
+        @param size: bytes of the longest outside stream mode; a longer one ends the connection with 1009.
+        """
+
     def ping(answered: Callable[[], None]) -> None:
         """
         Send a ping.

@@ -433,6 +433,9 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
     def stream(self, gotData: Callable[[bytes], None]) -> None:
         self._gotData = gotData
 
+    def limitMessages(self, size: int) -> None:
+        self.maxMessagePayloadSize = size
+
     def ping(self, answered: Callable[[], None]) -> None:
         payload = os.urandom(8)
         self._pongs.append((payload, answered))

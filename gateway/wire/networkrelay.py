@@ -29,6 +29,7 @@ __all__ = [
     "INVALID_SECRET",
     "MAX_DATA",
     "MAX_MESSAGE",
+    "MAX_START",
     "NORMAL",
     "NOT_INITIATED",
     "NOT_REGISTERED",
@@ -74,6 +75,9 @@ CLIENT_PATH = "/ws_for_access_clients"
 
 MAX_MESSAGE = 256 * 1024
 """Bytes: the longest message. The original's newest parts read 128 KiB at once, which base64 makes 171 KiB of."""
+
+MAX_START = 64 * 1024
+"""Bytes: the longest first message, whose sender has not proved yet who it is."""
 
 MAX_DATA = 64 * 1024
 """Bytes: the most payload in one message of ours."""

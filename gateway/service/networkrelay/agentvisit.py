@@ -9,17 +9,26 @@ reason in the Close.
 
 __all__ = ["JsonAgentVisit"]
 
+from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.domain.limits import Ticket
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.net.timer import Timer
-from gateway.service.networkrelay.session import CARRIER, JsonAgentSession, JsonAgentSettings
+from gateway.service.networkrelay.session import CARRIER, LOST, JsonAgentSession, JsonAgentSettings
 from gateway.service.server.agentdoor import AgentDoor, Unwelcome
 from gateway.wire.agentcontrol import SecretCredential, SessionError
 from gateway.wire.errors import RemoteProtocolError
-from gateway.wire.networkrelay import GOING_AWAY, POLICY, AgentStart, agentLabel, decodeAgentStart, decodeFromAgent
+from gateway.wire.networkrelay import (
+    GOING_AWAY,
+    MAX_MESSAGE,
+    POLICY,
+    AgentStart,
+    agentLabel,
+    decodeAgentStart,
+    decodeFromAgent,
+)
 
 
 @implementer(IWebSocketReceiver)
@@ -63,10 +72,12 @@ class JsonAgentVisit:
 
     def lost(self, reason: Failure) -> None:
         self._deadline.stop()
-        self._isOver = True
+        isRefused, self._isOver = self._isOver, True
         self._ticket.release()
         session = self._session
         if session is None:
+            if not (isRefused or reason.check(ConnectionDone)):
+                self._door.logRefused(self._host, CARRIER, LOST, reason.getErrorMessage())
             return
         session.lost()
         self._door.sessionOver(session)
@@ -95,6 +106,7 @@ class JsonAgentVisit:
         assert self._channel is not None
         self._deadline.stop()
         self._ticket.authenticated()
+        self._channel.limitMessages(MAX_MESSAGE)
         self._session = session = JsonAgentSession(door, self._channel, start, who, self._settings, peer=self._host)
         session.logAttached()
         ghost = door.attach(session)

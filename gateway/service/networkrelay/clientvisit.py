@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IProducer, IProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,7 +29,7 @@ from gateway.net.direct import Buffer
 from gateway.net.interfaces import IStreamTransport, IWebSocketChannel, IWebSocketReceiver
 from gateway.net.timer import Timer
 from gateway.service.networkrelay.access import JsonClient
-from gateway.service.networkrelay.session import CARRIER
+from gateway.service.networkrelay.session import CARRIER, LOST
 from gateway.service.server.agentdoor import Unwelcome
 from gateway.service.server.destinations import viaName
 from gateway.wire.agentcontrol import SecretCredential, SessionError
@@ -38,6 +38,7 @@ from gateway.wire.networkrelay import (
     GOING_AWAY,
     INTERNAL,
     MAX_DATA,
+    MAX_MESSAGE,
     NORMAL,
     NOT_INITIATED,
     NOT_REGISTERED,
@@ -108,6 +109,8 @@ class JsonClientVisit:
 
     def lost(self, reason: Failure) -> None:
         self._deadline.stop()
+        if not (self._isOver or self.identity is not None or reason.check(ConnectionDone)):
+            self._logEnded(LOST, reason.getErrorMessage())
         self._isOver = True
         self._ticket.release()
         stream, self._stream = self._stream, None
@@ -129,6 +132,7 @@ class JsonClientVisit:
             return
         self._deadline.stop()
         self._ticket.authenticated()
+        self._channel.limitMessages(MAX_MESSAGE)
         try:
             if start.protocol != "tcp":
                 raise ValueError(f"Unsupported protocol: {start.protocol!a:.20} needs the access-client of txgateway.")
@@ -166,6 +170,13 @@ class JsonClientVisit:
         """The client may not stay."""
         if self._isOver:
             return
+        self._logEnded(code, details, **facts)
+        stream, self._stream = self._stream, None
+        self._part(GOING_AWAY if code == SessionError.SHUTTING_DOWN else POLICY, details)
+        if stream is not None:
+            stream.connectionLost(Failure(ConnectionLost(details)))
+
+    def _logEnded(self, code: str, details: str, **facts: object) -> None:
         self._log.info(
             "ended the connection of an access client: {details}, from {peer}",
             event="client.ended",
@@ -176,10 +187,6 @@ class JsonClientVisit:
             client="?" if self.identity is None else self.identity.name,
             **facts,
         )
-        stream, self._stream = self._stream, None
-        self._part(GOING_AWAY if code == SessionError.SHUTTING_DOWN else POLICY, details)
-        if stream is not None:
-            stream.connectionLost(Failure(ConnectionLost(details)))
 
     # -- ITransport, of the stream
 

@@ -36,7 +36,7 @@ from gateway.service.server.turnedaway import turnedAway
 from gateway.service.server.visitors import Visitors
 from gateway.wire.agentcontrol import SUBPROTOCOL
 from gateway.wire.http1 import RequestHead, Response
-from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH, MAX_MESSAGE
+from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH, MAX_START
 
 DOOR = "network-relay"
 """What metrics and logs call it."""
@@ -81,7 +81,7 @@ class RelayDoor:
         self.websockets = WebSocketServerFactory(
             clock=clock,
             settings=WebSocketSettings(
-                handshakeTimeout=settings.headTimeout, pingInterval=settings.pingInterval, maxMessage=MAX_MESSAGE
+                handshakeTimeout=settings.headTimeout, pingInterval=settings.pingInterval, maxMessage=MAX_START
             ),
         )
         self._visitors = visitors

@@ -8,7 +8,7 @@ nothing by name, is not told who the visitor is, and carries no datagrams::
     relay.connect(session.targetEndpoint(Target("10.0.0.5", 22), visitor))
 """
 
-__all__ = ["CARRIER", "JsonAgentSession", "JsonAgentSettings"]
+__all__ = ["CARRIER", "LOST", "JsonAgentSession", "JsonAgentSettings"]
 
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -56,6 +56,9 @@ CARRIER = "websocket, network-relay"
 
 PING_TIMEOUT = "ping-timeout"
 """The code of a session whose agent is silent."""
+
+LOST = "lost"
+"""The code of somebody who broke off, or sent what is no WebSocket's, before it was known who it is."""
 
 LINGER = 60.0
 """Seconds of silence after which a connection is over whose visitor has said all: older agents tell no end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.service.networkrelay.door import RelayDoorSettings
 from gateway.service.networkrelay.session import JsonAgentSettings
-from gateway.wire.networkrelay import AGENT_PATH
+from gateway.wire.networkrelay import AGENT_PATH, MAX_START
 from tests.net.sides import pattern
 from tests.service.networkrelay.relayfixture import NONSENSE, JsonPeer, Relay, RelayTests
 from tests.websocketclient import BINARY
@@ -88,6 +88,20 @@ class AgentTests(RelayTests):
         self.assertEqual(agent.closed, (1008, "A message is binary, and all are text here."))
         self.relay.edgeAgent()
         self.assertEqual(len(list(self.relay.registry.replicas("box"))), 1)
+
+    def test_tooLongFirst(self) -> None:
+        """Before it is known who comes a message is shorter than later; one that is not is in the log, too."""
+        self.record()
+        agent = self.relay.come(AGENT_PATH)
+        agent.write(b" " * (MAX_START + 1))
+        self.assertEqual(agent.closed and agent.closed[0], 1009)
+        (event,) = self.events
+        self.assertEqual((event["event"], event["code"]), ("agent.refused", "lost"))
+        self.assertIn(f"exceeds payload limit of {MAX_START}", event["details"])
+        agent, client, connection = self.relay.joined()
+        agent.say(kind="tcp_data", connection_id=connection, data_base64="", more="x" * MAX_START)
+        agent.send(b"hello", connection_id=connection)
+        self.assertEqual(client.payload, b"hello")
 
     def test_nonsenseLater(self) -> None:
         """So is one that says something wrong later; its connections end."""

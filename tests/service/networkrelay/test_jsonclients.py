@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.wire.networkrelay import CLIENT_PATH, MAX_DATA
+from gateway.wire.networkrelay import CLIENT_PATH, MAX_DATA, MAX_START
 from tests.net.sides import pattern
 from tests.service.networkrelay.relayfixture import NONSENSE, JsonPeer, RelayTests
 
@@ -179,6 +179,19 @@ class ClientTests(RelayTests):
         for peer in (agent, client):
             sizes = [len(each["data_base64"]) for each in peer.heard if each["kind"] == "tcp_data"]
             self.assertLessEqual(max(sizes), (MAX_DATA + 2) // 3 * 4)
+
+    def test_tooLongFirst(self) -> None:
+        """Before it is known who comes a message is shorter than later; one that is not is in the log, too."""
+        self.record()
+        client = self.relay.come(CLIENT_PATH)
+        client.write(b" " * (MAX_START + 1))
+        self.assertEqual(client.closed and client.closed[0], 1009)
+        (event,) = self.events
+        self.assertEqual((event["event"], event["code"]), ("client.ended", "lost"))
+        self.assertIn(f"exceeds payload limit of {MAX_START}", event["details"])
+        agent, client, _ = self.relay.joined()
+        client.send(b"hello", more="x" * MAX_START)
+        self.assertEqual(agent.payload, b"hello")
 
     def test_stopping(self) -> None:
         """A relay that stops tells its clients and its agents."""
