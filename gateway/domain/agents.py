@@ -84,6 +84,10 @@ class AgentEntry:
         return self.expires is not None and now >= self.expires
 
 
+_NOBODY = AgentEntry("", Grant(), (hashToken(""),))
+"""Stands in for an entry that is not there. No secret is empty."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgentIdentity:
     """
@@ -143,6 +147,8 @@ class AgentAuthority:
         """
         entry = self._entries.get(name) or self._entries.get(ANY_AGENT)
         if entry is None:
+            if isinstance(credential, SecretCredential):
+                self._proof(_NOBODY, credential, None)  # or the time that it takes would tell which agents there are
             return Rejection(_UNKNOWN, f"there is no agent {name}")
         if entry.hasExpired(now):
             return Rejection(_UNKNOWN, f"the entry {entry.name} has expired")

@@ -8,6 +8,7 @@ from typing import Any
 import jwt
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.domain import agents
 from gateway.domain.agents import LEEWAY, AgentAuthority, AgentEntry, AgentIdentity, JwtIssuer, Rejection
 from gateway.domain.grant import EVERYTHING, Grant
 from gateway.domain.tokens import MAX_TOKEN_LENGTH, hashToken
@@ -61,6 +62,21 @@ class AgentAuthorityTests(SynchronousTestCase):
         for text in ("older", hashToken("old"), "x" * (MAX_TOKEN_LENGTH + 1)):
             self.refused("alice", secret(text))
         self.refused("alice", None)
+
+    def test_unknown(self) -> None:
+        """For a name that is not known as much is computed as for one that is: the time tells nothing."""
+        hashed: list[str] = []
+
+        def recording(text: str) -> str:
+            hashed.append(text)
+            return hashToken(text)
+
+        self.patch(agents, "hashToken", recording)
+        authority = AgentAuthority([ALICE])
+        for name in ("alice", "mallory"):
+            self.assertIsInstance(authority.authenticate(name, secret("wrong"), None, NOW), Rejection)
+        self.assertEqual(hashed, ["wrong"] * 2)
+        self.assertIsInstance(authority.authenticate("", secret(""), None, NOW), Rejection)
 
     def test_ownNameFirst(self) -> None:
         """What is good for any name is not for one that has an entry of its own."""
