@@ -195,8 +195,8 @@ class JsonStream:
     # -- What the peer says
 
     def received(self, data: bytes) -> None:
-        """Payload has come."""
-        if self._isOver or self._reason is not None:
+        """Payload has come. Where there is none it would wait, too, and count for nothing."""
+        if not data or self._isOver or self._reason is not None:
             return
         self._arrived.append(data)
         self._size += len(data)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from twisted.internet.protocol import Factory, Protocol
+
+from gateway.domain.targets import Target
 from gateway.service.networkrelay.door import RelayDoorSettings
 from gateway.service.networkrelay.session import JsonAgentSettings
+from gateway.service.server.attached import Visitor
 from gateway.wire.networkrelay import AGENT_PATH, MAX_START
 from tests.net.sides import pattern
 from tests.service.networkrelay.relayfixture import NONSENSE, JsonPeer, Relay, RelayTests
@@ -164,6 +168,17 @@ class AgentTests(RelayTests):
         self.assertIn("192.0.2.7", [each.facts().peer for each in self.relay.door.sessions])
 
 
+class _Pieces(Protocol):
+    """Records what comes, as it comes."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        """Record it."""
+        self.pieces.append(data)
+
+
 class SlownessTests(RelayTests):
     """Who does not read holds back who sends, and nobody for ever."""
 
@@ -183,6 +198,21 @@ class SlownessTests(RelayTests):
         self.assertEqual(client.payload, data * 50)
         self.assertFalse(agent.link.b.readingPaused)
         self.assertIsNone(client.closed)
+
+    def test_empty(self) -> None:
+        """Payload of no bytes is passed over: nothing of it is kept for a connection that is not there yet."""
+        agent = self.relay.edgeAgent()
+        (session,) = self.relay.registry.replicas("box")
+        peer = _Pieces()
+        endpoint = session.targetEndpoint(Target("10.0.0.1", 22), Visitor(None, None))  # type: ignore[attr-defined]
+        connecting = endpoint.connect(Factory.forProtocol(lambda: peer))
+        self.relay.pump()
+        for _ in range(3):
+            agent.send(b"", connection_id=agent.connection)
+        agent.send(b"hello", connection_id=agent.connection)
+        agent.accept()
+        self.assertIs(self.successResultOf(connecting), peer)
+        self.assertEqual(peer.pieces, [b"hello"])
 
     def test_slowAgent(self) -> None:
         """A client that sends to an agent who does not read is not read either."""
