@@ -13,26 +13,24 @@ Where trying again does not help by what the gateway says, an agent tries all th
 may have mended the other end.
 """
 
-__all__ = ["AgentClient", "Phase"]
+__all__ = ["AgentClient"]
 
 import re
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from random import random
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from gateway.net.mux import MuxSettings
-from gateway.net.muxdeadlines import monotonic
 from gateway.net.timer import Timer
-from gateway.service.agent.attachedservice import IAttachedClient
+from gateway.service.agent.attachedclient import AttachedClient, Phase
 from gateway.service.agent.backoff import Backoff
-from gateway.service.agent.session import ClientSession, ISessionOwner, SessionEnd
-from gateway.service.configuration import ConfigurationError
+from gateway.service.agent.dialledsession import IClientSession, SessionEnd
+from gateway.service.agent.session import ClientSession, ISessionOwner
 from gateway.wire.agentcontrol import Ack, Drain, Register, Service, ServiceStatus, SessionError
 from gateway.wire.window import WindowBudget
 
@@ -64,45 +62,22 @@ _HINTS: Mapping[str, str] = {
 }
 
 
-class Phase(StrEnum):
-    """Where an L{AgentClient} is in its life."""
-
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    ATTACHED = "attached"
-    WAITING = "waiting"
-    LEAVING = "leaving"
-
-
-TRANSITIONS: dict[Phase, frozenset[Phase]] = {
-    Phase.IDLE: frozenset({Phase.CONNECTING, Phase.LEAVING}),
-    # acknowledged; failed; stopped. And once more, when it is told to go elsewhere.
-    Phase.CONNECTING: frozenset({Phase.ATTACHED, Phase.WAITING, Phase.LEAVING, Phase.CONNECTING}),
-    # the gateway drains, or there is another one; lost; stopped
-    Phase.ATTACHED: frozenset({Phase.CONNECTING, Phase.WAITING, Phase.LEAVING}),
-    # the pause is over; stopped
-    Phase.WAITING: frozenset({Phase.CONNECTING, Phase.LEAVING}),
-    # the last session is gone
-    Phase.LEAVING: frozenset({Phase.LEAVING, Phase.IDLE}),
-}
-
-
-@implementer(ISessionOwner, IAttachedClient)
-class AgentClient:
+@implementer(ISessionOwner)
+class AgentClient(AttachedClient):
     """
-    Keeps one session, and beside it those that are on their way out.
+    Keeps a session in which services are offered.
 
-    @param carrier: each connection is one attempt.
     @param introduce: makes the first message but for what is offered; raises L{ConfigurationError} when the credential
         cannot be read.
     @param visitors: makes the protocols of streams that the gateway opens.
     @param ping: seconds between pings until the gateway has said how many.
     @param drain: seconds that visitors have to end in a session that is left for another.
-    @ivar phase: a L{Phase}.
     @ivar statuses: what became of each service that is offered, by its key, as the gateway said last.
     """
 
     _log = Logger()
+    hints = _HINTS
+    _session: ClientSession | None
 
     def __init__(
         self,
@@ -118,14 +93,10 @@ class AgentClient:
         drain: float = 30.0,
         random: Callable[[], float] = random,
     ) -> None:
-        self.phase = Phase.IDLE
+        super().__init__(clock, carrier, gateway)
         self.statuses: dict[str, ServiceStatus] = {}
-        self._clock = clock
-        self._seconds = monotonic(clock)
-        self._carrier = carrier
         self._introduce = introduce
         self._visitors = visitors
-        self._gateway = gateway
         self._windows = windows or WindowBudget()
         self._streams = streams
         self._ping = ping
@@ -135,36 +106,13 @@ class AgentClient:
         self._targets = False
         self._isNew = False  # the gateway was not told of it
         self._ports: dict[tuple[str, str], int] = {}  # that the gateway chose, by the services' kinds and keys
-        self._session: ClientSession | None = None
-        self._leaving: set[ClientSession] = set()
-        self._pause = Timer(clock)
         self._update = Timer(clock)
         self._nextUpdate = 0.0
-        self._gone: list[Deferred[None]] = []
 
-    def _become(self, phase: Phase) -> None:
-        assert phase in TRANSITIONS[self.phase], (self.phase, phase)
-        self.phase = phase
+    # -- AttachedClient
 
-    @property
-    def streams(self) -> int:
-        """Visitors' streams that are open."""
-        sessions = self._leaving | ({self._session} if self._session else set())
-        return sum(max(0, each.mux.streamCount - 1) for each in sessions)
-
-    # -- Attempts
-
-    def start(self) -> None:
-        """Attach, and stay attached."""
-        self._connect()
-
-    def _connect(self) -> None:
-        self._become(Phase.CONNECTING)
-        try:
-            introduction = self._introduce()
-        except ConfigurationError as e:
-            self._failed(SessionEnd(f"{e}."), lasted=None)
-            return
+    def newSession(self) -> ClientSession:
+        introduction = self._introduce()
         register = msgspec.structs.replace(introduction, services=self._wanted(), targets=self._targets)
         self._isNew = False
         settings = MuxSettings(
@@ -172,24 +120,15 @@ class AgentClient:
             pingInterval=self._ping,
             drainTimeout=86400.0,  # the session has a shorter one
         )
-        self._session = session = ClientSession(
-            self._clock, self, register, self._visitors, settings=settings, windows=self._windows
-        )
-        session.connect(self._carrier)
+        return ClientSession(self._clock, self, register, self._visitors, settings=settings, windows=self._windows)
 
-    def _failed(self, end: SessionEnd, lasted: float | None) -> None:
-        """Try again after a pause."""
-        if lasted is not None and lasted >= STABLE:
+    def pauseAfter(self, end: SessionEnd, lasted: float | None) -> float:
+        self._sessionLasted(lasted)
+        return self._backoff.longest() if end.code in HOPELESS else self._backoff.next(self._seconds())
+
+    def _sessionLasted(self, seconds: float | None) -> None:
+        if seconds is not None and seconds >= STABLE:
             self._backoff.reset()
-        pause = self._backoff.longest() if end.code in HOPELESS else self._backoff.next(self._seconds())
-        self._become(Phase.WAITING)
-        self._pause.start(pause, self._connect)
-        problem = " ".join(filter(None, (end.problem, _HINTS.get(end.code))))
-        SessionEnd(problem, end.code).logRetry(self._gateway, pause, lasted)
-
-    def _stopClocks(self) -> None:
-        self._pause.stop()
-        self._update.stop()
 
     # -- ISessionOwner
 
@@ -197,11 +136,8 @@ class AgentClient:
         if session is not self._session:
             return
         if self.phase is Phase.CONNECTING:
-            self._become(Phase.ATTACHED)
             self.statuses = {}
-            self._log.info(
-                "connected to {gateway}", event="agent.connected", gateway=self._gateway, session=ack.session
-            )
+        self.attached(session, ack.session)
         before, self.statuses = self.statuses, {status.key: status for status in ack.services}
         for status in ack.services:
             if before.get(status.key) != status:
@@ -228,35 +164,15 @@ class AgentClient:
             "{service} is served at {address}", event="agent.serving", service=status.key, address=status.address
         )
 
-    def gotDrain(self, session: ClientSession, drain: Drain) -> None:
-        if session is self._session and self.phase is Phase.ATTACHED:
-            self._log.info(
-                "the gateway goes away within {seconds:g} seconds: {reason}",
-                event="agent.gateway-draining",
-                seconds=drain.seconds,
-                reason=drain.reason,
-            )
-            if self._seconds() - (session.attachedAt or 0.0) >= STABLE:
-                self._backoff.reset()
-            self._leaving.add(session)
-            self._session = None
-            self._stopClocks()
-            self._connect()
-
-    def sessionOver(self, session: ClientSession, end: SessionEnd) -> None:
+    def gotDrain(self, session: IClientSession, drain: Drain) -> None:
         if session is self._session:
-            self._session = None
+            self._sessionLasted(self.lasted(session))
+        super().gotDrain(session, drain)
+
+    def sessionOver(self, session: IClientSession, end: SessionEnd) -> None:
+        if session is self._session:
             self.statuses = {}
-            self._stopClocks()
-            if self.phase is not Phase.LEAVING:
-                since = session.attachedAt
-                self._failed(end, None if since is None else self._seconds() - since)
-        self._leaving.discard(session)
-        if self.phase is Phase.LEAVING and not self._leaving:
-            self._become(Phase.IDLE)
-            gone, self._gone = self._gone, []
-            for waiting in gone:
-                waiting.callback(None)
+        super().sessionOver(session, end)
 
     # -- What is offered
 
@@ -300,34 +216,12 @@ class AgentClient:
         if self.phase in (Phase.IDLE, Phase.LEAVING):
             return
         self._backoff.reset()
-        self._stopClocks()
+        self._pause.stop()
         session, self._session = self._session, None
         if session is not None:
-            self._leaving.add(session)
             session.drain(self._drain, "The agent goes to another gateway.")
         self._connect()
 
     def drain(self, seconds: float) -> Deferred[None]:
-        """
-        Take no more visitors, and end when those that there are have left, or when time is up.
-
-        @return: fires when there is no session any more.
-        """
-        self._become(Phase.LEAVING)
-        self._stopClocks()
-        if self._session is not None:
-            self._leaving.add(self._session)
-            self._session = None
-        for session in tuple(self._leaving):
-            session.drain(seconds, "The agent is stopping.")
-        if not self._leaving:
-            self.phase = Phase.IDLE
-            return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._gone.append(waiting)
-        return waiting
-
-    def close(self) -> None:
-        """After L{drain}: there is no more time."""
-        for session in tuple(self._leaving):
-            session.close()
+        self._update.stop()
+        return super().drain(seconds)

@@ -27,7 +27,8 @@ from gateway.net.interfaces import IEarlyData
 from gateway.net.mux import MuxEndpoint, MuxSettings
 from gateway.net.opening import OpeningEndpoint
 from gateway.net.timer import Timer
-from gateway.service.agent.session import ClientSession, ISessionOwner, SessionEnd
+from gateway.service.agent.dialledsession import SessionEnd
+from gateway.service.agent.session import ClientSession, ISessionOwner
 from gateway.service.configuration import ConfigurationError
 from gateway.wire.agentcontrol import Ack, Drain, Register, SessionError
 from gateway.wire.preamble import Preamble, Target, encodePreamble

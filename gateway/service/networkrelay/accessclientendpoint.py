@@ -26,7 +26,7 @@ from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IEarlyData, IEarlyEndpoint
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.service.agent.dialect import DialectEndpoint
-from gateway.service.agent.session import explainLoss
+from gateway.service.agent.dialledsession import explainLoss
 from gateway.service.agent.tunnelclient import ClientTunnel
 from gateway.service.networkrelay.accessclientjson import JsonAccessLine
 from gateway.wire.agentcontrol import Register, SecretCredential

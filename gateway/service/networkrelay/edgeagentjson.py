@@ -21,9 +21,10 @@ from zope.interface import Interface, implementer
 
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
+from gateway.net.muxdeadlines import monotonic
 from gateway.net.relay import Half, Outcome, Relay
 from gateway.net.timer import Timer
-from gateway.service.agent.session import SessionEnd, explainLoss
+from gateway.service.agent.dialledsession import IClientSession, SessionEnd, explainLoss
 from gateway.service.draining import Vacancy
 from gateway.service.networkrelay.edgeagenttargets import EdgeTargets
 from gateway.service.networkrelay.jsonstream import CLOSED, JsonStream, JsonStreams
@@ -136,7 +137,7 @@ def _goodbye(connection: str, reason: str) -> Message:
     return ConnectionReset(CLOSED_BY_TARGET if reason == CLOSED else reason, connection)
 
 
-@implementer(IWebSocketReceiver)
+@implementer(IWebSocketReceiver, IClientSession)
 class JsonEdgeSession:
     """
     @param start: the first message.
@@ -152,7 +153,8 @@ class JsonEdgeSession:
         self._start = start
         self._connections: set[_Connection] = set()
         self._vacancy = Vacancy(self._connections)
-        self._isAttached = self._isDraining = False
+        self.attachedAt: float | None = None
+        self._isDraining = False
         self._problem = ""
         self._settling = Timer(clock)
         self._nextAlive = Timer(clock)
@@ -178,7 +180,7 @@ class JsonEdgeSession:
 
     def _settled(self) -> None:
         self._settling.stop()
-        self._isAttached = True
+        self.attachedAt = monotonic(self.clock)()
         self._owner.attached(self)
 
     def _sayAlive(self) -> None:
@@ -235,14 +237,13 @@ class JsonEdgeSession:
         self._owner.sessionOver(self, SessionEnd(self._problem or self._explain(reason)))
 
     def _explain(self, reason: Failure) -> str:
-        if not self._isAttached and reason.check(ConnectionDone):
+        if self.attachedAt is None and reason.check(ConnectionDone):
             return "The relay sent the agent away: look at the name and the secret, and whether it is running twice."
         return explainLoss(reason, "relay")
 
     # -- Ending
 
-    def drain(self, seconds: float) -> None:
-        """Take no more connections, and end the session when the last one has ended, or when time is up."""
+    def drain(self, seconds: float, reason: str) -> None:
         self._isDraining = True
         self._deadline.start(seconds, self.close)
         self._vacancy.awaited().addCallback(lambda _: self.close())

@@ -26,9 +26,10 @@ from gateway import __version__
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketReceiver
 from gateway.net.websocketlimits import WebSocketSettings
-from gateway.service.agent.client import AgentClient, Phase
+from gateway.service.agent.attachedclient import Phase
+from gateway.service.agent.client import AgentClient
 from gateway.service.agent.dialect import DialectEndpoint
-from gateway.service.agent.session import SessionEnd
+from gateway.service.agent.dialledsession import SessionEnd
 from gateway.service.pipegate.jsonclient import IJsonLineOwner, JsonLine, LocalRequests
 from gateway.service.pipegate.jsonsession import serviceOf
 from gateway.wire.agentcontrol import Register, SessionError

@@ -32,7 +32,7 @@ from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.net.relay import Half
 from gateway.net.sweep import Sweep
 from gateway.net.timer import Timer
-from gateway.service.agent.session import explainLoss
+from gateway.service.agent.dialledsession import explainLoss
 from gateway.service.draining import Vacancy
 from gateway.service.pipegate.jsonrequest import Held, JsonLimits
 from gateway.service.pipegate.local import LocalURL

@@ -11,9 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.domain.agents import AgentAuthority
 from gateway.domain.grant import EVERYTHING
 from gateway.domain.routes import Place
+from gateway.service.agent.attachedclient import Phase
 from gateway.service.agent.backoff import LONGEST_PAUSE, Backoff
-from gateway.service.agent.client import AgentClient, Phase
-from gateway.service.agent.session import DIAL_TIMEOUT, REGISTER_TIMEOUT
+from gateway.service.agent.client import AgentClient
+from gateway.service.agent.dialledsession import DIAL_TIMEOUT, REGISTER_TIMEOUT
 from gateway.service.configuration import ConfigurationError
 from gateway.testing import FlowEndpoint
 from gateway.wire.agentcontrol import Ack, Register, Service, ServiceStatus

@@ -15,7 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from gateway.net.mux import MuxSession, MuxSettings
-from gateway.service.agent.session import GOODBYE_TIMEOUT, ClientSession, ISessionOwner, SessionEnd
+from gateway.service.agent.dialledsession import GOODBYE_TIMEOUT, SessionEnd
+from gateway.service.agent.session import ClientSession, ISessionOwner
 from gateway.testing import FlowEndpoint, FlowLink, flowPair
 from gateway.wire.agentcontrol import Ack, Drain, Message, Ping, Refused, Register, Service, encode
 from tests.net.muxpair import Applications

@@ -12,9 +12,10 @@ from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.targets import Target
 from gateway.net.incoming import PREAMBLE_TIMEOUT
 from gateway.net.mux import MuxSession, MuxSettings
+from gateway.service.agent.dialledsession import REGISTER_TIMEOUT
 from gateway.service.agent.origins import Origin
 from gateway.service.gotunnel import streams as gotunnelstreams
-from gateway.service.gotunnel.client import REGISTER_TIMEOUT, GoTunnelClient
+from gateway.service.gotunnel.client import GoTunnelClient
 from gateway.service.gotunnel.streams import GoTunnelStreams
 from gateway.testing import FlowEndpoint, FlowLink
 from gateway.wire.gotunnel import Mode, Register, Route, encodePreamble

@@ -18,7 +18,7 @@ from gateway.net.interfaces import IWebSocketChannel, IWebSocketGate, IWebSocket
 from gateway.net.relay import RelaySettings
 from gateway.net.websocket import Denied, WebSocketServerFactory
 from gateway.net.websocketlimits import WebSocketSettings
-from gateway.service.agent.client import Phase
+from gateway.service.agent.attachedclient import Phase
 from gateway.service.pipegate.client import PipeGateClient, serverRequest
 from gateway.service.pipegate.jsonclient import LocalRequests
 from gateway.service.pipegate.jsonrequest import JsonLimits
