@@ -61,6 +61,7 @@ class ForegroundRunner(app.ApplicationRunner):
         # again and again. Done before anybody is told that we are here.
         gc.collect()
         gc.freeze()
+        gc.enable()
         from twisted.internet import reactor
 
         signals = StopSignals(lambda: cast(IReactorFromThreads, reactor).callFromThread(reactor.stop))

@@ -10,15 +10,16 @@ wrong with the command line is one line on standard error and exit status 2.
 
 __all__ = ["COMMANDS", "Command", "accessClient", "edgeAgent", "main", "networkRelay"]
 
+import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from twisted.python import usage
-from twisted.python.reflect import namedAny
+from typing import TYPE_CHECKING, Any
 
 from gateway import __version__
+
+if TYPE_CHECKING:
+    from twisted.python import usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,10 @@ class Command:
     options: str
     service: str = ""
 
-    def makeOptions(self) -> usage.Options:
+    def makeOptions(self) -> "usage.Options":
         """What reads its command line."""
+        from twisted.python.reflect import namedAny
+
         options: usage.Options = namedAny(f"gateway.service.{self.options}")()
         return options
 
@@ -110,7 +113,7 @@ def _runService(service: str, arguments: Sequence[str]) -> int:
 
     status = 0
 
-    def runApp(config: usage.Options) -> None:
+    def runApp(config: "usage.Options") -> None:
         nonlocal status
         ForegroundRunner(config).run()
         status = getattr(config.subOptions, "exitStatus", 0)
@@ -144,6 +147,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"gateway: error: unknown command {name!r}\n\n{_usage()}" if name else _usage(), file=sys.stderr)
         return 2
+    # What is imported from here on stays, and to look through it for garbage, again and again, is a fifth of what an
+    # access client does until its first byte. Who goes on for long has it looked for again once all is there.
+    gc.disable()
+    try:
+        return _run(name, words)
+    finally:
+        gc.enable()
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    from twisted.python import usage  # not for --help, which it would make wait for most of its time
+
     command = COMMANDS[name]
     options: Any = command.makeOptions()
     sys.argv[0] = f"gateway {name}"  # what the usage text begins with

@@ -1,5 +1,6 @@
 """Tests for L{gateway.service.main} and L{gateway.service.tabby_tap}: the command and the twistd plugin."""
 
+import gc
 import io
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway import __version__
-from gateway.service.foreground import ForegroundRunner
+from gateway.service.foreground import ForegroundRunner, StopSignals
 from gateway.service.main import COMMANDS, main
 from gateway.service.tabby_tap import Options, makeService
 
@@ -97,6 +98,20 @@ class MainTests(SynchronousTestCase):
         """A service whose options have an exit status by the end gives it to the command."""
         self.patch(ForegroundRunner, "run", lambda runner: setattr(runner.config.subOptions, "exitStatus", 1))
         self.assertEqual(self.status("relay", "--listen", "tcp:1", "--to", "tcp:2"), 1)
+
+    def test_garbage(self) -> None:
+        """Garbage is not looked for while a service is imported and made, and is again when the command is over."""
+        looked = []
+        self.patch(ForegroundRunner, "run", lambda runner: looked.append(gc.isenabled()))
+        self.assertEqual(self.status("tabby", "--no-auth", "--port", "0"), 0)
+        self.assertEqual((looked, gc.isenabled()), ([False], True))
+
+    def test_garbageOfServices(self) -> None:
+        """Once a service is made, garbage is looked for again."""
+        for name in ("freeze", "collect"):
+            self.patch(gc, name, lambda: None)
+        self.patch(StopSignals, "__init__", lambda signals, stop: sys.exit(int(gc.isenabled())))
+        self.assertEqual(self.status("tabby", "--no-auth", "--port", "0"), 1)
 
     def test_wordsOfThePersonOnly(self) -> None:
         """The process's own words are used when none are given."""

@@ -10,6 +10,7 @@ It is no service of twistd's, as each ssh session waits for one of these to star
 
 __all__ = ["AccessClient", "runAccessClient"]
 
+import gc
 import sys
 from typing import Any, cast
 
@@ -178,5 +179,7 @@ def runAccessClient(options: AccessClientOptions) -> int:
 
     client = AccessClient(cast(IReactor, reactor), options, streams)
     cast(IReactorCore, reactor).callWhenRunning(client.start)
+    gc.freeze()  # the modules, which stay: not even at the end, which ssh waits for, need they be looked through
+    gc.enable()
     cast(IReactorCore, reactor).run()
     return client.status
