@@ -95,7 +95,7 @@ class _Request(Http2Stream):
 
     def inform(self, head: ResponseHead) -> None:
         if not (self.isOver or self._isAnswered or head.status == 101):
-            self._carrier.wire.sendFields(self.number, responseFields(head), isInformational=True)
+            self._carrier.wire.sendFields(self.number, responseFields(head))
             self._carrier.flushSoon()
 
     def respond(self, head: ResponseHead, length: int | None) -> None:

@@ -1,18 +1,18 @@
 """
 One end of an HTTP/2 connection, without the connection (RFC 9113): C{h2}, and what has to stand in front of it.
 
-h2 does the bookkeeping of streams, windows and settings, and writes frames. It is not given everything that a peer
-sends, because
+h2 says and reads the settings, and counts how far the peer may go on. It is not given what is about streams, because
 
   - it ends the connection for what is the fault of one stream (a length that is not kept, a stream too many, trailers
     that do not end theirs), or with another error than the RFC names (compression, settings);
   - after a GOAWAY in either direction it neither sends nor receives any more, where the streams that there are should
     be finished;
   - it remembers every setting that it does not know, lets the peer choose the size of a table of ours, and waits for a
-    frame to be complete before it looks how long it is.
+    frame to be complete before it looks how long it is;
+  - with all of that judged here, what it does for a request is to do it again, in three times the time.
 
-So frames are found here; those about streams that are not open, and those that need no more than an answer, are dealt
-with here; and header lists are read here, of which h2 is told no more than what they are::
+So frames are found and written here, header lists are read and written by L{gateway.wire.http2lists}, and what is known
+of a stream is a few bits and two windows::
 
     connection = Http2Connection(client=False)
     connection.begin()
@@ -28,13 +28,13 @@ __all__ = ["Http2Connection"]
 from collections.abc import Callable, Iterator
 from struct import iter_unpack, pack
 
+import msgspec
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import DataReceived as _Data
-from h2.events import StreamReset as _Reset
-from h2.exceptions import ProtocolError
+from h2.exceptions import FlowControlError, ProtocolError
 from h2.settings import SettingCodes, Settings
+from h2.windows import WindowManager
 
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http2budget import Budget, Http2Limits
@@ -81,26 +81,29 @@ _HEADER_TABLE_SIZE, _ENABLE_PUSH, _LAST_SETTING = 1, 2, 6
 
 # What is known of an open stream.
 _PEER_ENDED, _WE_ENDED, _HEAD_RECEIVED = 1, 2, 4
+_BOTH_ENDED = _PEER_ENDED | _WE_ENDED
 
 # How one ended: both sides said so, the peer reset it, or we did (or never let it begin).
 _ENDED, _PEER_RESET, _WE_RESET = range(3)
 
-# What h2 is told of a header list, whichever way it goes. That of a request, and trailers, it does not look into.
-_TOLD: tuple[tuple[bytes, bytes], ...] = ()
-_TOLD_INFORMATIONAL = ((b":status", b"100"),)
-
+_FIRST_ROOM = 65_535
+"""Bytes of payload that either end may send at first, on a stream and on all of them (RFC 9113, section 6.9.2)."""
 
 _ON_ITSELF = "A stream depends on itself."
 
 
-class _Books(H2Connection):
+class _Stream(msgspec.Struct):
     """
-    h2, which need neither know how streams ended, as what comes for those never gets to it, nor count those that are
-    open, by looking at each of them.
+    A stream that is open.
+
+    @ivar room: bytes that the peer takes. May be less than 0, after it changed its settings.
+    @ivar window: counts what we take, once there was something.
+    @ivar state: what is known of it.
     """
 
-    def _open_streams(self, remainder: int) -> int:
-        return 0
+    room: int
+    window: WindowManager | None = None
+    state: int = 0
 
 
 class Http2Connection:
@@ -113,16 +116,7 @@ class Http2Connection:
     def __init__(self, *, client: bool, limits: Http2Limits = Http2Limits()) -> None:  # noqa: B008  # frozen
         self._client = client
         self._limits = limits
-        self._h2 = _Books(
-            H2Configuration(
-                client_side=client,
-                header_encoding=None,
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-                validate_inbound_headers=False,
-                normalize_inbound_headers=False,
-            )
-        )
+        self._h2 = H2Connection(H2Configuration(client_side=client))
         settings = {
             SettingCodes.ENABLE_PUSH: 0,
             SettingCodes.MAX_CONCURRENT_STREAMS: 0 if client else limits.streams,
@@ -131,12 +125,15 @@ class Http2Connection:
             SettingCodes.MAX_HEADER_LIST_SIZE: limits.headerList,
         }
         self._h2.local_settings = Settings(client=client, initial_values=settings)
-        self._h2.decoder = self._lists = HeaderLists(limits.headerList, limits.continuations)
+        self._lists = HeaderLists(limits.headerList, limits.continuations)
         self._h2.encoder = self._writer = HeaderListWriter()
+        self._window = WindowManager(limits.connectionWindow)
+        self._room = self._firstRoom = _FIRST_ROOM
         self._reader = FrameReader()
         self._preface = b"" if client else PREFACE
-        self._streams: dict[int, int] = {}
+        self._streams: dict[int, _Stream] = {}
         self._over: dict[int, int] = {}
+        self._output: list[bytes] = []
         self._raw = bytearray()
         self._dropped = 0  # bytes of payload for streams that are over, for which the connection's window is due
         self._goingAway = self._said = self._isOverdrawn = False
@@ -166,7 +163,8 @@ class Http2Connection:
         self._h2.initiate_connection()
         if self._preface:
             self._h2.receive_data(PREFACE)
-        self._h2.increment_flow_control_window(self._limits.connectionWindow - 65_535)
+        self._output.append(self._h2.data_to_send())
+        self._output.append(windowUpdate(0, self._limits.connectionWindow - _FIRST_ROOM))
 
     # -- Receiving
 
@@ -207,13 +205,6 @@ class Http2Connection:
         self._preface = self._preface[count:]
         return view[count:]
 
-    def _feed(self, data: bytes) -> list[object]:
-        try:
-            return self._h2.receive_data(data)  # type: ignore[return-value]
-        except ProtocolError as e:
-            self._said = True  # h2 does that by itself
-            raise connectionError(ErrorCodes(e.error_code), str(e)) from e
-
     def _spend(self, budget: Budget, what: str) -> None:
         if not budget.spend(self._now):
             raise connectionError(ErrorCodes.ENHANCE_YOUR_CALM, f"Too many frames: {what}.")
@@ -223,35 +214,43 @@ class Http2Connection:
             return not stream % 2 or stream >= self._nextStream
         return not stream % 2 or stream > self.highest
 
-    def _known(self, stream: int, what: str) -> int | None:
+    def _known(self, stream: int, what: str) -> _Stream | None:
         """
-        @return: what is known of a stream, C{None} of one that is over.
+        @return: a stream, C{None} for one that is over.
         @raise RemoteProtocolError: C{PROTOCOL_ERROR} for one that never was.
         """
-        if (state := self._streams.get(stream)) is None and self._isIdle(stream):
+        if (known := self._streams.get(stream)) is None and self._isIdle(stream):
             raise connectionError(ErrorCodes.PROTOCOL_ERROR, f"{what} is for a stream that there is not.")
-        return state
+        return known
 
     def _gotData(self, flags: int, stream: int, payload: memoryview) -> Event | None:
-        state = self._known(stream, "DATA")
+        known = self._known(stream, "DATA")
         size = len(payload)
         isLast = flags & END_STREAM
-        if not unpadded(flags, payload) and not isLast:
+        data = unpadded(flags, payload)
+        if not data and not isLast:
             self._spend(self._controls, "DATA without data")
-        if state is None or state & _PEER_ENDED:
-            self._dropped += size  # h2 never hears of it
-            if state is not None:
+        if known is None or known.state & _PEER_ENDED:
+            self._dropped += size  # it was not counted
+            if known is not None:
                 return self._fault(stream, ErrorCodes.STREAM_CLOSED, "There is DATA behind the end of a stream.")
             if self._over.get(stream) != _WE_RESET:  # or it was sent before that was known
                 self._spend(self._controls, "DATA for streams that are over")
                 self._raw += rstStream(stream, ErrorCodes.STREAM_CLOSED)
             return None
-        for event in self._feed(frame(DATA, flags, stream, payload)):
-            if isinstance(event, _Data):
-                if isLast:
-                    self._note(stream, _PEER_ENDED)
-                return DataReceived(stream, event.data or b"", event.flow_controlled_length or 0, bool(isLast))
-        return None
+        if not known.state & _HEAD_RECEIVED:
+            raise connectionError(ErrorCodes.PROTOCOL_ERROR, "There is DATA before a head.")
+        if size:
+            if known.window is None:
+                known.window = WindowManager(self._limits.streamWindow)
+            try:
+                self._window.window_consumed(size)
+                known.window.window_consumed(size)
+            except FlowControlError:
+                raise connectionError(ErrorCodes.FLOW_CONTROL_ERROR, "There is more DATA than a window has.") from None
+        if isLast:
+            self._note(stream, known, _PEER_ENDED)
+        return DataReceived(stream, bytes(data), size, bool(isLast))
 
     def _gotHeaders(self, flags: int, stream: int, payload: memoryview) -> Event | None:
         if not stream % 2 or (self._client and stream not in self._streams):
@@ -267,28 +266,25 @@ class Http2Connection:
         if received is None:
             return None
         stream, ended = received.stream, received.ended
-        state = self._streams.get(stream)
+        known = self._streams.get(stream)
         isInformational = False
-        if state is None:
+        if known is None:
             if self._client or not self._admits(stream):
                 return None
-            self._streams[stream] = state = 0
-        elif state & _PEER_ENDED:
+            known = self._streams[stream] = _Stream(self._firstRoom)
+        elif known.state & _PEER_ENDED:
             return self._fault(stream, ErrorCodes.STREAM_CLOSED, "There are HEADERS behind the end of a stream.")
-        elif received.dependsOnItself:
-            return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, _ON_ITSELF)
-        elif state & _HEAD_RECEIVED:
+        elif known.state & _HEAD_RECEIVED:
             if not ended:
                 return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, "Trailers do not end their stream.")
         elif (isInformational := received.isInformational) and ended:
             return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, "A response of 1xx ends its stream.")
-        self._lists.told = _TOLD_INFORMATIONAL if isInformational else _TOLD
-        self._feed(frame(HEADERS, END_HEADERS | (END_STREAM if ended else 0), stream, b"\0"))
-        if received.dependsOnItself:  # h2 can only reset a stream that it knows
+        if received.dependsOnItself:
             return self._fault(stream, ErrorCodes.PROTOCOL_ERROR, _ON_ITSELF)
+        isTrailers = bool(known.state & _HEAD_RECEIVED)
         if not isInformational:
-            self._note(stream, (_HEAD_RECEIVED | _PEER_ENDED) if ended else _HEAD_RECEIVED)
-        return HeadReceived(stream, received.fields, received.size, ended, bool(state & _HEAD_RECEIVED))
+            self._note(stream, known, (_HEAD_RECEIVED | _PEER_ENDED) if ended else _HEAD_RECEIVED)
+        return HeadReceived(stream, received.fields, received.size, ended, isTrailers)
 
     def _admits(self, stream: int) -> bool:
         """Whether a stream that is not open may be opened by the peer, now."""
@@ -326,7 +322,6 @@ class Http2Connection:
             self._spend(self._controls, "RST_STREAM for streams that are over")
             return None
         self._spend(self._resets, "RST_STREAM")
-        self._feed(frame(RST_STREAM, 0, stream, payload))
         self._end(stream, _PEER_RESET)
         return StreamReset(stream, int.from_bytes(payload), False, "The stream was reset.")
 
@@ -345,8 +340,24 @@ class Http2Connection:
                 raise connectionError(ErrorCodes.PROTOCOL_ERROR, "A server would take pushes.")
             if 0 < setting <= _LAST_SETTING:
                 known += pack(">HL", setting, value)
-        self._feed(frame(SETTINGS, 0, 0, known))
+        try:
+            self._h2.receive_data(frame(SETTINGS, 0, 0, known))
+        except ProtocolError as e:
+            self._said = True  # h2 does that by itself
+            raise connectionError(ErrorCodes(e.error_code), str(e)) from e
+        finally:
+            self._output.append(self._h2.data_to_send())
+        self._resize(self._h2.remote_settings.initial_window_size)
         return WindowOpened(0)
+
+    def _resize(self, room: int) -> None:
+        """The peer takes so much at first, which is about streams that are open, too (RFC 9113, section 6.9.2)."""
+        more, self._firstRoom = room - self._firstRoom, room
+        if more:
+            for known in self._streams.values():
+                known.room += more
+                if known.room > MAX_WINDOW:
+                    raise connectionError(ErrorCodes.FLOW_CONTROL_ERROR, "Settings make a window too large.")
 
     def _gotPushPromise(self, flags: int, stream: int, payload: memoryview) -> Event | None:
         raise connectionError(ErrorCodes.PROTOCOL_ERROR, "Nobody may push here.")
@@ -363,14 +374,18 @@ class Http2Connection:
 
     def _gotWindowUpdate(self, flags: int, stream: int, payload: memoryview) -> Event | None:
         self._spend(self._updates, "WINDOW_UPDATE")
-        if stream and self._known(stream, "WINDOW_UPDATE") is None:
+        known = self._known(stream, "WINDOW_UPDATE") if stream else None
+        if stream and known is None:
             return None
-        if not int.from_bytes(payload) & MAX_WINDOW:
+        increment = int.from_bytes(payload) & MAX_WINDOW
+        if not increment:
             return self._faultAnywhere(stream, ErrorCodes.PROTOCOL_ERROR, "A window is opened by nothing.")
-        for event in self._feed(frame(WINDOW_UPDATE, 0, stream, payload)):
-            if isinstance(event, _Reset):
-                self._end(stream, _WE_RESET)
-                return StreamReset(stream, ErrorCodes.FLOW_CONTROL_ERROR, True, "A window is too large.")
+        if known is None:
+            self._room += increment
+        else:
+            known.room += increment
+        if (self._room if known is None else known.room) > MAX_WINDOW:
+            return self._faultAnywhere(stream, ErrorCodes.FLOW_CONTROL_ERROR, "A window is too large.")
         return WindowOpened(stream)
 
     # -- What a peer did wrong
@@ -388,17 +403,14 @@ class Http2Connection:
 
     # -- The state of streams
 
-    def _note(self, stream: int, what: int) -> None:
-        state = self._streams[stream] | what
-        if state & (_PEER_ENDED | _WE_ENDED) == _PEER_ENDED | _WE_ENDED:
+    def _note(self, stream: int, known: _Stream, what: int) -> None:
+        known.state |= what
+        if known.state & _BOTH_ENDED == _BOTH_ENDED:
             self._end(stream, _ENDED)
             self._resets.earn()
-        else:
-            self._streams[stream] = state
 
     def _end(self, stream: int, how: int) -> None:
         self._streams.pop(stream, None)
-        self._h2.streams.pop(stream, None)
         self._over[stream] = how
         if len(self._over) > _REMEMBERED:
             del self._over[next(iter(self._over))]
@@ -430,28 +442,30 @@ class Http2Connection:
         @return: the number of its stream. Only where L{openable} is not 0.
         """
         stream, self._nextStream = self._nextStream, self._nextStream + 2
-        self._streams[stream] = 0
+        self._streams[stream] = _Stream(self._firstRoom)
         self.sendFields(stream, fields, isLast=isLast)
         return stream
 
-    def sendFields(
-        self, stream: int, fields: RawFields, *, isLast: bool = False, isInformational: bool = False
-    ) -> None:
+    def sendFields(self, stream: int, fields: RawFields, *, isLast: bool = False) -> None:
         """
         Send a head, or trailers.
 
-        @param isInformational: it is that of a response of 1xx.
         @param fields: with the pseudo fields first; all of bytes, with names in lower case, and values that are proper.
         """
-        if stream in self._streams:
-            self._writer.fields = fields
-            self._h2.send_headers(stream, _TOLD_INFORMATIONAL if isInformational else _TOLD, end_stream=isLast)
-            if isLast:
-                self._note(stream, _WE_ENDED)
+        if (known := self._streams.get(stream)) is None:
+            return
+        block = self._writer.write(fields)
+        kind, flags = HEADERS, END_STREAM if isLast else 0
+        while len(block) > MAX_FRAME:
+            self._output.append(frame(kind, flags, stream, block[:MAX_FRAME]))
+            kind, flags, block = CONTINUATION, 0, block[MAX_FRAME:]
+        self._output.append(frame(kind, flags | END_HEADERS, stream, block))
+        if isLast:
+            self._note(stream, known, _WE_ENDED)
 
     def room(self, stream: int) -> int:
         """How many bytes of payload the peer takes on a stream at the moment; may be less than 0."""
-        return self._h2.local_flow_control_window(stream) if stream in self._streams else 0
+        return 0 if (known := self._streams.get(stream)) is None else min(known.room, self._room)
 
     def sendData(self, stream: int, data: Buffer, *, isLast: bool = False) -> None:
         """
@@ -459,12 +473,16 @@ class Http2Connection:
 
         @param data: no more than L{room}, and than L{MAX_FRAME}. May be empty, at the end. Not kept.
         """
-        if stream in self._streams:
-            self._h2.send_data(stream, data, end_stream=isLast)
-            self._updates.earn(4)
-            self._controls.earn()
-            if isLast:
-                self._note(stream, _WE_ENDED)
+        if (known := self._streams.get(stream)) is None:
+            return
+        size = len(data)
+        self._output.append(frame(DATA, END_STREAM if isLast else 0, stream, data))
+        known.room -= size
+        self._room -= size
+        self._updates.earn(4)
+        self._controls.earn()
+        if isLast:
+            self._note(stream, known, _WE_ENDED)
 
     def consumed(self, stream: int, credit: int) -> None:
         """
@@ -472,7 +490,13 @@ class Http2Connection:
 
         @param credit: of its L{DataReceived}.
         """
-        self._h2.acknowledge_received_data(credit, stream)
+        if increment := self._window.process_bytes(credit):
+            self._output.append(windowUpdate(0, increment))
+        known = self._streams.get(stream)
+        if known is None or known.window is None or known.state & _PEER_ENDED:
+            return  # nothing more comes
+        if increment := known.window.process_bytes(credit):
+            self._output.append(windowUpdate(stream, increment))
 
     def reset(self, stream: int, code: int, *, isFault: bool = False) -> None:
         """
@@ -481,7 +505,7 @@ class Http2Connection:
         @param isFault: for something that the peer did, which counts as if it had reset it.
         """
         if stream in self._streams:
-            self._h2.reset_stream(stream, code)
+            self._output.append(rstStream(stream, code))
             self._end(stream, _WE_RESET)
             if isFault and not self._resets.spend(self._now):
                 self._isOverdrawn = True
@@ -508,11 +532,12 @@ class Http2Connection:
 
     def take(self) -> bytes:
         """All that is to be sent by now."""
-        output = self._h2.data_to_send()
         if self._dropped:
             self._raw += windowUpdate(0, self._dropped)
             self._dropped = 0
         if self._raw:
-            output += self._raw
+            self._output.append(bytes(self._raw))
             self._raw.clear()
+        output = b"".join(self._output)
+        self._output.clear()
         return output

@@ -44,25 +44,20 @@ class HeaderList(msgspec.Struct, frozen=True):
 
 class HeaderLists(Decoder):
     """
-    It takes the place of h2's decoder, and gives h2, which asks by L{decode}, what it is to see of a list.
+    Reads lists, frame by frame.
 
     @param limit: bytes of a list. Up to twice as much is read.
     @param frames: of one list, at most.
-    @ivar told: what h2 is to see.
     @ivar stream: of the list of which there is more to come; 0: of none.
     """
 
     def __init__(self, limit: int, frames: int) -> None:
         super().__init__(2 * limit)
-        self.told: RawFields = ()
         self.stream = 0
         self._frames = frames
         self._blocks: list[bytes] = []
         self._size = 0
         self._ended = self._dependsOnItself = False
-
-    def decode(self, data: bytes, raw: bool = False) -> RawFields:  # type: ignore[override]  # all that h2 needs
-        return self.told
 
     def begin(self, stream: int, flags: int, payload: memoryview) -> HeaderList | None:
         """
@@ -127,13 +122,10 @@ class HeaderLists(Decoder):
 
 
 class HeaderListWriter(Encoder):
-    """
-    It takes the place of h2's encoder, which is not given what h2 was told of a list, but writes the list.
+    """Writes lists."""
 
-    @ivar fields: the list.
-    """
-
-    fields: RawFields = ()
-
-    def encode(self, headers: object, huffman: bool = True) -> bytes:
-        return super().encode(self.fields, huffman)
+    def write(self, fields: RawFields) -> bytes:
+        """
+        @param fields: of which those that are secret are no part of what is remembered.
+        """
+        return self.encode(fields)

@@ -9,7 +9,15 @@ from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http2 import Http2Connection
 from gateway.wire.http2budget import Http2Limits
 from gateway.wire.http2events import DataReceived, Event, GoneAway, HeadReceived, Ponged, StreamReset
-from gateway.wire.http2frames import MAX_FRAME, MAX_WINDOW
+from gateway.wire.http2frames import (
+    CONTINUATION,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    MAX_FRAME,
+    MAX_WINDOW,
+    FrameReader,
+)
 
 REQUEST = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/")]
 OK = [(b":status", b"200")]
@@ -53,12 +61,33 @@ class PairTests(SynchronousTestCase):
         self.assertEqual((head.fields, head.ended, head.isTrailers), (REQUEST, False, False))
         self.assertEqual((data.payload, data.ended), (b"ping", False))
         self.assertEqual((trailers.fields, trailers.ended, trailers.isTrailers), ([(b"x-a", b"1")], True, True))
-        self.server.sendFields(stream, [(b":status", b"103")], isInformational=True)
+        self.server.sendFields(stream, [(b":status", b"103")])
         self.server.sendFields(stream, OK)
         self.server.sendData(stream, b"pong", isLast=True)
         events, _ = self.exchange()
         self.assertEqual([type(each) for each in events], [HeadReceived, HeadReceived, DataReceived])
         self.assertEqual((self.client.streamCount, self.server.streamCount), (0, 0))
+
+    def test_longList(self) -> None:
+        """A head that is longer than a frame goes on in others, and only the first one says that the stream ends."""
+        self.connect(Http2Limits(headerList=70_000))
+        fields = [*REQUEST, *[(b"x-%d" % n, b"a" * 5000) for n in range(12)]]
+        stream = self.client.open(fields, isLast=True)
+        up = self.client.take()
+        kinds = [(kind, flags) for kind, flags, _, _ in FrameReader().receive(up)]
+        self.assertEqual(kinds[:2] + kinds[-1:], [(HEADERS, END_STREAM), (CONTINUATION, 0), (CONTINUATION, END_HEADERS)])
+        (head,) = self.server.receive(up, 0.0)
+        assert isinstance(head, HeadReceived)
+        self.assertEqual((head.stream, head.fields, head.ended), (stream, fields, True))
+
+    def test_noCreditBehindTheEnd(self) -> None:
+        """Nobody is given credit for a stream on which nothing more may come."""
+        stream = self.client.open(REQUEST, isLast=False)
+        for last in (False,) * 8 + (True,):
+            self.client.sendData(stream, bytes(MAX_FRAME), isLast=last)
+        credits = [each.credit for each in self.exchange()[1] if isinstance(each, DataReceived)]
+        self.server.consumed(stream, sum(credits))
+        self.assertEqual(self.server.take(), b"")
 
     def test_credit(self) -> None:
         """A window is opened again by what was taken, and not by what was received."""
@@ -129,7 +158,7 @@ class PairTests(SynchronousTestCase):
                 (self.server if n % 3 == 1 else self.client).reset(stream, 8)
             self.exchange()
         for end in (self.client, self.server):
-            self.assertEqual((end.streamCount, end._h2.streams, len(end._over)), (0, {}, 1000))
+            self.assertEqual((end.streamCount, len(end._over)), (0, 1000))
 
     def test_ping(self) -> None:
         """A ping is answered."""
