@@ -27,7 +27,6 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from h2.errors import ErrorCodes
-from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, ResponseHead
@@ -42,8 +41,6 @@ _FOR_CONNECTIONS = frozenset(
 """Which HTTP/2 does not have (RFC 9113, section 8.2.2)."""
 
 _NOT_SENT = _FOR_CONNECTIONS | {"host", "te"}
-_SECRET = frozenset(("authorization", "cookie", "proxy-authorization", "set-cookie"))
-"""What compression may not remember: the length of another's guess would tell how right it is."""
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -222,8 +219,4 @@ def _withLength(raw: list[tuple[bytes, bytes]], fields: Fields, length: int | No
 
 def trailerFields(fields: Fields) -> list[tuple[bytes, bytes]]:
     """Fields without pseudo fields."""
-    return [
-        (NeverIndexedHeaderTuple if name in _SECRET else HeaderTuple)(name.encode("latin-1"), value.encode("latin-1"))
-        for name, value in fields
-        if name not in _NOT_SENT
-    ]
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields if name not in _NOT_SENT]

@@ -21,6 +21,18 @@ from gateway.wire.http2frames import END_HEADERS, END_STREAM, MAX_WINDOW, PRIORI
 
 RawFields = Iterable[tuple[bytes, bytes]]
 
+_SECRET = frozenset((b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"))
+"""What compression may not remember: the length of another's guess would tell how right it is."""
+
+_NOT_REMEMBERED = _SECRET | {
+    *(b":path", b"age", b"content-length", b"content-range", b"date", b"etag", b"expires", b"if-modified-since"),
+    *(b"if-none-match", b"last-modified", b"location", b"range", b"referer"),
+}
+"""And what it had better not: the next one differs, and all others would move in the table."""
+
+_SHORT, _MOST_WRITTEN = 128, 64
+"""Bytes of a field as it was written that are kept to be used again, and of how many fields."""
+
 
 class HeaderList(msgspec.Struct, frozen=True):
     """
@@ -122,10 +134,37 @@ class HeaderLists(Decoder):
 
 
 class HeaderListWriter(Encoder):
-    """Writes lists."""
+    """
+    Writes lists. Most fields of most lists are those of the list before, so what was written for one is used again,
+    until the table changes and all has other numbers in it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: dict[tuple[bytes, bytes], bytes] = {}
 
     def write(self, fields: RawFields) -> bytes:
         """
-        @param fields: of which those that are secret are no part of what is remembered.
+        @param fields: with names in lower case.
         """
-        return self.encode(fields)
+        written, pieces = self._written, []
+        if self.table_size_changes:
+            written.clear()
+            self.header_table.resized = True  # which hpack forgets when the same size is set again
+            pieces.append(self.encode(()))  # says so
+        for field in fields:
+            piece = written.get(field)
+            pieces.append(self._write(field) if piece is None else piece)
+        return b"".join(pieces)
+
+    def _write(self, field: tuple[bytes, bytes]) -> bytes:
+        name = field[0]
+        # Huffman's code saves a fifth of what mostly is sent once, and is a loop over bytes here.
+        piece = self.add(field, sensitive=name in _NOT_REMEMBERED, huffman=False)
+        if piece[0] & 0xC0 == 0x40:  # it is in the table now (RFC 7541, section 6.2.1)
+            self._written.clear()
+        elif name not in _SECRET and len(piece) <= _SHORT:
+            if len(self._written) >= _MOST_WRITTEN:
+                self._written.clear()
+            self._written[field] = piece
+        return piece

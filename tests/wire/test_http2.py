@@ -75,7 +75,9 @@ class PairTests(SynchronousTestCase):
         stream = self.client.open(fields, isLast=True)
         up = self.client.take()
         kinds = [(kind, flags) for kind, flags, _, _ in FrameReader().receive(up)]
-        self.assertEqual(kinds[:2] + kinds[-1:], [(HEADERS, END_STREAM), (CONTINUATION, 0), (CONTINUATION, END_HEADERS)])
+        self.assertEqual(
+            kinds[:2] + kinds[-1:], [(HEADERS, END_STREAM), (CONTINUATION, 0), (CONTINUATION, END_HEADERS)]
+        )
         (head,) = self.server.receive(up, 0.0)
         assert isinstance(head, HeadReceived)
         self.assertEqual((head.stream, head.fields, head.ended), (stream, fields, True))

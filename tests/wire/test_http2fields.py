@@ -1,6 +1,5 @@
 """Tests for L{gateway.wire.http2fields}. What is malformed is in C{tests/net/test_http2conformance.py}, too."""
 
-from hpack import HeaderTuple, NeverIndexedHeaderTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,7 +11,6 @@ from gateway.wire.http2fields import (
     requestHead,
     responseFields,
     responseHead,
-    trailerFields,
     trailers,
 )
 
@@ -127,11 +125,6 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(responseFields(head, 3), [(b":status", b"200"), (b"etag", b'"1"'), (b"content-length", b"3")])
         said = ResponseHead(200, "OK", "1.1", [("content-length", "5")])
         self.assertEqual(responseFields(said, 3), [(b":status", b"200"), (b"content-length", b"5")])
-
-    def test_secrets(self) -> None:
-        """What says who somebody is is not remembered for compression."""
-        kinds = [type(each) for each in trailerFields([("set-cookie", "a"), ("authorization", "b"), ("etag", "c")])]
-        self.assertEqual(kinds, [NeverIndexedHeaderTuple, NeverIndexedHeaderTuple, HeaderTuple])
 
 
 class TrailerTests(SynchronousTestCase):

@@ -1,7 +1,7 @@
 """Tests for L{gateway.wire.http2lists}."""
 
 from h2.errors import ErrorCodes
-from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple
+from hpack import Decoder, Encoder, HPACKError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -137,9 +137,75 @@ class HeaderListTests(SynchronousTestCase):
 class HeaderListWriterTests(SynchronousTestCase):
     """Lists to frames."""
 
-    def test_writes(self) -> None:
-        """What is written is the list; secrets stay out of the table."""
-        writer, decoder = HeaderListWriter(), Decoder()
-        fields = [(b"a", b"b"), NeverIndexedHeaderTuple(b"cookie", b"c")]
-        self.assertEqual(decoder.decode(writer.write(fields), raw=True), fields)
-        self.assertEqual(list(decoder.header_table.dynamic_entries), [(b"a", b"b")])
+    def setUp(self) -> None:
+        self.writer, self.decoder = HeaderListWriter(), Decoder()
+
+    def write(self, *fields: tuple[bytes, bytes]) -> bytes:
+        """Write a list, which has to be read as what it is."""
+        block = self.writer.write(fields)
+        self.assertEqual(self.decoder.decode(block, raw=True), list(fields))
+        return block
+
+    def remembered(self) -> list[bytes]:
+        """The names in the table."""
+        return [name for name, _ in self.decoder.header_table.dynamic_entries]
+
+    def test_secrets(self) -> None:
+        """Secrets stay out of the table, by the other end too, and are not kept."""
+        for name in (b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"):
+            block = self.write((name, b"secret"))
+            self.assertEqual(block[0] & 0xF0, 0x10)
+        self.assertEqual((self.remembered(), self.writer._written), ([], {}))
+
+    def test_whatChanges(self) -> None:
+        """What is another thing each time moves nothing in the table."""
+        self.write((b"server", b"a"), (b"content-length", b"1"))
+        block = self.write((b"server", b"a"), (b"content-length", b"2"))
+        self.assertEqual((len(block), self.remembered()), (1 + 4, [b"server"]))
+
+    def test_again(self) -> None:
+        """A field that was sent before is a byte, whatever number it has by then."""
+        fields = [(b"server", b"a"), (b"x-a", b"1"), (b"x-b", b"2")]
+        for count in (1, 2, 3, 3):
+            block = self.write(*fields[:count])
+        self.assertEqual(len(block), 3)
+
+    def test_size(self) -> None:
+        """A table's new size is said, though the same was set twice."""
+        for size in (100, 100):
+            self.writer.header_table_size = size
+        self.assertEqual(self.write((b"a", b"b"))[0] & 0xE0, 0x20)
+
+    def test_memory(self) -> None:
+        """However many fields there are, and however long, little of them is kept."""
+        for n in range(1000):
+            self.write((b":path", b"/%d" % n), (b"etag", b"e" * n), (b"x", b"%d" % (n % 7)))
+        self.assertLessEqual(sum(map(len, self.writer._written.values())), 64 * 128)
+        self.assertLessEqual(self.writer.header_table._current_size, 4096)
+
+    @given(
+        st.lists(
+            st.one_of(
+                st.integers(0, 200),
+                st.lists(
+                    st.tuples(
+                        st.sampled_from((b":status", b"date", b"cookie", b"a", b"b" * 30)),
+                        st.sampled_from((b"", b"200", b"1", b"2", b"c" * 40)),
+                    ),
+                    max_size=6,
+                ),
+            ),
+            max_size=12,
+        )
+    )
+    @settings(deadline=None, max_examples=200, database=None, derandomize=True)
+    def test_anything(self, steps: list[int | list[tuple[bytes, bytes]]]) -> None:
+        """Whatever lists are written, with a table of whatever size, they are read as that."""
+        self.setUp()
+        for step in steps:
+            if isinstance(step, int):
+                self.writer.header_table_size = step
+            else:
+                self.write(*step)
+                table = self.writer.header_table.dynamic_entries
+                self.assertEqual(self.decoder.header_table.dynamic_entries, table)
