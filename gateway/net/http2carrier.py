@@ -39,6 +39,13 @@ _BATCH = 128 * 1024
 _ROUNDS = 16
 """Batches before the reactor gets a turn, however much the transport takes."""
 
+_EVENTS = 128
+"""What is done about one read before it gets a turn: a read may hold twenty thousand heads, and be a second's work."""
+
+# The reasons for which nothing is read; it is again when none is left.
+_FULL = 1
+_TURN = 2
+
 
 def limitsOf(settings: HttpSettings, *, headLimit: int) -> Http2Limits:
     """What L{gateway.wire.http2} is to hold a peer to."""
@@ -77,7 +84,8 @@ class Http2Carrier(Protocol):
         self.heard = 0.0
         self._line: dict[Http2Stream, None] = {}
         self._shut: dict[Http2Stream, None] = {}  # wait for a window
-        self._corked = self._flushDue = self._isDeaf = False
+        self._corked = self._flushDue = False
+        self._deaf = 0
         self._held = 0  # heads that came while the transport was full, each of which may cause one of ours
         self._full = True
         self._cutOffAt: float | None = None
@@ -161,9 +169,7 @@ class Http2Carrier(Protocol):
         self._cutOffAt = self.sweep.clock.seconds() + self.settings.lingerTimeout
         # A TLS transport that has a producer, or is paused, never finishes closing.
         self.transport.unregisterProducer()
-        if self._isDeaf:
-            self._isDeaf = False
-            self.transport.resumeProducing()
+        self._hear(_FULL | _TURN)
         self.transport.loseConnection()
 
     def abortConnection(self) -> None:
@@ -178,6 +184,7 @@ class Http2Carrier(Protocol):
             return
         self.heard = now = self.sweep.clock.seconds()
         self._corked = True
+        left = _EVENTS
         try:
             for event in self.wire.receive(data, now):
                 if isinstance(event, HeadReceived):
@@ -199,14 +206,43 @@ class Http2Carrier(Protocol):
                     self._opened(event.stream)
                 if not self.isUsable:
                     return
-                if self._full and self._held > self.settings.streams and not self._isDeaf:
-                    self._isDeaf = True
-                    self.transport.pauseProducing()
+                if self._full and self._held > self.settings.streams:
+                    self._ignore(_FULL)
+                left -= 1
+                if not left:
+                    if not self._deaf & _TURN:
+                        self._ignore(_TURN)
+                        self.sweep.endOfTurn(self._goOn)
+                    break
         except RemoteProtocolError as e:
             self.failed(e)
             self.disconnect(e.details)
             return
         self._flush()
+
+    def hearOut(self) -> None:
+        """Look at all that was read, now."""
+        while self.isUsable and self._deaf & _TURN:
+            self._goOn()
+
+    def _goOn(self) -> None:
+        """With what is left of what was read, before more is: it may be that there is nobody any more."""
+        if self.isUsable:
+            self._deaf &= ~_TURN
+            self.dataReceived(b"")
+            if not self._deaf:
+                self.transport.resumeProducing()
+
+    def _ignore(self, reason: int) -> None:
+        if not self._deaf:
+            self.transport.pauseProducing()
+        self._deaf |= reason
+
+    def _hear(self, reason: int) -> None:
+        if self._deaf:
+            self._deaf &= ~reason
+            if not self._deaf:
+                self.transport.resumeProducing()
 
     def guard(self, number: int, receiver: Callable[..., None], *arguments: object) -> None:
         """Do something that may fail for a stream, and then costs nobody but it."""
@@ -317,9 +353,7 @@ class Http2Carrier(Protocol):
         if self.isUsable:
             self._full = False
             self._held = 0
-            if self._isDeaf:
-                self._isDeaf = False
-                self.transport.resumeProducing()
+            self._hear(_FULL)
             if not self._corked:
                 self._flush()
 

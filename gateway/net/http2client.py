@@ -18,6 +18,7 @@ __all__ = ["Http2ClientConnection", "IHttp2OriginOwner"]
 from dataclasses import replace
 
 from h2.errors import ErrorCodes
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
@@ -219,6 +220,10 @@ class Http2ClientConnection(Http2Carrier):
             owner.lost(self)
 
     # -- Http2Carrier
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.hearOut()  # what came before is not lost
+        super().connectionLost(reason)
 
     def gotHead(self, event: HeadReceived) -> None:
         request = self.streams.get(event.stream)

@@ -93,30 +93,34 @@ class FrameReader:
 
     def receive(self, data: Buffer) -> Iterator[tuple[int, int, int, memoryview]]:
         """
-        Take what came. All that is returned has to be looked at before more is taken.
+        Take what came.
 
         @return: type, flags, stream and payload of each frame that is complete. Payload is valid until the next one.
+            Whoever stops before the end gets the rest when more is taken.
         @raise RemoteProtocolError: C{FRAME_SIZE_ERROR}, or C{PROTOCOL_ERROR} for a frame that is of a stream and may
             not be, or the other way round.
         """
         view = memoryview(self._held + data if self._held else data)
         position, size = 0, len(view)
-        while size - position >= _HEADER.size:
-            high, low, kind, flags, stream = _HEADER.unpack_from(view, position)
-            length = high << 16 | low
-            if length > MAX_FRAME:
-                raise connectionError(ErrorCodes.FRAME_SIZE_ERROR, f"A frame has more than {MAX_FRAME} bytes.")
-            stream &= _STREAM
-            if kind in (_OF_THE_CONNECTION if stream else _OF_STREAMS):
-                raise connectionError(ErrorCodes.PROTOCOL_ERROR, "A frame is of a stream and may not be, or of none.")
-            if kind in _LENGTHS and not _LENGTHS[kind](length):
-                raise connectionError(ErrorCodes.FRAME_SIZE_ERROR, "A frame has not the length of its kind.")
-            begin = position + _HEADER.size
-            if begin + length > size:
-                break
-            position = begin + length
-            yield kind, flags, stream, view[begin:position]
-        self._held = bytes(view[position:])
+        try:
+            while size - position >= _HEADER.size:
+                high, low, kind, flags, stream = _HEADER.unpack_from(view, position)
+                length = high << 16 | low
+                if length > MAX_FRAME:
+                    raise connectionError(ErrorCodes.FRAME_SIZE_ERROR, f"A frame has more than {MAX_FRAME} bytes.")
+                stream &= _STREAM
+                if kind in (_OF_THE_CONNECTION if stream else _OF_STREAMS):
+                    details = "A frame is of a stream and may not be, or of none."
+                    raise connectionError(ErrorCodes.PROTOCOL_ERROR, details)
+                if kind in _LENGTHS and not _LENGTHS[kind](length):
+                    raise connectionError(ErrorCodes.FRAME_SIZE_ERROR, "A frame has not the length of its kind.")
+                begin = position + _HEADER.size
+                if begin + length > size:
+                    break
+                position = begin + length
+                yield kind, flags, stream, view[begin:position]
+        finally:
+            self._held = bytes(view[position:])
 
 
 def unpadded(flags: int, payload: memoryview) -> memoryview:

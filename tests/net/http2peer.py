@@ -181,12 +181,14 @@ class Http2Peer:
         self.turn()
 
     def turn(self) -> None:
-        """Let the reactor's turn end, and take all that was written."""
-        self.clock.advance(0)
-        self.transport.pump()
-        while self.transport.outgoing.bufferedBytes:
-            self._receive(self.transport.takeWritten())
+        """Let the reactor take turns until nothing is left to do, and take all that was written."""
+        isOver = False
+        while not isOver:
             self.clock.advance(0)
+            self.transport.pump()
+            isOver = not self.transport.outgoing.bufferedBytes
+            self._receive(self.transport.takeWritten())
+            isOver &= all(each.getTime() > self.clock.seconds() for each in self.clock.getDelayedCalls())
 
     def elapse(self, seconds: float) -> None:
         """Let time go by."""

@@ -306,6 +306,17 @@ class LossTests(SynchronousTestCase):
         request.resumeProducing()
         self.assertEqual((exchange.body, exchange.trailers, exchange.origin), (b"whole", (), None))
 
+    def test_aLostConnectionDoesNotTakeBackWhatWasRead(self) -> None:
+        """Nor what was not looked at yet, because others had their turn."""
+        origin = Http2Origin()
+        _, exchange = origin.ask()
+        frames = [origin.data(1, b"a") for _ in range(300)]
+        origin.transport.deliver(b"".join([origin.headers(1, OK), *frames, origin.data(1, end=True)]))
+        self.assertLess(len(exchange.body), 300)
+        origin.transport.deliverReset()
+        origin.turn()
+        self.assertEqual((len(exchange.body), exchange.trailers, exchange.origin), (300, (), None))
+
     def test_pushesEndTheConnection(self) -> None:
         """An origin that pushes, or opens streams of its own, breaks the rules for all."""
         for wrong in (

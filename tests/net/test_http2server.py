@@ -3,6 +3,7 @@
 from h2.errors import ErrorCodes
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.net.httpinterfaces import IVisitorRequest
 from gateway.testing import TLSFlowTransport
 from gateway.wire.errors import LocalProtocolError
 from gateway.wire.http1 import ResponseHead
@@ -23,7 +24,7 @@ from gateway.wire.http2frames import (
     rstStream,
     windowUpdate,
 )
-from tests.net.http2peer import REQUEST, Http2Visitor, Recorder, setting
+from tests.net.http2peer import REQUEST, Http2Visitor, Owner, Recorder, setting
 
 OK = ResponseHead(200, "OK", "1.1", [("content-type", "text/plain")])
 INITIAL_WINDOW_SIZE = 4
@@ -507,6 +508,26 @@ class ConnectionTests(SynchronousTestCase):
         request.finish()
         visitor.request(7)
         self.assertEqual(len(visitor.owner.requests), 3)
+
+    def test_othersGetATurn(self) -> None:
+        """However many requests come at once, and however fast they are answered, others get a turn between them."""
+
+        class Answering(Owner):
+            def gotRequest(self, request: IVisitorRequest) -> None:
+                self.requests.append(request)
+                request.respond(OK, 0)
+                request.finish()
+
+        visitor = Http2Visitor(owner=Answering())
+        numbers = range(1, 2001, 2)
+        heads = [visitor.headers(each, REQUEST, end=True) for each in numbers]
+        visitor.transport.deliver(b"".join([*heads, ping(b"12345678")]))
+        counts = [len(visitor.owner.requests)]
+        visitor.clock.callLater(0, lambda: counts.append(len(visitor.owner.requests)))
+        visitor.turn()
+        self.assertEqual(counts, [128, 256])
+        self.assertEqual([each.stream for each in visitor.frames if each.ends], [*numbers])
+        self.assertEqual(len(visitor.of(PING)), 1)
 
 
 class DeadlineTests(SynchronousTestCase):
