@@ -62,6 +62,9 @@ _END = b"\r\n\r\n"
 _KEPT = 16 * 1024
 """Bytes that may wait to be looked at before reading is paused."""
 
+_AT_ONCE = 32
+"""Requests that are answered at once before others get a turn: a read may hold ten thousand, and be a second's work."""
+
 # The reasons for which reading may be paused; it resumes when none is left.
 _WAITING = 1
 _EXCHANGE = 2
@@ -155,12 +158,17 @@ class HttpServerConnection(Protocol):
         if self._isReading:
             return  # one that is answered at once; the loop below goes on with the next
         self._isReading = True
-        while self._state is _State.HEAD and self._data and not self._isFull:
+        left = _AT_ONCE
+        while left and self._state is _State.HEAD and self._data and not self._isFull:
             if not self._readHead():
                 break
+            left -= 1
         self._isReading = False
         if self._state is not _State.HEAD or self._isFull:
             self._keep(b"")
+        elif not left and self._data:
+            self._pause(_WAITING)
+            self._sweep.endOfTurn(self._readMore)
         elif self._readEnded:
             if self._data:
                 self._refuse(400, "The connection ended before the request did.", None)
@@ -168,6 +176,10 @@ class HttpServerConnection(Protocol):
                 self._end()
         else:
             self._resume(_WAITING)
+
+    def _readMore(self) -> None:
+        if self._state is _State.HEAD:
+            self._readHeads()
 
     def _readHead(self) -> bool:
         """

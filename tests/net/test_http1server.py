@@ -312,6 +312,19 @@ class ConversationTests(SynchronousTestCase):
         visitor.send(GET * 1800)
         self.assertEqual((visitor.taken() + visitor.taken()).count(b"HTTP/1.1 200"), 1800)
 
+    def test_othersGetATurn(self) -> None:
+        """Others get a turn between them, before more is read, or the end of it is looked at."""
+        visitor = Visitor(answer)
+        visitor.send(GET * 1000)
+        visitor.transport.deliverEOF()
+        counts = [len(visitor.requests)]
+        self.assertTrue(visitor.transport.readingPaused)
+        visitor.clock.callLater(0, lambda: counts.append(len(visitor.requests)))
+        self.assertEqual(visitor.taken().count(b"HTTP/1.1 200"), 1000)
+        self.assertEqual((counts, visitor.refusals), ([32, 64], []))
+        visitor.transport.pump()
+        self.assertEqual(visitor.ended, 1)
+
     def test_pipelinedBytesAreBounded(self) -> None:
         """A visitor who sends on and on while a response is due is not read any more."""
         visitor = Visitor()
