@@ -36,8 +36,9 @@ class Credential:
         """
         Write C{certificate.pem} and C{key.pem} into a directory, which is made if it is missing.
 
-        @return: the two paths.
+        @return: the two paths, which are absolute, as in a configuration they would be relative to that.
         """
+        directory = os.path.abspath(directory)
         os.makedirs(directory, exist_ok=True)
         paths = os.path.join(directory, "certificate.pem"), os.path.join(directory, "key.pem")
         for path, pem in zip(paths, (self.certificatePEM, self.keyPEM), strict=True):
@@ -69,8 +70,9 @@ class Authority:
         """
         Write the authority's certificate to a file.
 
-        @return: the path.
+        @return: the path, which is absolute.
         """
+        path = os.path.abspath(path)
         with open(path, "wb") as f:
             f.write(self.certificatePEM)
         return path

@@ -32,7 +32,8 @@ be there. A key that there is not, or a value that cannot be, ends the command w
 `gateway check-config gateway.toml` says the same without starting anything, and exits with 1.
 
 Every key can come from the environment instead, which wins over the file. There a list is written with commas, and what is more than
-a list of plain values as JSON. Without `--config` all of it comes from there.
+a list of plain values as JSON. Without `--config` all of it comes from there. Paths in the file are relative to the file, and those in
+variables to the working directory.
 
 ```{code-block} toml
 :name: gateway-toml

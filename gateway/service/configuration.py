@@ -12,11 +12,15 @@ number out of bounds are all found before anything starts::
 Every key can come from the environment, which wins over the file: C{[limits] idle-timeout} is
 C{GATEWAY_LIMITS_IDLE_TIMEOUT}. There a list is written with commas, and what is more than a list of plain values as
 JSON. Other names that begin with C{GATEWAY_} are left alone: orchestrators make up some of their own.
+
+A L{FilePath} is relative to the file that it is written in, wherever the program was started; one from the environment,
+where there is no file, to the working directory.
 """
 
 __all__ = [
     "CREDENTIAL_LIMIT",
     "ConfigurationError",
+    "FilePath",
     "Section",
     "asVariable",
     "environmentNames",
@@ -25,15 +29,16 @@ __all__ = [
     "readCredentialFile",
 ]
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import inspect
+from msgspec import Meta, inspect
 
 PREFIX = "GATEWAY_"
 
@@ -42,6 +47,11 @@ _SIZE_LIMIT = 1024 * 1024
 
 CREDENTIAL_LIMIT = 8192
 """Bytes; the protocol takes no longer one."""
+
+_PATH = "path"
+
+FilePath = Annotated[str, Meta(extra={_PATH: True})]
+"""The type of a key that names a file. Empty text, and C{-} for a standard stream, stay what they are."""
 
 T = TypeVar("T", bound="Section")
 
@@ -63,9 +73,10 @@ def readConfiguration(path: str | None, kind: type[T], *, environ: Mapping[str, 
     @param path: of a TOML file of at most 1 MiB; C{None}: the environment alone.
     @raise ConfigurationError: it cannot be read, or says what it may not say.
     """
-    values = {} if path is None else _readFile(path)
+    whole = inspect.type_info(kind)
+    values = {} if path is None else _rooted(_readFile(path), whole, os.path.dirname(path))
     variables = {}
-    for name, keys, type_ in _keys(inspect.type_info(kind), ()):
+    for name, keys, type_ in _keys(whole, ()):
         variable = PREFIX + name
         if variable in environ:
             _put(values, keys, _fromText(variable, environ[variable], type_))
@@ -127,6 +138,22 @@ def _readFile(path: str) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: {e}") from None
 
 
+def _rooted(value: Any, type_: inspect.Type, directory: str) -> Any:
+    """What a file says, with the paths that are relative to its directory as paths from here."""
+    if isinstance(type_, inspect.Metadata):
+        if (type_.extra or {}).get(_PATH) and isinstance(value, str) and value not in ("", "-"):
+            return os.path.join(directory, value)
+        return _rooted(value, type_.type, directory)
+    if isinstance(type_, inspect.UnionType):
+        return next((found for each in type_.types if (found := _rooted(value, each, directory)) != value), value)
+    if isinstance(type_, inspect.StructType) and isinstance(value, dict):
+        types = {each.encode_name: each.type for each in type_.fields}
+        return {key: _rooted(each, types[key], directory) if key in types else each for key, each in value.items()}
+    if isinstance(type_, inspect.VarTupleType) and isinstance(value, list):
+        return [_rooted(each, type_.item_type, directory) for each in value]
+    return value
+
+
 # -- The environment
 
 
@@ -179,10 +206,15 @@ def _fromText(variable: str, text: str, type_: inspect.Type) -> Any:
             return msgspec.json.decode(text)
         except msgspec.DecodeError:
             raise ConfigurationError(f"{variable}: not JSON") from None
-    mayBeText = isinstance(type_, inspect.StrType | inspect.EnumType | inspect.LiteralType) or (
-        isinstance(type_, inspect.UnionType) and any(isinstance(each, inspect.StrType) for each in type_.types)
-    )
-    return text if mayBeText else _fromWord(text)
+    return text if _mayBeText(type_) else _fromWord(text)
+
+
+def _mayBeText(type_: inspect.Type) -> bool:
+    if isinstance(type_, inspect.Metadata):
+        return _mayBeText(type_.type)
+    if isinstance(type_, inspect.UnionType):
+        return any(map(_mayBeText, type_.types))
+    return isinstance(type_, inspect.StrType | inspect.EnumType | inspect.LiteralType)
 
 
 def _fromWord(word: str) -> Any:

@@ -32,7 +32,7 @@ class CommandTestCase(SynchronousTestCase):
 
     def file(self, text: str) -> str:
         """The path of a file."""
-        path = Path(self.mktemp())
+        path = Path(self.mktemp()).absolute()
         path.write_text(text)
         return str(path)
 
@@ -117,6 +117,19 @@ class CheckConfigTests(CommandTestCase):
         status, _, err = self.run_("check-config", path)
         self.assertEqual(status, 1)
         self.assertIn("certificate: /no: No such file", err)
+
+    def test_relativePaths(self) -> None:
+        """A file that is named without a directory is looked for beside the configuration."""
+        directory = self.mktemp()
+        makeAuthority("A").issue("gw.example").write(directory)
+        path = Path(directory, "gateway.toml")
+        path.write_text(
+            'tls.listen = ["127.0.0.1:1"]\n[[certificate]]\nhostnames = ["gw.example"]\n'
+            'certificate = "certificate.pem"\nkey = "key.pem"'
+        )
+        status, out, err = self.run_("check-config", str(path))
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn(f"certificate for gw.example: {Path(directory, 'certificate.pem')}", out)
 
     def test_agent(self) -> None:
         """An agent's file is known by where it attaches to, or by an option."""

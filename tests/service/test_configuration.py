@@ -11,7 +11,13 @@ from typing import Annotated, Literal
 from msgspec import Meta
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.service.configuration import ConfigurationError, Section, environmentNames, readConfiguration
+from gateway.service.configuration import (
+    ConfigurationError,
+    FilePath,
+    Section,
+    environmentNames,
+    readConfiguration,
+)
 
 
 class Agent(Section, frozen=True):
@@ -19,6 +25,7 @@ class Agent(Section, frozen=True):
 
     name: str
     secretHash: str | None = None
+    key: FilePath | None = None
 
 
 class Limits(Section, frozen=True):
@@ -36,6 +43,7 @@ class Whole(Section, frozen=True):
 
     limits: Limits = Limits()
     agent: tuple[Agent, ...] = ()
+    log: FilePath = ""
 
 
 class ConfigurationTests(SynchronousTestCase):
@@ -63,6 +71,30 @@ class ConfigurationTests(SynchronousTestCase):
         """Without a file there is the environment, and the defaults."""
         config = readConfiguration(None, Whole, environ={"GATEWAY_LIMITS_STREAMS": "7"})
         self.assertEqual(config, Whole(limits=Limits(streams=7)))
+
+    def test_paths(self) -> None:
+        """A path in the file is relative to the file, and not to where the program was started."""
+        config = self.read('log = "access.log"\n[[agent]]\nname = "a"\nkey = "keys/a.pem"\n[[agent]]\nname = "b"')
+        directory = Path(self.path).parent
+        self.assertEqual(config.log, str(directory / "access.log"))
+        self.assertEqual([each.key for each in config.agent], [str(directory / "keys/a.pem"), None])
+        self.assertEqual(self.read('log = "/var/log/access.log"').log, "/var/log/access.log")
+
+    def test_noPaths(self) -> None:
+        """No path, and a standard stream, are no names of files."""
+        for text in ("", "-"):
+            self.assertEqual(self.read(f'log = "{text}"').log, text)
+
+    def test_pathInVariable(self) -> None:
+        """A path from the environment is relative to where the program was started; a number may be one."""
+        self.assertEqual(self.read("", {"GATEWAY_LOG": "access.log"}).log, "access.log")
+        self.assertEqual(self.read("", {"GATEWAY_LOG": "1"}).log, "1")
+
+    def test_badPath(self) -> None:
+        """What is no path is told of as anything else."""
+        self.assertEqual(self.problem("log = 3"), "FILE: log: expected a text, not a whole number")
+        self.assertEqual(self.problem("agent = 3"), "FILE: agent: expected a list, not a whole number")
+        self.assertEqual(self.problem("agent = [3]"), "FILE: agent[0]: expected a table, not a whole number")
 
     def test_problems(self) -> None:
         """Whatever is wrong is one line with the file, the key and what was expected."""

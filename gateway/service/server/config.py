@@ -34,7 +34,7 @@ from msgspec import Meta
 
 from gateway.net.httpsettings import HttpSettings
 from gateway.net.udp import DATAGRAM_FLOWS, DATAGRAM_IDLE
-from gateway.service.configuration import Section
+from gateway.service.configuration import FilePath, Section
 
 Texts = tuple[str, ...]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -88,7 +88,7 @@ class HttpSection(DoorSection, frozen=True):
     hsts: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     """seconds for which browsers come by TLS alone once they were here, where a service does not say; 0: none"""
 
-    accessLog: str = ""
+    accessLog: FilePath = ""
     """file for a line about each request; `-` is standard output; empty: none"""
 
     accessLogFormat: Literal["common", "combined", "json"] = "combined"
@@ -110,14 +110,14 @@ class AgentsSection(Section, frozen=True):
     websocketPath: Path = "/agent"
     """where on `gateway.public-host` agents open a WebSocket"""
 
-    clientCa: str = ""
+    clientCa: FilePath = ""
     """PEM file of the authorities whose client certificates are looked at on `agents.listen`"""
 
 
 class GoTunnelSection(Section, frozen=True):
     """Agents of go-tunnel's, which `agents.listen` takes as well."""
 
-    jwtSecretFile: str = ""
+    jwtSecretFile: FilePath = ""
     """file with the secret that they have as `jwt_secret`; empty: they are not taken"""
 
     hostnames: Texts = ("*",)
@@ -127,7 +127,7 @@ class GoTunnelSection(Section, frozen=True):
 class JwtSection(Section, frozen=True):
     """Whose JSON Web Tokens prove this agent."""
 
-    keyFile: str
+    keyFile: FilePath
     """file with a secret of at least 32 bytes (HMAC), or a public key in PEM"""
 
     algorithms: Annotated[Texts, Meta(min_length=1)] = ("HS256",)
@@ -171,7 +171,7 @@ class AgentEntrySection(Section, frozen=True):
     secretHashes: Texts = ()
     """several, for a change of the secret without an outage"""
 
-    secretFile: str = ""
+    secretFile: FilePath = ""
     """a file that holds the secret itself"""
 
     certificates: Texts = ()
@@ -211,7 +211,7 @@ class NetworkRelaySection(Section, frozen=True):
     listen: Texts = ()
     """where they come to without TLS, e.g. through a proxy in front; by TLS they come to `gateway.public-host`, too"""
 
-    credentialsFile: str = ""
+    credentialsFile: FilePath = ""
     """the [JSON file](network-relay-options.md#the-credentials-file) that says who they are; without it none come"""
 
     trustedProxies: Texts = ("127.0.0.0/8", "::1")
@@ -221,7 +221,7 @@ class NetworkRelaySection(Section, frozen=True):
 class PipeGateSection(Section, frozen=True):
     """Clients of PipeGate's, which come by TLS to `gateway.public-host`, and serve paths below it."""
 
-    tokensFile: str = ""
+    tokensFile: FilePath = ""
     """file of [tokens](pipegate-server-options.md), each with the ids that it is good for; empty: they are not taken"""
 
     share: bool = False
@@ -234,10 +234,10 @@ class CertificateSection(Section, frozen=True):
     hostnames: Annotated[Texts, Meta(min_length=1)]
     """names that it is for; `*.example.com` is every name one label below"""
 
-    certificate: str
+    certificate: FilePath
     """PEM file of the certificate and its chain"""
 
-    key: str
+    key: FilePath
     """PEM file of its private key"""
 
 
@@ -419,9 +419,9 @@ class TabbySection(Section, frozen=True):
 
     options: Texts = ()
     """
-    the [options](tabby-options.md) of `gateway tabby`, each word a text of its own; empty: there is none. Names such
-    as `ssh.box.agent`, `box.agent` and `db.via.box.agent` lead to agents, and target rules about names decide who
-    may go there
+    the [options](tabby-options.md) of `gateway tabby`, each word a text of its own; empty: there is none. Paths among
+    them are relative to the working directory. Names such as `ssh.box.agent`, `box.agent` and `db.via.box.agent` lead
+    to agents, and target rules about names decide who may go there
     """
 
 

@@ -205,7 +205,7 @@ class GatewayServiceTests(SynchronousTestCase):
     def test_goTunnel(self) -> None:
         """Agents of go-tunnel's come to the agents' port where there is a secret, which may change."""
         self.assertIsNone(self.start().agentPort.otherDialect)
-        secret = Path(self.mktemp())
+        secret = Path(self.mktemp()).absolute()
         secret.write_text("short")
         more = f'[gotunnel]\njwt-secret-file = "{secret}"'
         service = self.make(more=more)

@@ -40,7 +40,7 @@ class SettingsTestCase(SynchronousTestCase):
 
     def file(self, content: bytes) -> str:
         """The path of another file."""
-        path = Path(self.mktemp())
+        path = Path(self.mktemp()).absolute()
         path.write_bytes(content)
         return str(path)
 
