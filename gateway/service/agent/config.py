@@ -8,6 +8,8 @@ with it before anything starts, down to what the gateway would refuse::
     plan = agentPlan(config, os.environ)            # ConfigurationError names the key
 
 The credential is not in the plan. It is read for each session anew, so that a secret can be changed without a restart.
+
+Length: one key after another, in the order of the page.
 """
 
 __all__ = [
@@ -38,11 +40,11 @@ from msgspec import Meta
 
 from gateway import __version__
 from gateway.domain.rules import parseRuleLine
-from gateway.domain.targets import ITargetPolicy, TargetPolicy
+from gateway.domain.targets import ITargetPolicy, Target, TargetPolicy
 from gateway.net.udp import DATAGRAM_IDLE
 from gateway.service.agent.carrier import GatewayLink, gatewayLink
 from gateway.service.agent.httpconfig import HttpSection, httpOptions
-from gateway.service.agent.origins import Origin, ServiceKind, parseOrigin
+from gateway.service.agent.origins import Origin, OriginTLS, ServiceKind, originTLS, parseOriginURL
 from gateway.service.configuration import CREDENTIAL_LIMIT, ConfigurationError, Section, readCredentialFile
 from gateway.wire.agentcontrol import (
     Credential,
@@ -133,7 +135,22 @@ class ServiceSection(Section, frozen=True):
     """how visitors find it"""
 
     origin: str
-    """where it is: `HOST:PORT`, `PORT` of the agent's machine, or `unix:/PATH`"""
+    """
+    where it is: `HOST:PORT`, `PORT` of the agent's machine, or `unix:/PATH`; one that speaks TLS itself, for `http`
+    `https://HOST:PORT`, for `tcp` and for `tls` that ends at the gateway `tls://HOST:PORT`
+    """
+
+    originName: str = ""
+    """the name that the certificate of an origin with TLS has to have, and that it is asked for; empty: the host"""
+
+    originCa: FilePath | None = None
+    """PEM file of the authorities that such an origin is believed with; else those of the system"""
+
+    originPin: str | None = None
+    """`sha256//BASE64` of such an origin's public key, believed alone; several with `;`"""
+
+    originVerify: bool = True
+    """`false` believes whoever answers in the place of such an origin, and lets them read and change everything"""
 
     hostnames: tuple[str, ...] = ()
     """for `tls` and `http`: its public names; `*.` for one label"""
@@ -263,17 +280,38 @@ def originOf(section: ServiceSection) -> Origin:
         raise ValueError("udp knows no health check, and of the PROXY protocol version 2 alone")
     if section.health is not None and not re.fullmatch("/[!-~]*", section.health.path):
         raise ValueError(f"health: {section.health.path!a:.80} is not a path, which begins with a slash")
-    if re.match("[a-z]+://", section.origin):
-        raise ValueError(f"the origin {section.origin!a:.80} is a URL: write HOST:PORT")
+    address, isTLS = parseOriginURL(section.origin, section.kind)
+    if isTLS and section.kind == "tls" and section.tls == "passthrough":
+        raise ValueError("the visitors' TLS goes through to the origin: write HOST:PORT, without tls://")
     protocol = "http/1.1" if section.http is None else section.http.protocol
+    if protocol == "h2c" and isTLS:
+        raise ValueError("http.protocol: h2c is HTTP/2 without TLS, and the origin is one with https://")
     if protocol == "h2c" and section.health is not None and section.health.kind == "http":
         raise ValueError("health: an origin that speaks h2c is looked at by tcp, not by http")
     return Origin(
         kind=section.kind,
-        address=parseOrigin(section.origin, section.kind),
+        address=address,
         proxyProtocol=proxyProtocol,
         connectTimeout=section.connectTimeout,
+        tls=_originTLS(section, address if isTLS else None),
     )
+
+
+def _originTLS(section: ServiceSection, address: Target | str | None) -> OriginTLS | None:
+    """
+    @param address: of an origin that speaks TLS.
+    """
+    if isinstance(address, Target):
+        return originTLS(address, section.originName, section.originCa, section.originPin, verify=section.originVerify)
+    keys = {
+        "origin-name": section.originName,
+        "origin-ca": section.originCa,
+        "origin-pin": section.originPin,
+        "origin-verify": not section.originVerify,
+    }
+    if key := next((key for key, isThere in keys.items() if isThere), ""):
+        raise ValueError(f"{key} is for an origin with https:// or tls://")
+    return None
 
 
 def _checked(register: Register) -> None:

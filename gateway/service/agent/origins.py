@@ -2,14 +2,25 @@
 What an agent's visitors are led to: the origins of its services, and targets that its rules allow.
 
 An origin is a program that people want to reach, as the agent sees it: a host and port, or a UNIX socket. It may want
-to be told who the visitor is, in a PROXY header before all else; that comes from the stream's preamble::
+to be told who the visitor is, in a PROXY header before all else; that comes from the stream's preamble. And it may
+speak TLS itself, where that of visitors has ended at the gateway::
 
     origins = Origins(reactor, RelaySettings())
     origins.services = {"web": Origin("http", parseOrigin("127.0.0.1:8080"))}
     IncomingStreams(reactor, origins.decide, ended=report)
 """
 
-__all__ = ["IReactorOrigins", "Origin", "Origins", "ProxyProtocol", "originEndpoint", "parseOrigin"]
+__all__ = [
+    "IReactorOrigins",
+    "Origin",
+    "OriginTLS",
+    "Origins",
+    "ProxyProtocol",
+    "originEndpoint",
+    "originTLS",
+    "parseOrigin",
+    "parseOriginURL",
+]
 
 import os
 import re
@@ -29,6 +40,9 @@ from gateway.domain.targets import ITargetPolicy, Target, parseTarget
 from gateway.net.dial import DialFailed, DialFailure, HostEndpoint
 from gateway.net.peek import become
 from gateway.net.relay import RelaySettings
+from gateway.net.tls import CertificateError
+from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint, clientConnectionCreator
+from gateway.net.tlshandshake import HandshakeEndpoint
 from gateway.net.udp import DATAGRAM_IDLE, IReactorDatagrams, UDPEndpoint
 from gateway.service.target import TargetEndpoint
 from gateway.wire.errors import RemoteProtocolError
@@ -47,9 +61,30 @@ LOOPBACK = "127.0.0.1"
 ProxyProtocol = Literal["none", "v1", "v2"]
 ServiceKind = Literal["tls", "http", "tcp", "udp"]
 
+_PORTS: Mapping[str, Mapping[str, int | None]] = {
+    "http": {"http": 80, "https": 443},
+    "tcp": {"tls": None},
+    "tls": {"tls": None},
+    "udp": {},
+}
+"""The port that is meant without one, by kind and scheme."""
+
 
 class IReactorOrigins(IReactorDatagrams, IReactorUNIX):
     """What reaching origins needs of a reactor."""
+
+
+@dataclass(frozen=True, slots=True)
+class OriginTLS:
+    """
+    How TLS with an origin begins.
+
+    @ivar name: the name or address that it proves; a name is what it is asked for, too (SNI).
+    @ivar trust: how it proves that.
+    """
+
+    name: str
+    trust: ClientTrust
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +94,15 @@ class Origin:
 
     @ivar kind: of the service.
     @ivar address: a host and port, or the path of a UNIX socket.
-    @ivar connectTimeout: seconds.
+    @ivar connectTimeout: seconds, with those for TLS.
+    @ivar tls: C{None}: it gets what comes as it is.
     """
 
     kind: ServiceKind
     address: Target | str
     proxyProtocol: ProxyProtocol = "none"
     connectTimeout: float = 10.0
+    tls: OriginTLS | None = None
 
     def __str__(self) -> str:
         return UNIX + self.address if isinstance(self.address, str) else str(self.address)
@@ -90,9 +127,47 @@ def parseOrigin(text: str, kind: ServiceKind = "tcp") -> Target | str:
     return path
 
 
+def parseOriginURL(text: str, kind: ServiceKind) -> tuple[Target | str, bool]:
+    """
+    @param text: as for L{parseOrigin}; for the kind C{http} also C{http://HOST} and C{https://HOST}, with a port or
+        without; for C{tcp} and C{tls} also C{tls://HOST:PORT}.
+    @return: where it is, and whether it speaks TLS.
+    @raise ValueError: with a sentence that says what is wrong.
+    """
+    scheme, separator, place = text.partition("://")
+    if not separator:
+        return parseOrigin(text, kind), False
+    scheme, ports = scheme.lower(), _PORTS[kind]
+    if scheme not in ports:
+        forms = " or ".join(["HOST:PORT", *(f"{each}://HOST:PORT" for each in ports)])
+        raise ValueError(f"the origin {text!a:.80} is a URL that does not go with {kind}: write {forms}")
+    place = place.removesuffix("/")
+    if "/" in place:
+        raise ValueError(f"the origin {text!a:.80} has a path: write {scheme}://HOST:PORT")
+    return parseTarget(place, ports[scheme]), scheme in ("https", "tls")
+
+
+def originTLS(address: Target, name: str, authorities: str | None, pin: str | None, *, verify: bool) -> OriginTLS:
+    """
+    @param address: of the origin.
+    @param name: empty: its host.
+    @raise ValueError: something cannot be; the text names the key.
+    """
+    try:
+        proven = normaliseHost(name) if name else address.host
+    except ValueError as e:
+        raise ValueError(f"origin-name: {e}") from None
+    try:
+        trust = ClientTrust(authorities, pin, verify=verify)
+        clientConnectionCreator(proven, trust)  # now, so that a file that cannot be used is noticed
+    except (CertificateError, ValueError) as e:
+        raise ValueError(f"origin-{'ca' if pin is None else 'pin'}: {e}") from None
+    return OriginTLS(proven, trust)
+
+
 def originEndpoint(reactor: IReactorOrigins, origin: Origin, header: ProxyHeader) -> IStreamClientEndpoint:
     """
-    @param header: what the origin may be told of the visitor.
+    @param header: what the origin may be told of the visitor. It comes before TLS.
     @return: how to connect to an origin once.
     """
     endpoint: IStreamClientEndpoint
@@ -105,11 +180,15 @@ def originEndpoint(reactor: IReactorOrigins, origin: Origin, header: ProxyHeader
         endpoint = HostEndpoint(reactor, origin.address.host, origin.address.port)
     match origin.proxyProtocol:
         case "v1":
-            return _HeaderEndpoint(endpoint, encodeV1(header))
+            endpoint = _HeaderEndpoint(endpoint, encodeV1(header))
         case "v2":
-            return _HeaderEndpoint(endpoint, encodeV2(header))
-        case "none":
-            return endpoint
+            endpoint = _HeaderEndpoint(endpoint, encodeV2(header))
+    if origin.tls is None:
+        return endpoint
+    isHttp = origin.kind == "http"
+    alpn = [b"http/1.1"] if isHttp else []
+    tls = TLSClientEndpoint(reactor, endpoint, origin.tls.name, origin.tls.trust, alpn, isFramed=isHttp)
+    return HandshakeEndpoint(reactor, tls)
 
 
 class _Headed(Protocol):

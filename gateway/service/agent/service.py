@@ -96,6 +96,14 @@ class AgentService(MultiService):
         self.origins.policy = plan.policy
         self.health.watch({key: (plan.origins[key], settings) for key, settings in plan.health.items()})
         self._offer()
+        for key, origin in plan.origins.items():
+            if origin.tls is not None and not origin.tls.trust.verify:
+                self._log.warn(
+                    "origin-verify of {service} is false: whoever answers for {origin} is believed",
+                    event="agent.origin-unverified",
+                    service=key,
+                    origin=str(origin),
+                )
         if not (plan.register.services or plan.register.targets):
             self._log.warn("neither a service nor a target is offered to anybody", event="agent.nothing-offered")
 
