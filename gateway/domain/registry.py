@@ -14,12 +14,13 @@ holds nothing. What a session held is free the moment it is detached. A service 
 Ports have to be opened to be served, which is for the L{IDoors} to do; a name is served by a port that is open anyway.
 """
 
-__all__ = ["IDoors", "PortRules", "PortUnavailable", "Problem", "Registry"]
+__all__ = ["Former", "IDoors", "PortRules", "PortUnavailable", "Problem", "Registry"]
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from random import random
+from typing import NamedTuple
 
 from zope.interface import Interface
 
@@ -30,7 +31,7 @@ from gateway.wire.agentcontrol import Service, ServiceError
 from gateway.wire.httpoptions import MAX_SEGMENTS
 
 _REMEMBERED = 10_000
-"""Ports that the gateway chose, and remembers for when the agent is back."""
+"""Ports that the gateway chose, and names that were served: each so many, for when the agent is back."""
 
 _TRIES = 64
 """Ports that are tried before a range counts as used up."""
@@ -83,6 +84,18 @@ class Problem:
     details: str
 
 
+class Former(NamedTuple):
+    """
+    What was at a name that nobody serves now.
+
+    @ivar kind: of the service.
+    @ivar isGone: its agent is not here; otherwise it is, and does not serve the name any more.
+    """
+
+    kind: str
+    isGone: bool
+
+
 @dataclass(slots=True)
 class _Session:
     """What the registry knows of an attachment: where each of its services is."""
@@ -110,6 +123,7 @@ class Registry:
         self._sessions: dict[IAttachment, _Session] = {}
         self._agents: dict[str, dict[str, IAttachment]] = {}
         self._chosen: OrderedDict[tuple[str, str], int] = OrderedDict()  # ports, by agent and service
+        self._left: OrderedDict[Place, tuple[str, str]] = OrderedDict()  # the kind of a service and its agent
 
     # -- Agents
 
@@ -285,6 +299,7 @@ class Registry:
         route = self.routes.get(place)
         if route is None:
             route = self.routes[place] = Route(place, attachment.agent, self._random)
+            self._left.pop(place, None)
         replica = route.replicas.get(attachment)
         if replica is None or replica.service != service:
             if replica is not None:
@@ -295,11 +310,16 @@ class Registry:
 
     def _withdraw(self, place: Place, attachment: IAttachment) -> None:
         route = self.routes[place]
-        route.replicas.pop(attachment).isOffered = False
+        replica = route.replicas.pop(attachment)
+        replica.isOffered = False
         if not route.replicas:
             del self.routes[place]
             if place.isPort:
                 self._doors.close(route)
+            elif place.kind == "host":
+                self._left[place] = replica.service.kind, route.agent
+                if len(self._left) > _REMEMBERED:
+                    self._left.popitem(last=False)
 
     def host(self, name: str) -> Route | None:
         """
@@ -311,6 +331,14 @@ class Registry:
             if dot:
                 route = self.routes.get(Place("host", f"*.{parent}"))
         return route
+
+    def former(self, name: str) -> Former | None:
+        """
+        @param name: one that L{host} has found nobody for.
+        @return: what was there before, as far as it is remembered.
+        """
+        left = self._left.get(hostPlace(name)) or self._left.get(hostPlace(f"*.{name.partition('.')[2]}"))
+        return None if left is None else Former(left[0], isGone=left[1] not in self._agents)
 
     def prefix(self, target: str) -> tuple[Route, str] | None:
         """

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from gateway.domain.attachment import IAttachment
 from gateway.domain.grant import Grant
-from gateway.domain.registry import IDoors, PortRules, PortUnavailable, Problem, Registry
+from gateway.domain.registry import Former, IDoors, PortRules, PortUnavailable, Problem, Registry
 from gateway.domain.routes import Place, Route
 from gateway.wire.agentcontrol import Service, ServiceError
 from gateway.wire.httpoptions import HttpOptions
@@ -180,6 +180,31 @@ class RegistryTests(SynchronousTestCase):
         self.assertIsInstance(self.offer(self.bob, web("a.example"))["web"], tuple)
         self.assertEqual(list(self.registry.attachments), [self.bob])
         self.assertEqual(list(self.registry.replicas("alice")), [])
+
+    def test_former(self) -> None:
+        """What was at a name is remembered until somebody serves it again, with whether its agent is here."""
+        tls = Service(key="tls", kind="tls", hostnames=("b.example",))
+        self.assertIsNone(self.registry.former("a.example"))
+        self.offer(self.alice, web("a.example", "*.c.example"), tls)
+        self.assertIsNone(self.registry.former("a.example"))
+        self.offer(self.alice, tls)
+        self.assertEqual(self.registry.former("a.example"), Former("http", isGone=False))
+        self.registry.detach(self.alice)
+        self.assertEqual(self.registry.former("a.example"), Former("http", isGone=True))
+        self.assertEqual(self.registry.former("x.c.example"), Former("http", isGone=True))
+        self.assertEqual(self.registry.former("b.example"), Former("tls", isGone=True))
+        self.assertIsNone(self.registry.former("c.example"))
+        self.offer(self.bob, web("a.example"))
+        self.assertIsNone(self.registry.former("a.example"))
+
+    def test_formerOfManyAreForgotten(self) -> None:
+        """No more than 10,000 names are remembered, those that were served last."""
+        names = [f"n{number}.example" for number in range(10_001)]
+        for start in range(0, len(names), 1000):
+            self.offer(self.alice, web(*names[start : start + 1000]))
+        self.registry.detach(self.alice)
+        forgotten = [name for name in names if self.registry.former(name) is None]
+        self.assertEqual((len(forgotten), forgotten[0] in names[:1000]), (1, True))
 
     def test_replicasShare(self) -> None:
         """Replicas of an agent serve one name and one port together; the last to leave takes them along."""
