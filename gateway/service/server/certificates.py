@@ -11,7 +11,7 @@ own, with keys of its own for the tickets, made when it is first wanted::
     protocol = tls.protocol(tls, Handshake(...))
 """
 
-__all__ = ["CARRIER", "HTTP", "OWN", "RAW", "Certificates"]
+__all__ = ["CARRIER", "HTTP", "NOBODYS", "OWN", "RAW", "Certificates"]
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -31,6 +31,12 @@ RAW: Sequence[bytes] = ()
 HTTP: Sequence[bytes] = (b"h2", b"http/1.1")
 CARRIER: Sequence[bytes] = (ALPN,)
 OWN: Sequence[bytes] = (*CARRIER, *HTTP)
+
+NOBODYS = "?"
+"""
+The scope of all names that no route has, which no route's place reads like. One for each of them would let whoever
+makes up names push out the contexts of routes.
+"""
 
 MAX_CONTEXTS = 512
 """

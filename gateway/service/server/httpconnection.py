@@ -100,7 +100,7 @@ class HttpConnection:
                 return
             route, target = found
             prefix = str(route.place.name)
-        elif self._agent is not None and route.agent != self._agent:
+        elif self._agent is not None and route.agent != self._agent and name != self.visitor.hostname:
             self._misses(request, route)
             return
         self._lead(request, route, target, prefix)
@@ -121,7 +121,11 @@ class HttpConnection:
         elif not self._host:
             refusal = refusalOf(HttpProblem.BAD_REQUEST, "A request names one host, and this one does not.")
         else:
-            refusal = refusalOf(HttpProblem.NO_ROUTE, f"Nobody serves {self._host} here.")
+            former = self._door.registry.former(self._host)
+            if former is not None and former.kind == "http" and former.isGone:
+                refusal = refusalOf(HttpProblem.AGENT_GONE, f"Nobody serves {self._host} here. Its agent is gone.")
+            else:
+                refusal = refusalOf(HttpProblem.NO_ROUTE, f"Nobody serves {self._host} here.")
         self._refuse(request, refusal, self._access(request.head))
 
     def _lead(self, request: IVisitorRequest, route: Route, target: str, prefix: str) -> None:

@@ -9,7 +9,8 @@ here. At the gateway's own name, paths lead to services that have a prefix, and 
     protocol = door.serve(visitor, ticket, agent="alice")               # inside of TLS for one of her names
 
 TLS for a name of one agent is not for those of another, as the two may be told apart by it: such a request is
-misdirected (RFC 9110, section 15.5.20), and a client that meant well tries again on a connection of its own.
+misdirected (RFC 9110, section 15.5.20), and a client that meant well tries again on a connection of its own. For the
+name itself the connection is good whoever serves it by then, or if nobody does and a page says so.
 """
 
 __all__ = ["HttpDoor"]
@@ -108,7 +109,8 @@ class HttpDoor:
         Serve a connection.
 
         @param isSecure: inside of TLS, whose C{alpn} and server name the visitor has.
-        @param agent: whose names alone are meant, as TLS for one of them ended here; C{None}: any agent's.
+        @param agent: whose names alone are meant, and the one that TLS ended here for; empty: that one alone; C{None}:
+            any agent's.
         @param isOwn: TLS for the gateway's own name ended here, and that alone is meant.
         """
         isSite = isOwn or (agent is None and self.site.isEverywhere)

@@ -2,8 +2,8 @@
 The public TLS port: where a visitor goes is decided by the server name in the first bytes.
 
 The gateway's own names lead to its site and to its agents; a name that an agent serves leads to that agent, with the
-TLS untouched or ended here, as the service wants it; everybody else is told, in TLS's words, that there is no such
-name::
+TLS untouched or ended here, as the service wants it. Everybody else is told that nobody serves the name: by a page of
+the HTTP door's where there is a certificate for it, and otherwise in TLS's words::
 
     door = TlsDoor(reactor, registry, visitors, certificates, agents, http, settings=...)
     factory = Arrivals(door.arrive, clock=reactor)
@@ -21,14 +21,14 @@ from gateway.domain.access import EVERYBODY, AccessRules
 from gateway.domain.addresses import parseAddress
 from gateway.domain.limits import Ticket
 from gateway.domain.registry import Registry
-from gateway.domain.routes import Route
 from gateway.net.dial import DialFailed
 from gateway.net.handshake import Handshake
 from gateway.net.peek import Peek
+from gateway.net.tlsserver import TLSServerFactory
 from gateway.service.pages import errorPage
 from gateway.service.server.agentdoor import AgentDoor
 from gateway.service.server.attached import Visitor
-from gateway.service.server.certificates import CARRIER, HTTP, OWN, RAW, Certificates
+from gateway.service.server.certificates import CARRIER, HTTP, NOBODYS, OWN, RAW, Certificates
 from gateway.service.server.farewell import Farewell
 from gateway.service.server.httpdoor import HttpDoor
 from gateway.service.server.turnedaway import turnedAway
@@ -129,17 +129,28 @@ class _TlsVisit:
         # Who goes by an address cannot name anybody (RFC 6066, section 3), and means the gateway.
         if name is None or name == own:
             return self._terminate(own, OWN, "", self._own)
+        self._visitor = replace(self._visitor, hostname=name)
         route = self._door.registry.host(name)
         if route is None:
-            self._refused(f"nobody serves {name}")
-            return self._farewell(alert(Alert.UNRECOGNIZED_NAME))
-        self._visitor = replace(self._visitor, hostname=name)
+            return self._nobodys(name, hello)
         if route.service.kind == "http":
-            return self._terminate(name, HTTP, str(route.place), lambda tls: self._http(route, tls))
+            agent = route.agent
+            return self._terminate(name, HTTP, str(route.place), lambda tls: self._http(agent, tls))
         if route.service.tls == "terminate":
             return self._terminate(name, RAW, str(route.place), lambda tls: self._raw(name))
         visit = self._door.visitors.visit(route, self._visitor, self._ticket, refusal=_tlsRefusal)
         return visit or self._farewell(alert(Alert.INTERNAL_ERROR))
+
+    def _nobodys(self, name: str, hello: ClientHello) -> IProtocol:
+        former = self._door.registry.former(name)
+        # What was passed through was not meant for us, and who speaks another protocol would not read a page.
+        isHTTP = former is None or former.kind == "http"
+        speaksHTTP = not hello.protocols or any(each in HTTP for each in hello.protocols)
+        tls = self._door.certificates.find(name, HTTP, NOBODYS) if isHTTP and speaksHTTP else None
+        if tls is None:
+            self._refused(f"nobody serves {name}")
+            return self._farewell(alert(Alert.UNRECOGNIZED_NAME))
+        return self._shakeHands(tls, lambda tls: self._http("", tls))
 
     def _terminate(
         self,
@@ -152,6 +163,11 @@ class _TlsVisit:
         if tls is None:
             self._refused(f"there is no certificate for {name}")
             return self._farewell(alert(Alert.INTERNAL_ERROR))
+        return self._shakeHands(tls, decide)
+
+    def _shakeHands(
+        self, tls: TLSServerFactory, decide: Callable[[TLSMemoryBIOProtocol], IProtocol | None]
+    ) -> IProtocol:
         timeout = self._door.settings.handshakeTimeout
         return tls.protocol(tls, Handshake(decide, self._refused, clock=self._door.clock, timeout=timeout))
 
@@ -171,9 +187,9 @@ class _TlsVisit:
             return None
         return self._door.visitors.visit(route, self._visitor, self._ticket)
 
-    def _http(self, route: Route, tls: TLSMemoryBIOProtocol) -> IProtocol:
+    def _http(self, agent: str, tls: TLSMemoryBIOProtocol) -> IProtocol:
         visitor = replace(self._visitor, alpn=tls.negotiatedProtocol)
-        return self._door.http.serve(visitor, self._ticket, agent=route.agent)
+        return self._door.http.serve(visitor, self._ticket, agent=agent)
 
 
 def _tlsRefusal(error: DialFailed) -> bytes:

@@ -139,9 +139,9 @@ class WebsiteTests(WebTestCase):
         self.assertIn(problem["code"], ("origin-refused", "unavailable"))  # before the health check, or after
         agent.process.kill()
         gateway.awaitEvent("agent.detached")
-        self.assertIn("<h1>Nothing is served here", self.ask("-s", "http://www.example.com/"))
-        self.assertIn("unrecognized name", self.ask("-sS", "https://www.example.com/"))
         for scheme in ("http", "https"):
+            self.assertIn("<h1>The service is not connected", self.ask("-s", f"{scheme}://www.example.com/"))
+            self.assertIn("<h1>Nothing is served here", self.ask("-s", f"{scheme}://other.example.com/"))
             self.assertIn("There is no such page here.", self.ask("-s", f"{scheme}://gw.example.com/docs/"))
         self.assertEqual(list(self.asked), [])
 

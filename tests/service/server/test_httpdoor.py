@@ -245,6 +245,20 @@ class FailureTests(HttpDoorTestCase):
         self.assertIn(b"502 Bad Gateway", visitor.received)
         self.assertIn(b"agent-gone", visitor.received)
 
+    def test_agentGoneBefore(self) -> None:
+        """So it is when it has gone before; one that is here and does not serve the name any more is not gone."""
+        agent = self.doors.attached("bob", BOB)
+        visitor = self.come()
+        agent.offer(())
+        self.doors.pump()
+        self.send(visitor, GET % b"bob.example.com")
+        self.assertIn(b"no-route", visitor.received)
+        self.doors.links[0].a.abortConnection()
+        for name, code in ((b"app.example.com", b"502 agent-gone"), (b"tls.example.com", b"404 no-route")):
+            visitor.received.clear()
+            self.send(visitor, GET % name)
+            self.assertIn(code, visitor.received)
+
     def test_agentGoneLater(self) -> None:
         """So it is when the origin has the request already, on a new connection or on an old one."""
         visitor = self.ask(APP)

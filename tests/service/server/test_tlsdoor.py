@@ -4,17 +4,27 @@ Tests for the public TLS port.
 
 from __future__ import annotations
 
+import contextlib
+import ssl
+
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.access import AccessRules
+from gateway.net.http2client import Http2ClientConnection
+from gateway.net.http2pool import Http2OriginPool
+from gateway.net.httpsettings import HttpSettings
+from gateway.net.sweep import Sweep
 from gateway.service.server.arrivals import Arrivals
 from gateway.service.server.usage import RouteLimits
-from gateway.testing import flowPair
+from gateway.testing import FlowEndpoint, flowPair
 from gateway.wire.agentcontrol import Service
 from gateway.wire.clienthello import Alert, alert
+from gateway.wire.http1 import RequestHead
 from gateway.wire.proxyheader import Tlv
+from tests.net.httpends import Exchange
 from tests.service.server.doorsfixture import ENDED, OWN, PASSED, WEB, Doors, TLSClient, TLSPeer, clientHello, wrapped
 
 
@@ -192,8 +202,8 @@ class TerminateTests(TlsDoorTestCase):
         self.doors.links[0].a.abortConnection()
         visitor.transport.write(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
         self.doors.pump()
-        self.assertIn(b"404 Not Found", visitor.received)
-        self.assertIn(b"no-route", visitor.received)
+        self.assertIn(b"502 Bad Gateway", visitor.received)
+        self.assertIn(b"agent-gone", visitor.received)
 
     def test_slowHandshake(self) -> None:
         """Who does not finish the handshake is cut off."""
@@ -236,20 +246,178 @@ class OwnNameTests(TlsDoorTestCase):
         self.assertAlert(self.doors.comeTLS("app.example.com", b"gateway/1"), "no application protocol")
 
 
+class NobodyServesTests(TlsDoorTestCase):
+    """
+    Names that nobody serves, and for which there is a certificate.
+    """
+
+    def ask(self, visitor: TLSPeer, name: str = "app.example.com", method: str = "GET", accept: str = "*/*") -> bytes:
+        """What a visitor is answered to a request."""
+        visitor.received.clear()
+        visitor.transport.write(f"{method} / HTTP/1.1\r\nHost: {name}\r\nAccept: {accept}\r\n\r\n".encode())
+        self.doors.pump()
+        return bytes(visitor.received)
+
+    def lose(self) -> None:
+        """The agent goes away."""
+        self.doors.links[0].a.abortConnection()
+        self.doors.pump()
+
+    def comeWithHttp2(self, name: str) -> Http2ClientConnection:
+        """A visitor comes who speaks HTTP/2."""
+        settings, sweep = HttpSettings(), Sweep(self.doors.clock)
+        pool = Http2OriginPool(FlowEndpoint, settings=settings, sweep=sweep)
+        connection = Http2ClientConnection(pool, settings=settings, sweep=sweep)
+        self.doors.come(self.doors.tls.arrive, wrapped(connection, TLSClient(name, (b"h2",)), self.doors.clock))
+        return connection
+
+    def askWithHttp2(self, connection: Http2ClientConnection, name: str) -> Exchange:
+        """They ask for something."""
+        exchange = Exchange()
+        connection.send(RequestHead("GET", "/", "2", [("host", name)]), 0, exchange).finish()
+        self.doors.pump()
+        return exchange
+
+    def test_neverServed(self) -> None:
+        """A name that nobody has served yet has a page that says so, by whichever version of HTTP."""
+        visitor = self.doors.comeTLS("nobody.example.com", b"h2", b"http/1.1")
+        self.assertEqual((visitor.serverName, visitor.transport.negotiatedProtocol), ("*.example.com", b"h2"))
+        exchange = self.askWithHttp2(self.comeWithHttp2("nobody.example.com"), "nobody.example.com")
+        self.assertEqual(exchange.of("response")[0].status, 404)
+        self.assertIn(b"Nobody serves nobody.example.com here.", exchange.of("responseBody"))
+        for protocols in ((), (b"http/1.1",)):
+            visitor = self.doors.comeTLS("nobody.example.com", *protocols)
+            self.assertIn(b"404 no-route", self.ask(visitor, "nobody.example.com"))
+
+    def test_agentGone(self) -> None:
+        """One whose agent is gone has another, for whoever asks and how."""
+        self.lose()
+        visitor = self.doors.comeTLS("app.example.com", b"http/1.1")
+        page = self.ask(visitor, accept="text/html,*/*;q=0.8")
+        self.assertTrue(page.startswith(b"HTTP/1.1 502 Bad Gateway\r\n"))
+        self.assertIn(b"<h1>The service is not connected</h1>", page)
+        self.assertIn(b'"code":"agent-gone"', self.ask(visitor, accept="application/json"))
+        head, _, body = self.ask(visitor, method="HEAD").partition(b"\r\n\r\n")
+        self.assertEqual((head.split(b"\r\n")[0], body), (b"HTTP/1.1 502 Bad Gateway", b""))
+        exchange = self.askWithHttp2(self.comeWithHttp2("app.example.com"), "app.example.com")
+        self.assertEqual(exchange.of("response")[0].status, 502)
+
+    def test_agentBack(self) -> None:
+        """When the agent is back, the next request on the same connection reaches it."""
+        self.lose()
+        visitor, connection = self.doors.comeTLS("app.example.com"), self.comeWithHttp2("app.example.com")
+        self.assertIn(b"agent-gone", self.ask(visitor))
+        self.assertEqual(self.askWithHttp2(connection, "app.example.com").of("response")[0].status, 502)
+        self.doors.attached("other", WEB)
+        self.assertEqual(self.ask(visitor), b"")
+        self.assertIn(b"X-Forwarded-Proto: https\r\n", self.doors.originAccepts().received)
+        self.assertEqual(self.askWithHttp2(connection, "app.example.com").names(), [])
+        self.assertIn(b"Host: app.example.com\r\n", self.doors.originAccepts().received)
+
+    def test_goesAndComes(self) -> None:
+        """A visitor who was there before the agent went away sees the page, and then whoever serves the name."""
+        visitor, connection = self.doors.comeTLS("app.example.com"), self.comeWithHttp2("app.example.com")
+        self.lose()
+        self.assertIn(b"agent-gone", self.ask(visitor))
+        self.assertEqual(self.askWithHttp2(connection, "app.example.com").of("response")[0].status, 502)
+        self.doors.attached("other", WEB)
+        for asked in (self.ask(visitor), self.askWithHttp2(connection, "app.example.com").names()):
+            self.assertFalse(asked)
+        self.assertEqual(len(self.doors.preambles), 2)
+
+    def test_onlyItsName(self) -> None:
+        """The connection is for the one name, and for no agent's others."""
+        visitor = self.doors.comeTLS("nobody.example.com")
+        for name in ("app.example.com", "tls.example.com", "other.example.com", OWN):
+            self.assertIn(b"421 Misdirected Request", self.ask(visitor, name))
+        self.assertEqual(self.doors.origins.attempts, [])
+
+    def test_backPassedThrough(self) -> None:
+        """When TLS for the name is passed through by then, another connection is needed."""
+        self.lose()
+        visitor = self.doors.comeTLS("app.example.com")
+        self.doors.attached("box", Service(key="p", kind="tls", hostnames=WEB.hostnames))
+        self.assertIn(b"421 Misdirected Request", self.ask(visitor))
+        self.assertEqual(self.doors.origins.attempts, [])
+
+    def test_notHTTP(self) -> None:
+        """Where something else than HTTP was served there is no page, be it that the agent is gone or serves it no more."""
+        (session,) = self.doors.registry.attachments
+        self.doors.registry.offer(session, (WEB,))
+        for _ in range(2):
+            for name in ("tls.example.com", "raw.example.com"):
+                self.assertAlert(self.doors.comeTLS(name), "unrecognized name")
+            self.lose()
+
+    def test_otherProtocols(self) -> None:
+        """Neither is there one for who does not speak HTTP."""
+        for protocol in (b"gateway/1", b"acme-tls/1"):
+            self.assertAlert(self.doors.comeTLS("nobody.example.com", protocol), "unrecognized name")
+
+    def test_quiet(self) -> None:
+        """The page is answer enough: nobody fills the log with it, or memory with names that they make up."""
+        self.doors.comeTLS("nobody.example.com")
+        contexts = len(self.doors.certificates._contexts)
+        with capturedLogs() as events:
+            for number in range(5):
+                self.ask(self.doors.comeTLS(f"nobody{number}.example.com"), f"nobody{number}.example.com")
+        self.assertEqual(list(events), [])
+        self.assertEqual(len(self.doors.certificates._contexts), contexts)
+        self.assertEqual(self.doors.metrics.errors.count("no-route"), 5)
+
+    def resume(self, name: str, session: ssl.SSLSession | None = None) -> tuple[ssl.SSLSession, bool]:
+        """
+        A visitor comes who was here before.
+
+        @return: what to come again with, and whether they were known.
+        """
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self.context.wrap_bio(incoming, outgoing, server_hostname=name, session=session)
+        visitor = self.doors.come(self.doors.tls.arrive)
+
+        def exchange() -> None:
+            visitor.transport.write(outgoing.read())
+            self.doors.pump()
+            incoming.write(bytes(visitor.received))
+            visitor.received.clear()
+
+        for _ in range(3):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.do_handshake()
+            exchange()
+        tls.write(b"GET / HTTP/1.1\r\nHost: gw.example\r\n\r\n")  # tickets come with the answer
+        exchange()
+        self.assertIn(b" 421 ", tls.read())
+        assert tls.session is not None
+        return tls.session, bool(tls.session_reused)
+
+    def test_sessions(self) -> None:
+        """A session of TLS that was begun for a page is resumed for pages alone, and one for a route never for a page."""
+        self.doors.attached("other", Service(key="x", kind="http", hostnames=("x.example.com",)))
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
+            self.context.maximum_version = version
+            page, route = self.resume("nobody.example.com")[0], self.resume("x.example.com")[0]
+            for name, session, isKnown in (
+                ("nobody.example.com", page, True),
+                ("x.example.com", route, True),
+                ("x.example.com", page, False),
+                ("nobody.example.com", route, False),
+            ):
+                self.assertEqual(self.resume(name, session)[1], isKnown, (name, version))
+
+
 class RefusalTests(TlsDoorTestCase):
     """
     Who is turned away.
     """
 
     def test_unknownName(self) -> None:
-        """A name that nobody serves is told to be none."""
-        self.assertAlert(self.doors.comeTLS("nobody.example.com"), "unrecognized name")
-
-    def test_gone(self) -> None:
-        """A name is gone together with its agent."""
-        self.doors.links[0].a.abortConnection()
-        self.doors.pump()
-        self.assertAlert(self.doors.comeTLS("tls.example.com"), "unrecognized name")
+        """A name that nobody serves is told to be none, where there is no certificate to say more; so is the log."""
+        with capturedLogs() as events:
+            self.assertAlert(self.doors.comeTLS("nobody.example.net"), "unrecognized name")
+        self.assertEqual([each["event"] for each in events], ["door.refused"])
 
     def test_plainHTTP(self) -> None:
         """Who speaks HTTP without TLS gets an answer in HTTP."""
