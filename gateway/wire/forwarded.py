@@ -111,9 +111,13 @@ def _extended(
     forwarded = joined.pop("forwarded", "")
     if not _FORWARDED.fullmatch(forwarded):
         forwarded = ""  # what comes behind an open quote would be within it
+    # Which of the two an origin reads is not known here, so the one is made from the other (RFC 7239, section 7.4). A
+    # front that knows only the first passes what visitors make up in the second.
+    named = [_address(quoted or plain) for quoted, plain in _FOR.findall(forwarded)]
     if not chain:
-        # Which of the two an origin reads is not known here, so the one is made from the other (RFC 7239, section 7.4).
-        chain = [_address(quoted or plain) for quoted, plain in _FOR.findall(forwarded)]
+        chain = named
+    elif named != [_address(each) for each in chain]:
+        forwarded = ""
     if joined.get("x-forwarded-proto") not in ("http", "https"):
         joined["x-forwarded-proto"] = proto
     if not isAuthority(joined.get("x-forwarded-host", "")):
@@ -158,7 +162,7 @@ def _node(text: str) -> str:
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(_address(text))
+        return ip_address(_address(text).partition("%")[0])  # a zone may be any text, and is nobody's elsewhere
     except ValueError:
         return None
 

@@ -187,6 +187,20 @@ class FrontsTests(SynchronousTestCase):
         )
         self.assertEqual(got["x-forwarded-for"], "2001:db8::9, 203.0.113.9, 10.9.9.9, 10.0.0.1")
 
+    def test_contradiction(self) -> None:
+        """Where the two name others, X-Forwarded-For holds: fronts that know it alone pass what visitors say in the other."""
+        for claim in ("for=192.0.2.1", "for=203.0.113.9, for=192.0.2.1", "proto=https"):
+            got = self.front(("x-forwarded-for", "203.0.113.9"), ("forwarded", claim))
+            self.assertEqual(got, self.front(("x-forwarded-for", "203.0.113.9")), claim)
+
+    def test_zones(self) -> None:
+        """An address has no zone, which could be any text, and end a quoted one."""
+        got = self.front(("x-forwarded-for", 'fe80::1%";for=192.0.2.1;x=", fe80::2%eth0, 203.0.113.9'))
+        self.assertEqual(
+            got["forwarded"],
+            'for="[fe80::1]", for="[fe80::2]", for=203.0.113.9, for=10.0.0.1;host="internal:8080";proto=http',
+        )
+
     def test_malformed(self) -> None:
         """What it says that is nothing of the kind is not passed on, and ours is in its place."""
         for name, values in (
