@@ -23,7 +23,7 @@ from zope.interface import implementer
 from gateway.net.muxdeadlines import monotonic
 from gateway.net.timer import Timer
 from gateway.service.agent.attachedservice import IAttachedClient
-from gateway.service.agent.dialledsession import DialledSession, IClientSession, SessionEnd
+from gateway.service.agent.dialledsession import DialledSession, IClientSession, IClientSessionOwner, SessionEnd
 from gateway.service.configuration import ConfigurationError
 from gateway.service.draining import Vacancy
 from gateway.wire.agentcontrol import Drain
@@ -52,7 +52,7 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
 }
 
 
-@implementer(IAttachedClient)
+@implementer(IAttachedClient, IClientSessionOwner)
 class AttachedClient:
     """
     Keeps one session, and beside it those that are on their way out.
@@ -133,12 +133,10 @@ class AttachedClient:
         self.lastError = " ".join(filter(None, (end.problem, self.hints.get(end.code))))
         SessionEnd(self.lastError, end.code).logRetry(self._gateway, pause, lasted)
 
-    # -- What sessions tell
+    # -- IClientSessionOwner
 
     def attached(self, session: IClientSession, name: str = "") -> None:
         """
-        The registration was accepted.
-
         @param name: of the session, at the other end.
         """
         if session is self._session and self.phase is Phase.CONNECTING:
@@ -164,7 +162,6 @@ class AttachedClient:
         return None if session.attachedAt is None else self._seconds() - session.attachedAt
 
     def sessionOver(self, session: IClientSession, end: SessionEnd) -> None:
-        """A session is gone, or there never was one."""
         self._sessions.discard(session)
         if session is self._session:
             self._session = None

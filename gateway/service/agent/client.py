@@ -77,7 +77,6 @@ class AgentClient(AttachedClient):
 
     _log = Logger()
     hints = _HINTS
-    _session: ClientSession | None
 
     def __init__(
         self,
@@ -198,15 +197,18 @@ class AgentClient(AttachedClient):
         return tuple(wanted)
 
     def _say(self) -> None:
-        if self._session is None or self.phase is not Phase.ATTACHED or self._update.isRunning or not self._isNew:
+        session = self._session
+        if self.phase is not Phase.ATTACHED or self._update.isRunning or not self._isNew:
             return
+        if not isinstance(session, ClientSession):
+            return  # in the dialect that is spoken, services are not named
         wait = self._nextUpdate - self._seconds()
         if wait > 0:
             self._update.start(wait, self._say)
             return
         self._nextUpdate = self._seconds() + UPDATE_INTERVAL
         self._isNew = False
-        self._session.update(self._wanted(), targets=self._targets)
+        session.update(self._wanted(), targets=self._targets)
 
     # -- Going elsewhere, and ending
 

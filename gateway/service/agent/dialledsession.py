@@ -16,6 +16,7 @@ __all__ = [
     "REGISTER_TIMEOUT",
     "DialledSession",
     "IClientSession",
+    "IClientSessionOwner",
     "SessionEnd",
     "explainLoss",
 ]
@@ -57,7 +58,7 @@ _LOOK = 0.25
 
 
 class IClientSession(Interface):
-    """A session, as far as what keeps it goes. It tells its owner's C{sessionOver} of its end."""
+    """A session, as far as what keeps it goes, which is its L{IClientSessionOwner}."""
 
     attachedAt: float | None = Attribute("When the registration was accepted, by L{monotonic}; C{None}: it was not.")
     load: int = Attribute("How many visitors there are in it.")
@@ -71,6 +72,16 @@ class IClientSession(Interface):
 
     def close() -> None:
         """End at once."""
+
+
+class IClientSessionOwner(Interface):
+    """Who is told what becomes of a session."""
+
+    def attached(session: IClientSession) -> None:
+        """The registration was accepted."""
+
+    def sessionOver(session: IClientSession, end: "SessionEnd") -> None:
+        """The connection is gone, or there never was one. Called once, last."""
 
 
 @dataclass(frozen=True, slots=True)

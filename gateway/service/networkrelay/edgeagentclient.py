@@ -29,7 +29,7 @@ from gateway.service.agent.attachedclient import AttachedClient
 from gateway.service.agent.dialect import DialectEndpoint
 from gateway.service.agent.dialledsession import SessionEnd
 from gateway.service.agent.session import ClientSession, ISessionOwner
-from gateway.service.networkrelay.edgeagentjson import STREAMS, IJsonSessionOwner, JsonEdgeSession
+from gateway.service.networkrelay.edgeagentjson import STREAMS, JsonEdgeSession
 from gateway.service.networkrelay.edgeagenttargets import EdgeTargets
 from gateway.wire.agentcontrol import Ack, Register, SecretCredential, SessionError
 from gateway.wire.networkrelay import MAX_MESSAGE, AgentStart, agentLabel
@@ -50,7 +50,7 @@ _HINTS: Mapping[str, str] = {
 }
 
 
-@implementer(ISessionOwner, IJsonSessionOwner)
+@implementer(ISessionOwner)
 class EdgeAgentClient(AttachedClient):
     """
     Keeps a session through which targets are reached.
@@ -125,7 +125,7 @@ class EdgeAgentClient(AttachedClient):
         self._visitors.drain()
         return super().drain(seconds)
 
-    # -- ISessionOwner, and otherwise IJsonSessionOwner
+    # -- ISessionOwner
 
     def gotAck(self, session: ClientSession, ack: Ack) -> None:
         self.attached(session, ack.session)

@@ -9,7 +9,7 @@ What the messages have no words for: nobody says that the agent may come, so one
 attached. And the end of one direction cannot be told, so a connection is over when its target has ended either.
 """
 
-__all__ = ["IJsonSessionOwner", "JsonEdgeSession"]
+__all__ = ["JsonEdgeSession"]
 
 from collections.abc import Callable
 
@@ -17,14 +17,14 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.net.muxdeadlines import monotonic
 from gateway.net.relay import Half, Outcome, Relay
 from gateway.net.timer import Timer
-from gateway.service.agent.dialledsession import IClientSession, SessionEnd, explainLoss
+from gateway.service.agent.dialledsession import IClientSession, IClientSessionOwner, SessionEnd, explainLoss
 from gateway.service.draining import Vacancy
 from gateway.service.networkrelay.edgeagenttargets import EdgeTargets
 from gateway.service.networkrelay.jsonstream import CLOSED, JsonStream, JsonStreams
@@ -53,16 +53,6 @@ STREAMS = 4096
 
 _GOING_AWAY = 1001
 _PROTOCOL_ERROR = 1002
-
-
-class IJsonSessionOwner(Interface):
-    """Who is told what becomes of a session."""
-
-    def attached(session: "JsonEdgeSession") -> None:
-        """The relay did not send the agent away."""
-
-    def sessionOver(session: "JsonEdgeSession", end: SessionEnd) -> None:
-        """The connection is gone. Called once, last."""
 
 
 class _Near(Half):
@@ -146,7 +136,9 @@ class JsonEdgeSession:
 
     streams: JsonStreams[JsonStream]
 
-    def __init__(self, clock: IReactorTime, owner: IJsonSessionOwner, start: AgentStart, targets: EdgeTargets) -> None:
+    def __init__(
+        self, clock: IReactorTime, owner: IClientSessionOwner, start: AgentStart, targets: EdgeTargets
+    ) -> None:
         self.clock = clock
         self.targets = targets
         self._owner = owner

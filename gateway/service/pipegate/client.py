@@ -15,22 +15,19 @@ __all__ = ["PipeGateClient", "serverRequest"]
 from collections.abc import Callable
 from dataclasses import replace
 from random import random
-from typing import cast
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from gateway import __version__
 from gateway.net.dial import DialFailed, DialFailure
 from gateway.net.interfaces import IWebSocketReceiver
 from gateway.net.websocketlimits import WebSocketSettings
-from gateway.service.agent.attachedclient import Phase
 from gateway.service.agent.client import AgentClient
 from gateway.service.agent.dialect import DialectEndpoint
 from gateway.service.agent.dialledsession import SessionEnd
-from gateway.service.pipegate.jsonclient import IJsonLineOwner, JsonLine, LocalRequests
+from gateway.service.pipegate.jsonclient import JsonLine, LocalRequests
 from gateway.service.pipegate.jsonsession import serviceOf
 from gateway.wire.agentcontrol import Register, SessionError
 from gateway.wire.pipegate import MAX_RESPONSE, TOKEN_HEADER
@@ -80,7 +77,6 @@ class _Carrier(DialectEndpoint):
         return failure
 
 
-@implementer(IJsonLineOwner)
 class PipeGateClient(AgentClient):
     """
     Keeps one connection.
@@ -103,7 +99,6 @@ class PipeGateClient(AgentClient):
         random: Callable[[], float] = random,
     ) -> None:
         self._requests = requests
-        self._line: JsonLine | None = None
         self._isDenied = False
         # Streams lead to the application as they are, so nobody could put a path before theirs.
         carrier = _Carrier(
@@ -112,16 +107,11 @@ class PipeGateClient(AgentClient):
         super().__init__(clock, carrier, _introduce, visitors, gateway=server, random=random)
         self.offer((serviceOf(request.target.partition("?")[0].removeprefix("/")),))
 
-    @property
-    def streams(self) -> int:
-        """Visitors' streams and requests that are open."""
-        return super().streams + (0 if self._line is None else self._line.load)
-
-    def _speakJson(self) -> IWebSocketReceiver:
+    def _speakJson(self) -> JsonLine:
         """The server has answered, and knows PipeGate's own dialect alone."""
-        self._session = None  # it will say that it failed, which is of no interest
-        self._line = JsonLine(self._clock, self._requests, self)
-        return cast(IWebSocketReceiver, self._line)
+        line = JsonLine(self._clock, self._requests, self)
+        self.keep(line)
+        return line
 
     def _gotDenied(self) -> None:
         self._isDenied = True
@@ -130,39 +120,6 @@ class PipeGateClient(AgentClient):
         # Who comes again and again with a wrong token would be shut out, and others with the same address.
         isDenied, self._isDenied = self._isDenied, False
         super()._failed(SessionEnd(end.problem, SessionError.UNAUTHORIZED) if isDenied else end, lasted)
-
-    # -- IJsonLineOwner
-
-    def lineOpened(self, line: JsonLine) -> None:
-        self._log.info("connected to {gateway}", event="agent.connected", gateway=self._gateway, session="")
-
-    def lineOver(self, line: JsonLine, problem: str) -> None:
-        if line is self._line:
-            self._line = None
-            if self.phase is Phase.CONNECTING:
-                assert line.openedAt is not None
-                self._failed(SessionEnd(problem), self._clock.seconds() - line.openedAt)
-
-    # -- Ending
-
-    def drain(self, seconds: float) -> Deferred[None]:
-        """
-        Take no more visitors, and end when those that there are have left, or when time is up.
-
-        @return: fires when there is no connection any more.
-        """
-        line = self._line
-        gone = super().drain(seconds)
-        if line is None:
-            return gone
-        drained = line.drain().addCallback(lambda _: line.close())
-        return gatherResults([gone, drained]).addCallback(lambda _: None)
-
-    def close(self) -> None:
-        """After L{drain}: there is no more time."""
-        super().close()
-        if self._line is not None:
-            self._line.close()
 
 
 def _introduce() -> Register:

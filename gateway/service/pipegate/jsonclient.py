@@ -3,13 +3,13 @@ PipeGate's own dialect at the client: each message is a request to the applicati
 
     line = JsonLine(reactor, LocalPool(...), owner)
     channel.opened(line)                            # as the receiver of a WebSocket
-    await line.drain()                              # no more requests, and those that there are end
+    line.drain(10.0, "")                            # no more requests, and those that there are end
 
 An application that cannot be reached is told of by a 504 without anything else, as by PipeGate's own client, and what
 cannot be carried by a 502 that says so.
 """
 
-__all__ = ["IJsonLineOwner", "JsonLine", "LocalRequests"]
+__all__ = ["JsonLine", "LocalRequests"]
 
 import re
 
@@ -18,7 +18,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
 from gateway.net.budget import StallBudget
 from gateway.net.dial import DialFailed
@@ -29,10 +29,11 @@ from gateway.net.httpinterfaces import Fields, IExchange, IVisitorRequest, Origi
 from gateway.net.httppool import OriginPool
 from gateway.net.httpsettings import HttpSettings
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
+from gateway.net.muxdeadlines import monotonic
 from gateway.net.relay import Half
 from gateway.net.sweep import Sweep
 from gateway.net.timer import Timer
-from gateway.service.agent.dialledsession import explainLoss
+from gateway.service.agent.dialledsession import IClientSession, IClientSessionOwner, SessionEnd, explainLoss
 from gateway.service.draining import Vacancy
 from gateway.service.pipegate.jsonrequest import Held, JsonLimits
 from gateway.service.pipegate.local import LocalURL
@@ -49,20 +50,6 @@ _TOO_LONG = "The response is too long for PipeGate's messages."
 # comes after a semicolon, others a backslash.
 _SLASH = r"(?:[/\\]|%2f|%5c)"
 _LEADS_OUT = re.compile(rf"(?:^|{_SLASH})(?:\.|%2e){{2}}(?:$|;|%3b|{_SLASH})", re.IGNORECASE)
-
-
-class IJsonLineOwner(Interface):
-    """Who is told what becomes of a line."""
-
-    def lineOpened(line: "JsonLine") -> None:
-        """The server has taken the client."""
-
-    def lineOver(line: "JsonLine", problem: str) -> None:
-        """
-        The connection is gone. Called once, last.
-
-        @param problem: a sentence for a person.
-        """
 
 
 class LocalRequests:
@@ -102,20 +89,19 @@ class LocalRequests:
         return RequestHead(head.method, path + head.target, "1.1", fields)
 
 
-@implementer(IWebSocketReceiver, IPushProducer)
+@implementer(IWebSocketReceiver, IPushProducer, IClientSession)
 class JsonLine:
     """
     One connection to a server. It produces responses: while the server does not take them, no requests are read.
 
     @param requests: where its requests lead.
-    @ivar openedAt: by the clock; C{None} before.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, requests: LocalRequests, owner: IJsonLineOwner) -> None:
+    def __init__(self, clock: IReactorTime, requests: LocalRequests, owner: IClientSessionOwner) -> None:
         self.requests = requests
-        self.openedAt: float | None = None
+        self.attachedAt: float | None = None
         self._clock = clock
         self._owner = owner
         self._channel: IWebSocketChannel | None = None
@@ -123,6 +109,7 @@ class JsonLine:
         self._vacancy = Vacancy(self._visits)
         self._problem = ""
         self._isDraining = False
+        self._deadline = Timer(clock)
 
     @property
     def load(self) -> int:
@@ -134,8 +121,8 @@ class JsonLine:
     def opened(self, channel: IWebSocketChannel) -> None:
         self._channel = channel
         channel.registerProducer(self, True)
-        self.openedAt = self._clock.seconds()
-        self._owner.lineOpened(self)
+        self.attachedAt = monotonic(self._clock)()
+        self._owner.attached(self)
 
     def gotMessage(self, payload: bytes, isBinary: bool) -> None:
         if self._problem:
@@ -162,12 +149,13 @@ class JsonLine:
         visit.dial()
 
     def lost(self, reason: Failure) -> None:
+        self._deadline.stop()
         channel, self._channel = self._channel, None
         for visit in tuple(self._visits.values()):
             visit.visitorLost("The server is gone.")
         if channel is not None:
             said = str(reason.value) if not reason.check(ConnectionDone) else ""
-            self._owner.lineOver(self, self._problem or said or explainLoss(reason, "server"))
+            self._owner.sessionOver(self, SessionEnd(self._problem or said or explainLoss(reason, "server")))
 
     # -- IPushProducer, for the channel
 
@@ -199,19 +187,14 @@ class JsonLine:
         self._visits.pop(request, None)
         self._vacancy.left()
 
-    # -- Its end
+    # -- IClientSession
 
-    def drain(self) -> Deferred[None]:
-        """
-        Take no more requests.
-
-        @return: fires when none is under way.
-        """
+    def drain(self, seconds: float, reason: str) -> None:
         self._isDraining = True
-        return self._vacancy.awaited()
+        self._deadline.start(seconds, self.close)
+        self._vacancy.awaited().addCallback(lambda _: self.close())
 
     def close(self) -> None:
-        """Leave."""
         self._end(_GOING_AWAY, "The client is stopping.")
 
     def _end(self, code: int, problem: str) -> None:

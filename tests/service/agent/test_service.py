@@ -18,7 +18,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.service.agent.client import Phase
+from gateway.service.agent.attachedclient import Phase
 from gateway.service.agent.options import AgentOptions
 from gateway.service.agent.service import AgentService
 from gateway.service.agent_tap import Options, makeService
