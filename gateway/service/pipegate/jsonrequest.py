@@ -63,7 +63,7 @@ class Held:
     """
     What all requests together hold.
 
-    @ivar requests: how many there are.
+    @ivar requests: how many wait for responses.
     @ivar size: bytes of bodies.
     """
 
@@ -133,6 +133,7 @@ class JsonRequest:
     def finish(self, trailers: Fields = ()) -> None:
         if self._isOver or self._response is not None:
             return
+        self._refusal = self._refusal or self._session.excess()
         text = self._message() if self._refusal is None else ""
         if self._refusal is not None:
             self._refuse()
@@ -204,6 +205,7 @@ class JsonRequest:
 
     def _answer(self, head: ResponseHead, body: bytes) -> None:
         self._deadline.stop()
+        self._session.answered(self._identifier)
         self._response = memoryview(body)
         self._exchange.gotResponse(head, len(body))
         self._deliver()

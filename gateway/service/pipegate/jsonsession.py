@@ -83,6 +83,7 @@ class JsonSession(AttachedSession):
         self._dialect = dialect
         self._gone = gone
         self._requests: dict[str, JsonRequest] = {}
+        self._waiting: set[str] = set()
         self._unsent: dict[str, str] = {}
         self._isPaused = False
 
@@ -147,7 +148,6 @@ class JsonSession(AttachedSession):
         identifier = str(uuid4())
         request = JsonRequest(self, identifier, head, exchange, self._refusal(head, length))
         self._requests[identifier] = request
-        self.held.requests += 1
         return request
 
     def _refusal(self, head: RequestHead, length: int | None) -> Refusal | None:
@@ -162,7 +162,12 @@ class JsonSession(AttachedSession):
         if length is not None and length > limits.message:
             details = f"A request to this client takes up at most {limits.message} bytes."
             return Refusal(413, HttpProblem.BODY_TOO_LARGE, details)
-        if len(self._requests) >= limits.requestsPerID:
+        return self.excess()
+
+    def excess(self) -> Refusal | None:
+        """Why one more request cannot wait for a response. Those that are still coming do not count: some are slow."""
+        limits = self.held.limits
+        if len(self._waiting) >= limits.requestsPerID:
             details = f"The client {self.identifier} has too many requests at the moment."
             return Refusal(503, HttpProblem.UNAVAILABLE, details, SOON)
         if self.held.requests >= limits.requests:
@@ -172,6 +177,8 @@ class JsonSession(AttachedSession):
 
     def ask(self, identifier: str, text: str) -> None:
         """Send a request's message, when those before it are sent."""
+        self._waiting.add(identifier)
+        self.held.requests += 1
         self._unsent[identifier] = text
         self._sendMore()
 
@@ -179,11 +186,17 @@ class JsonSession(AttachedSession):
         while self._unsent and not self._isPaused:
             self._channel.sendText(self._unsent.pop(next(iter(self._unsent))))
 
+    def answered(self, identifier: str) -> None:
+        """A request waits no longer: there is a response, or nobody wants one."""
+        self._unsent.pop(identifier, None)
+        if identifier in self._waiting:
+            self._waiting.discard(identifier)
+            self.held.requests -= 1
+
     def forget(self, identifier: str) -> None:
         """A request is over."""
-        self._unsent.pop(identifier, None)
-        if self._requests.pop(identifier, None) is not None:
-            self.held.requests -= 1
+        self.answered(identifier)
+        self._requests.pop(identifier, None)
 
     # -- IPushProducer, for the channel
 

@@ -294,6 +294,27 @@ class LimitTests(GateTests):
         self.assertEqual(self.gate.ask("/node/x").status, 0)
         self.assertEqual(len(self.client.heard), 4)
 
+    def test_slowVisitors(self) -> None:
+        """Who is slow to send a request, or to take a response, takes nobody's place with the client."""
+        self.gate = PipeGate(limits=JsonLimits(requestsPerID=3))
+        self.client = self.gate.client("node")
+        uploads = [self.gate.begin("/node/x", "POST", 10) for _ in range(5)]
+        self.assertEqual(self.gate.ask("/node/x").status, 0)
+        self.client.answer(self.client.heard[0])
+        readers = [self.gate.begin("/node/x") for _ in range(3)]
+        for reader in readers:
+            reader.isSlow = True
+            reader.request.finish()
+            self.gate.pump()
+            self.client.answer(self.client.heard[-1], "x" * 70_000)
+        self.assertEqual([each.isWhole for each in readers], [False] * 3)
+        visits = [self.gate.ask("/node/x") for _ in range(3)]
+        self.assertEqual([visit.status for visit in visits], [0] * 3)
+        for upload in uploads:
+            upload.request.write(b"x" * 10)
+            upload.request.finish()
+            self.assertPage(upload, 503, "too many requests")
+
     def test_all(self) -> None:
         """All clients together have only so many."""
         self.gate.client("other")
