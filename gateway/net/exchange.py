@@ -200,6 +200,11 @@ class Exchange:
         """Whether it has ended in a relay."""
         return self._relay is not None
 
+    @property
+    def isHeldUp(self) -> bool:
+        """Whether the origin takes no more of the request's body at present."""
+        return bool(self._visitorEnd.paused & _PEER)
+
     # -- Verbs
 
     def connected(self, connection: IOriginConnection) -> None:

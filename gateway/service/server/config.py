@@ -350,7 +350,7 @@ class LimitsSection(Section, frozen=True):
     """seconds from a response to the next request"""
 
     originTimeout: Seconds = _HTTP.originHeadTimeout
-    """seconds from the end of a request to the head of its response"""
+    """seconds from the end of a request to the head of its response, or in which the origin takes nothing of it"""
 
     originHeadBytes: Bytes = _HTTP.originHeadLimit
     """bytes of the head of a response"""

@@ -167,7 +167,9 @@ class HttpVisit(Exchange):
             self._arrived(session.originFor(replica.service, self._connection.visitor))
             return
         pool = self._door.pools.find(replica, self._connection)
-        connection = None if fresh else pool.take(self.head.method in IDEMPOTENT)
+        # What is sent of a body cannot be sent again.
+        isRepeatable = self.head.method in IDEMPOTENT and self.request.length == 0
+        connection = None if fresh else pool.take(isRepeatable)
         if connection is not None:
             self._arrived(connection)
             return
@@ -279,17 +281,16 @@ class HttpVisit(Exchange):
             else:
                 self.cutOff(HttpProblem.REQUEST_TIMEOUT)
             return
-        if self.sent is not None and self.responded is None and self.reached is not None:
+        if (moved := self.up + self.down) != self._moved:
+            self._moved, self._movedAt = moved, now
+        if self.responded is None and self.reached is not None and (self.sent is not None or self.isHeldUp):
             limit = self._door.settings.originHeadTimeout
-            if now - max(self.sent, self.reached) > limit:
+            if now - max(self.reached, self._movedAt if self.sent is None else self.sent) > limit:
                 self.say(HttpProblem.ORIGIN_TIMEOUT, f"There was no response within {limit:g} seconds.")
             return
         idle = self._door.visitors.settings.idleTimeout
-        if idle is not None and not self.isRelay:
-            if self.up + self.down != self._moved:
-                self._moved, self._movedAt = self.up + self.down, now
-            elif now - self._movedAt > idle:
-                self.cutOff(Cause.IDLE)
+        if idle is not None and not self.isRelay and now - self._movedAt > idle:
+            self.cutOff(Cause.IDLE)
 
     def _isSlow(self, now: float) -> bool:
         """
