@@ -17,7 +17,7 @@ from pathlib import Path
 from twisted.python import usage
 
 from gateway.domain.agents import AgentEntry
-from gateway.service.configuration import ConfigurationError, readConfiguration
+from gateway.service.configuration import ConfigurationError, namingFile, readConfiguration
 from gateway.service.options import CommandOptions
 from gateway.wire.networkrelay import AGENT_PATH
 
@@ -68,7 +68,8 @@ def _gateway(path: str, environ: Mapping[str, str]) -> Iterator[str]:
     from gateway.service.server.settings import readGatewaySettings
 
     settings = readGatewaySettings(path, environ)
-    checkFiles(settings)
+    with namingFile(path):
+        checkFiles(settings)
     yield f"{path}: a gateway's configuration that can be used"
     for label, places in (
         ("visitors, TLS", settings.tlsListen),

@@ -25,6 +25,7 @@ __all__ = [
     "asVariable",
     "environmentNames",
     "explainInvalid",
+    "namingFile",
     "readConfiguration",
     "readCredentialFile",
 ]
@@ -33,6 +34,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -87,6 +89,19 @@ def readConfiguration(path: str | None, kind: type[T], *, environ: Mapping[str, 
         key, problem = explainInvalid(e, kind)
         origin = next((each for name, each in variables.items() if re.match(rf"{re.escape(name)}\b", key)), path)
         raise ConfigurationError(f"{origin or 'the configuration'}: {f'{key}: ' if key else ''}{problem}") from None
+
+
+@contextmanager
+def namingFile(path: str | None) -> Iterator[None]:
+    """
+    Let what is found wrong with a configuration name its file as well, besides the key.
+
+    @param path: of the file; C{None}: it came from the environment alone.
+    """
+    try:
+        yield
+    except ConfigurationError as e:
+        raise ConfigurationError(f"{path or 'the environment'}: {e}") from None
 
 
 def readCredentialFile(key: str, path: str) -> str:

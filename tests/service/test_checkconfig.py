@@ -99,7 +99,7 @@ class CheckConfigTests(CommandTestCase):
         Path(credentials).write_text("[]")
         status, out, err = self.run_("check-config", path)
         self.assertEqual((status, out), (1, ""))
-        self.assertIn(f"{credentials}: Expected", err)
+        self.assertIn(f"{path}: networkrelay.credentials-file: {credentials}: Expected", err)
 
     def test_mistake(self) -> None:
         """A mistake is one line that names the file and the key, and the status is 1."""
@@ -116,7 +116,23 @@ class CheckConfigTests(CommandTestCase):
         )
         status, _, err = self.run_("check-config", path)
         self.assertEqual(status, 1)
-        self.assertIn("certificate: /no: No such file", err)
+        self.assertIn(f"{path}: certificate: /no: No such file", err)
+
+    def test_otherFiles(self) -> None:
+        """So are the place of the access log, and the files of a gateway for Tabby Web."""
+        for text, problem in (
+            ('http.access-log = "/no/access.log"', "http.access-log: /no/access.log: No such file or directory"),
+            ('tabby.options = ["--nonsense"]', "tabby.options: option --nonsense not recognized"),
+            ('tabby.options = ["--tokens", "/no"]', "tabby.options: --tokens: /no: No such file or directory"),
+            (
+                'tabby.options = ["--no-auth", "--certificate", "/no", "--private-key", "/no"]',
+                "tabby.options: --certificate: /no: No such file or directory",
+            ),
+        ):
+            with self.subTest(problem):
+                path = self.file(f'agents.plain-listen = ["127.0.0.1:1"]\n{text}')
+                status, out, err = self.run_("check-config", path)
+                self.assertEqual((status, out, err), (1, "", f"gateway check-config: {path}: {problem}\n"))
 
     def test_relativePaths(self) -> None:
         """A file that is named without a directory is looked for beside the configuration."""

@@ -42,11 +42,13 @@ LOOK_INTERVAL = 2.0
 
 class CredentialsFile:
     """
+    @param key: that names the file, for errors.
     @ivar credentials: as they were read last.
     @raise ConfigurationError: the file cannot be used; in one line that names it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, key: str, path: str) -> None:
+        self.key = key
         self.path = path
         self._seen: tuple[int, ...] | None = None
         self.credentials = RelayCredentials()
@@ -64,9 +66,9 @@ class CredentialsFile:
                 content = file.read(MAX_FILE + 1)
             self.credentials = parseCredentials(content)
         except OSError as e:
-            raise ConfigurationError(f"{self.path}: {e.strerror}") from None
+            raise ConfigurationError(f"{self.key}: {self.path}: {e.strerror}") from None
         except CredentialsError as e:
-            raise ConfigurationError(f"{self.path}: {e}") from None
+            raise ConfigurationError(f"{self.key}: {self.path}: {e}") from None
 
     def hasChanged(self) -> bool:
         """Whether the file is another one than that which was read, or tried, last."""
@@ -87,6 +89,7 @@ class NetworkRelay(Service):
     @param doors: of the gateway's own registry. Access clients have one of their own, in which nothing is served.
     @param admission: of access clients.
     @param changed: called when L{entries} are others.
+    @param key: that names the credentials file, for errors.
     @raise ConfigurationError: the credentials file cannot be used.
     """
 
@@ -102,8 +105,10 @@ class NetworkRelay(Service):
         admission: Admission,
         settings: RelayDoorSettings,
         changed: Callable[[], None],
+        *,
+        key: str = "networkrelay.credentials-file",
     ) -> None:
-        self._file = CredentialsFile(credentialsFile)
+        self._file = CredentialsFile(key, credentialsFile)
         self._changed = changed
         self._streams = ClientStreams(visitors, Targets(agents.registry, reactor))
         authority = AccessAuthority(self._file.credentials)

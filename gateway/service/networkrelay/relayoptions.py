@@ -9,6 +9,7 @@ The command line of a network relay, that of http-network-relay's::
 __all__ = ["NetworkRelayOptions"]
 
 import os
+from dataclasses import replace
 
 from twisted.python import usage
 
@@ -72,4 +73,6 @@ class NetworkRelayOptions(ServiceOptions):
             "GATEWAY_NETWORKRELAY_CREDENTIALS_FILE": self["credentials-file"],
         }
         # The page for people who run a gateway is not where the original has nothing, unless somebody wants it.
-        return readGatewaySettings(None, {"GATEWAY_MANAGEMENT_LISTEN": "[]", **os.environ, **keys})
+        settings = readGatewaySettings(None, {"GATEWAY_MANAGEMENT_LISTEN": "[]", **os.environ, **keys})
+        assert settings.networkRelay is not None  # it has a credentials file
+        return replace(settings, networkRelay=replace(settings.networkRelay, key="--credentials-file"))

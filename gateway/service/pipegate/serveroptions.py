@@ -22,6 +22,7 @@ from gateway.service.options import ServiceOptions
 from gateway.service.pipegate.clientoptions import TOKEN
 from gateway.service.pipegate.jsonrequest import JsonLimits
 from gateway.service.pipegate.settings import PipeGateServerSettings, serverSettings
+from gateway.service.server.accesslog import checkAccessLog
 from gateway.service.server.settings import PipeGateClients
 
 _MAX_FILE = 4 * 1024 * 1024
@@ -116,6 +117,13 @@ class PipeGateServerOptions(ServiceOptions):
                 raise ConfigurationError(f"--tokens: {path}: {e}") from None
         return tuple(tokens)
 
+    def _checkAccessLog(self) -> None:
+        path = self["access-log"]
+        try:
+            checkAccessLog(path)
+        except OSError as e:
+            raise ConfigurationError(f"--access-log: {path}: {e.strerror}") from None
+
     def readSettings(self) -> PipeGateServerSettings:
         """
         Read the tokens, and what the environment says, as they are now.
@@ -124,6 +132,7 @@ class PipeGateServerOptions(ServiceOptions):
         """
         certificate = (self["ssl-certfile"], self["ssl-keyfile"]) if self["ssl-certfile"] else None
         json = JsonLimits(message=self["max-message"], timeout=self["timeout"])
+        self._checkAccessLog()
         return serverSettings(
             PipeGateClients(self._tokens(), bool(self["share"]), self["domain"], json),
             port=self["port"],

@@ -13,14 +13,14 @@ Lines are kept for a second, or 64 KiB, and written together. What visitors send
 can end a line, or be taken for another field.
 """
 
-__all__ = ["Access", "AccessLog"]
+__all__ = ["Access", "AccessLog", "checkAccessLog"]
 
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from errno import EAGAIN
+from errno import EACCES, EAGAIN
 from io import FileIO
 from typing import Literal
 
@@ -241,6 +241,24 @@ _FORMS: dict[Form, Callable[[], Callable[[Access], bytes]]] = {
 def _private(path: str, flags: int) -> int:
     """Where people have been is not for everybody on the machine."""
     return os.open(path, flags, 0o640)
+
+
+def checkAccessLog(destination: str) -> None:
+    """
+    Find out whether there can be an access log, without making one, which would be the file of whoever asks.
+
+    @param destination: as for L{AccessLog}.
+    @raise OSError: it cannot be opened, or made.
+    """
+    if destination in ("", STANDARD_OUTPUT):
+        return
+    try:
+        os.close(os.open(destination, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+    except FileNotFoundError:
+        directory = os.path.dirname(destination) or "."
+        os.stat(directory)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES), destination) from None
 
 
 class AccessLog:

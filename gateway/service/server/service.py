@@ -41,7 +41,7 @@ from gateway.service.networkrelay.door import RelayDoorSettings
 from gateway.service.networkrelay.relay import CredentialsFile, NetworkRelay
 from gateway.service.pipegate.dialect import PipeGateDialect
 from gateway.service.proxies import LOOPBACK
-from gateway.service.server.accesslog import AccessLog
+from gateway.service.server.accesslog import AccessLog, checkAccessLog
 from gateway.service.server.agentdoor import AgentDoor, AgentDoorSettings
 from gateway.service.server.agentport import AgentPort
 from gateway.service.server.arrivals import Arrivals
@@ -60,6 +60,7 @@ from gateway.service.server.visitors import Visitors
 from gateway.service.tabby.options import TabbyOptions
 from gateway.service.tabby.service import IReactor as IReactorTabby
 from gateway.service.tabby.service import TabbyService
+from gateway.service.tabby.service import checkFiles as checkTabbyFiles
 from gateway.wire.networkrelay import AGENT_PATH, CLIENT_PATH
 from gateway.wire.window import WindowBudget
 
@@ -169,6 +170,7 @@ class GatewayService(MultiService):
             agentAdmission(limits, reactor.seconds(), self.agents.bans, limits.perAddress or None),
             RelayDoorSettings(headTimeout=limits.headTimeout, proxies=settings.proxies),
             self._authorise,
+            key=settings.key,
         )
         relay.setServiceParent(self)
         return relay
@@ -282,15 +284,13 @@ class GatewayService(MultiService):
         try:
             self._accessLog.open(http.accessLog, http.accessLogFormat)
         except OSError as e:
-            raise ConfigurationError(f"http.access-log: {http.accessLog}: {e.strerror}") from None
+            raise _noAccessLog(http.accessLog, e) from None
 
     def _makeTabby(self) -> TabbyService | None:
-        words = self._settings.config.tabby.options
-        if not words:
-            return None
-        options = TabbyOptions()
         try:
-            options.parseOptions(list(words))
+            options = _tabbyOptions(self._settings)
+            if options is None:
+                return None
             tabby = TabbyService(self._reactor, options, self.destinations, self._listeners, self._draining)
         except usage.UsageError as e:
             raise ConfigurationError(f"tabby.options: {e}") from None
@@ -473,7 +473,29 @@ def checkFiles(settings: GatewaySettings) -> None:
     """
     _readCertificates(settings, Clock())
     if settings.networkRelay is not None:
-        CredentialsFile(settings.networkRelay.credentialsFile)
+        CredentialsFile(settings.networkRelay.key, settings.networkRelay.credentialsFile)
+    accessLog = settings.config.http.accessLog
+    try:
+        checkAccessLog(accessLog)
+        if options := _tabbyOptions(settings):
+            checkTabbyFiles(options)
+    except OSError as e:
+        raise _noAccessLog(accessLog, e) from None
+    except usage.UsageError as e:
+        raise ConfigurationError(f"tabby.options: {e}") from None
+
+
+def _noAccessLog(path: str, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"http.access-log: {path}: {error.strerror}")
+
+
+def _tabbyOptions(settings: GatewaySettings) -> TabbyOptions | None:
+    words = settings.config.tabby.options
+    if not words:
+        return None
+    options = TabbyOptions()
+    options.parseOptions(list(words))
+    return options
 
 
 def _port(places: Sequence[Listen], usual: int) -> int:

@@ -34,7 +34,7 @@ from gateway.domain.registry import PortRules
 from gateway.domain.rules import Rule, parseRuleLine
 from gateway.domain.tokens import hashToken
 from gateway.net.httpsettings import HttpSettings
-from gateway.service.configuration import ConfigurationError, readConfiguration
+from gateway.service.configuration import ConfigurationError, namingFile, readConfiguration
 from gateway.service.pipegate.jsonrequest import JsonLimits
 from gateway.service.server.config import (
     AgentEntrySection,
@@ -150,10 +150,12 @@ class NetworkRelaySettings:
 
     @ivar credentialsFile: its path.
     @ivar proxies: whose C{X-Forwarded-For} is believed.
+    @ivar key: that names the file, for errors.
     """
 
     credentialsFile: str
     proxies: tuple[IPNetwork, ...]
+    key: str = "networkrelay.credentials-file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,10 +250,8 @@ def readGatewaySettings(path: str | None, environ: Mapping[str, str]) -> Gateway
     @raise ConfigurationError: in one line that names the file and the key.
     """
     config = readConfiguration(path, GatewayConfig, environ=environ)
-    try:
+    with namingFile(path):
         return _settings(config)
-    except ConfigurationError as e:
-        raise ConfigurationError(f"{path or 'the environment'}: {e}") from None
 
 
 def _at(key: str, convert: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ The Tabby gateway as one service: options to doors, ports, signals::
     TabbyService(reactor, options).setServiceParent(application)
 """
 
-__all__ = ["TabbyService"]
+__all__ = ["TabbyService", "checkFiles"]
 
 import os
 import signal
@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from twisted.application.service import MultiService
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorThreads, IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorThreads, IReactorTime, IStreamClientEndpoint
+from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -90,7 +91,7 @@ class TabbyService(MultiService):
         self.listeners: list[ListenerService] = []
         self._managementDoors: list[ManagementDoor] = []
 
-        file = self._readTokens()
+        file = _readTokens(self._options)
         oneShot = None
         if options["admin-port"] is not None:
             oneShot = OneShotTokens(reactor.seconds, options["one-shot-ttl"], options["one-shot-limit"])
@@ -147,17 +148,6 @@ class TabbyService(MultiService):
     def _isSecure(self, listen: str) -> bool:
         return self._options["certificate"] is not None or listen.startswith("ssl:")
 
-    def _readTokens(self) -> TokensFile:
-        path = self._options["tokens"]
-        if path is None:
-            return TokensFile()
-        try:
-            return parseTokensFile(Path(path).read_bytes(), path)
-        except OSError as e:
-            raise usage.UsageError(f"--tokens: {path}: {e.strerror}") from None
-        except TokensFileError as e:
-            raise usage.UsageError(f"--tokens: {e}") from None
-
     def _policyOf(self, file: TokensFile) -> TargetPolicy:
         rules = (*file.rules, *self._options.rules)
         return TargetPolicy(rules, strict=self._anonymous, ownListener=self._isOwnListener)
@@ -178,14 +168,9 @@ class TabbyService(MultiService):
     # -- Ports
 
     def _certificate(self, prefix: str = "") -> CertificateFiles | None:
-        certificate, key, ca = (self._options[f"{prefix}{name}"] for name in ("certificate", "private-key", "ca"))
-        if certificate is None:
-            return None
-        try:
-            files = CertificateFiles(certificate, key, ca, clock=self._reactor)
-        except CertificateError as e:
-            raise usage.UsageError(f"--{prefix}certificate: {e}") from None
-        self._certificates.append(files)
+        files = _certificateFiles(self._options, prefix, self._reactor)
+        if files is not None:
+            self._certificates.append(files)
         return files
 
     def _listenForClients(self) -> None:
@@ -294,7 +279,7 @@ class TabbyService(MultiService):
         certificate that cannot be used only itself.
         """
         try:
-            file = self._readTokens()
+            file = _readTokens(self._options)
         except usage.UsageError as e:
             self._log.error("not reloaded: {problem}", event="tabby.reload-failed", problem=str(e))
             return
@@ -328,6 +313,39 @@ class TabbyService(MultiService):
                     door.stop()
                 signal.signal(signal.SIGHUP, self._previous or signal.SIG_DFL)  # None: not installed from Python
                 self._log.info("stopped", event="tabby.stopped")
+
+
+def checkFiles(options: TabbyOptions) -> None:
+    """
+    Whether the files that the options name can be used, without a gateway that uses them.
+
+    @raise usage.UsageError: they cannot; it names the option.
+    """
+    _readTokens(options)
+    for prefix in ("", "admin-") if options["admin-port"] is not None else ("",):
+        _certificateFiles(options, prefix, Clock())
+
+
+def _readTokens(options: TabbyOptions) -> TokensFile:
+    path = options["tokens"]
+    if path is None:
+        return TokensFile()
+    try:
+        return parseTokensFile(Path(path).read_bytes(), path)
+    except OSError as e:
+        raise usage.UsageError(f"--tokens: {path}: {e.strerror}") from None
+    except TokensFileError as e:
+        raise usage.UsageError(f"--tokens: {e}") from None
+
+
+def _certificateFiles(options: TabbyOptions, prefix: str, clock: IReactorTime) -> CertificateFiles | None:
+    certificate, key, ca = (options[f"{prefix}{name}"] for name in ("certificate", "private-key", "ca"))
+    if certificate is None:
+        return None
+    try:
+        return CertificateFiles(certificate, key, ca, clock=clock)
+    except CertificateError as e:
+        raise usage.UsageError(f"--{prefix}certificate: {e}") from None
 
 
 def _keptToken(directory: Path) -> str:

@@ -143,7 +143,7 @@ class ServiceTests(NetworkRelayTestCase):
         options.parseOptions(["--credentials-file", str(self.path)])
         error = self.assertRaises(SystemExit, network_relay_tap.makeService, options)
         self.assertEqual(error.code, 2)
-        self.assertRegex(errors.getvalue(), r"\Anetwork-relay: error: .*not JSON.*\n\Z")
+        self.assertRegex(errors.getvalue(), r"\Anetwork-relay: error: --credentials-file: .*not JSON.*\n\Z")
 
     def write(self, credentials: str, *, agents: str = "") -> Callable[[], GatewaySettings]:
         """A gateway.toml with a relay beside other doors, and what reads it."""
@@ -195,7 +195,7 @@ class ServiceTests(NetworkRelayTestCase):
                 self.assertRaises(ConfigurationError, checkFiles, read()),
                 self.assertRaises(ConfigurationError, GatewayService, self.reactor, read(), read),
             ):
-                self.assertRegex(str(error), f"{self.path}: {problem}")
+                self.assertRegex(str(error), f"^--credentials-file: .*{self.path}: {problem}")
 
     def test_halfConfigured(self) -> None:
         """Nobody may come to a relay without credentials, or to one that is nowhere; and networks have to be some."""

@@ -356,6 +356,9 @@ class ServerTests(SynchronousTestCase):
             self.assertIn(f"--tokens: {self.tokens.absolute()}: {problem}", str(error))
         error = self.assertRaises(ConfigurationError, self.options("--tokens", "/nowhere").readSettings)
         self.assertIn("--tokens: /nowhere: No such", str(error))
+        options = self.options("--client-token", "x", "--access-log", "/nowhere/access.log")
+        error = self.assertRaises(ConfigurationError, options.readSettings)
+        self.assertEqual(str(error), "--access-log: /nowhere/access.log: No such file or directory")
 
 
 class BesideTests(SynchronousTestCase):

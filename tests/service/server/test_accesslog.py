@@ -16,7 +16,15 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.service.server.accesslog import FLUSH_BYTES, FLUSH_SECONDS, LONGEST, Access, AccessLog, Form
+from gateway.service.server.accesslog import (
+    FLUSH_BYTES,
+    FLUSH_SECONDS,
+    LONGEST,
+    Access,
+    AccessLog,
+    Form,
+    checkAccessLog,
+)
 from gateway.wire.http1 import RequestHead
 
 HEAD = RequestHead(
@@ -195,6 +203,23 @@ class AccessLogTests(SynchronousTestCase):
         log.add(ACCESS)
         log.close()
         self.assertRegex(self.written()[0], COMMON)
+
+    def test_checked(self) -> None:
+        """Whether there can be a log is found out without making one, or changing one that is there."""
+        for destination in ("", "-", str(self.path)):
+            checkAccessLog(destination)
+        self.assertFalse(self.path.exists())
+        self.path.write_text("kept")
+        checkAccessLog(str(self.path))
+        self.assertEqual(self.path.read_text(), "kept")
+
+    def test_cannotBe(self) -> None:
+        """Where there can be none, that is found out as well."""
+        self.assertRaises(FileNotFoundError, checkAccessLog, str(self.path / "access.log"))
+        self.assertRaises(IsADirectoryError, checkAccessLog, str(self.path.parent))
+        self.patch(os, "access", lambda path, mode: False)  # as root one may do everything
+        error = self.assertRaises(PermissionError, checkAccessLog, str(self.path))
+        self.assertEqual(error.strerror, "Permission denied")
 
     def test_private(self) -> None:
         """Not everybody may read where people have been."""
