@@ -12,7 +12,7 @@ PipeGate's own dialect is spoken on the same connection.
 
 __all__ = ["PipeGateClient", "serverRequest"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import random
 
@@ -35,6 +35,12 @@ from gateway.wire.upgraderequest import WebSocketRequest
 
 NAME = "pipegate"
 """What an agent of this kind calls itself; who it is, is proved by its token."""
+
+
+_HINTS: Mapping[str, str] = {
+    SessionError.REPLACED: "Look whether another client with the same id is running, and at the token.",
+    SessionError.UNAUTHORIZED: "Look at the token.",
+}
 
 
 def serverRequest(request: WebSocketRequest, token: str) -> WebSocketRequest:
@@ -86,6 +92,8 @@ class PipeGateClient(AgentClient):
     @param requests: makes requests to the application, in PipeGate's own dialect.
     @param visitors: makes the protocols of streams, in the agent protocol.
     """
+
+    hints = _HINTS
 
     def __init__(
         self,

@@ -37,11 +37,13 @@ from gateway.service.agent.dialledsession import IClientSession, IClientSessionO
 from gateway.service.draining import Vacancy
 from gateway.service.pipegate.jsonrequest import Held, JsonLimits
 from gateway.service.pipegate.local import LocalURL
+from gateway.wire.agentcontrol import SessionError
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http1 import RequestHead, ResponseHead
 from gateway.wire.pipegate import MAX_RESPONSE, RequestMessage, ResponseMessage, decodeRequest, encode
 
 _PROTOCOL_ERROR = 1002
+_POLICY = 1008
 _GOING_AWAY = 1001
 
 _TOO_LONG = "The response is too long for PipeGate's messages."
@@ -154,8 +156,14 @@ class JsonLine:
         for visit in tuple(self._visits.values()):
             visit.visitorLost("The server is gone.")
         if channel is not None:
-            said = str(reason.value) if not reason.check(ConnectionDone) else ""
-            self._owner.sessionOver(self, SessionEnd(self._problem or said or explainLoss(reason, "server")))
+            self._owner.sessionOver(self, self._endOf(channel, reason))
+
+    def _endOf(self, channel: IWebSocketChannel, reason: Failure) -> SessionEnd:
+        if channel.closeCode == _POLICY and not self._problem:
+            # A server of ours says so to one of two that run twice, which otherwise would take turns.
+            return SessionEnd("The server sent the client away.", SessionError.REPLACED)
+        said = str(reason.value) if not reason.check(ConnectionDone) else ""
+        return SessionEnd(self._problem or said or explainLoss(reason, "server"))
 
     # -- IPushProducer, for the channel
 

@@ -352,6 +352,19 @@ class DialectTests(SynchronousTestCase):
         self.ends.client("node")
         self.assertTrue(IHttpSession.providedBy(self.session()))
 
+    def test_takesTurns(self) -> None:
+        """One whose place another has taken does not take it back at once, whichever dialect: the two would take turns."""
+        for path in ("", "/base"):
+            self.ends = Ends()
+            client = self.ends.own(path)
+            self.ends.accept()
+            self.ends.wait(60)
+            self.ends.client("node")
+            self.assertEqual(client.phase, Phase.WAITING)
+            self.assertIn("another client with the same id", client.lastError or "")
+            self.ends.wait(20)
+            self.assertEqual(len(self.ends.network.attempts), 1)
+
     def test_shares(self) -> None:
         """Where they are to share, both have their visitors."""
         self.ends = Ends(shares=True)
