@@ -4,7 +4,7 @@ A visitor's connection that speaks HTTP/2: each of its streams is a request (RFC
 The protocol of a TLS connection on which C{h2} was agreed on; its owner is told of requests as that of an HTTP/1
 connection is, and answers them the same way::
 
-    Http2ServerConnection(owner, clock=reactor, settings=HttpSettings(), sweep=sweep)
+    Http2ServerConnection(owner, settings=HttpSettings(), sweep=sweep)
 
 A request that breaks HTTP's rules loses its stream, one that breaks the connection's the connection: the owner is told
 of both by C{refused}, and what it answers is only sent where the request could be read.
@@ -15,7 +15,6 @@ __all__ = ["Http2ServerConnection"]
 from dataclasses import replace
 
 from h2.errors import ErrorCodes
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -211,12 +210,11 @@ class Http2ServerConnection(Http2Carrier):
     @param owner: is told of requests, and of the end.
     """
 
-    def __init__(self, owner: IVisitorOwner, *, clock: IReactorTime, settings: HttpSettings, sweep: Sweep) -> None:
+    def __init__(self, owner: IVisitorOwner, *, settings: HttpSettings, sweep: Sweep) -> None:
         super().__init__(
             Http2Connection(client=False, limits=limitsOf(settings, headLimit=settings.headLimit)), sweep, settings
         )
         self._owner = owner
-        self._clock = clock
         self._requests = 0
         self._draining = self._goingAway = False
         self._goodbyeAt = self._quietSince = 0.0
@@ -231,7 +229,7 @@ class Http2ServerConnection(Http2Carrier):
         """
         if self.isUsable and not (self._draining or self._goingAway):
             self._draining = True
-            self._goodbyeAt = self._clock.seconds() + _GOODBYE_TIMEOUT
+            self._goodbyeAt = self.sweep.clock.seconds() + _GOODBYE_TIMEOUT
             self.wire.goAway(MAX_WINDOW, ErrorCodes.NO_ERROR)
             self.wire.ping(_GOODBYE)
             self.flushSoon()
@@ -259,7 +257,7 @@ class Http2ServerConnection(Http2Carrier):
     # -- Http2Carrier
 
     def connectionMade(self) -> None:
-        self._quietSince = self._clock.seconds()
+        self._quietSince = self.sweep.clock.seconds()
         super().connectionMade()
 
     def gotHead(self, event: HeadReceived) -> None:

@@ -290,9 +290,7 @@ class Http2Visitor(Http2Peer):
     ) -> None:
         super().__init__()
         self.owner = owner or Owner()
-        self.connection = Http2ServerConnection(
-            self.owner, clock=self.clock, settings=HttpSettings(**limits), sweep=self.sweep
-        )
+        self.connection = Http2ServerConnection(self.owner, settings=HttpSettings(**limits), sweep=self.sweep)
         self.transport = transport(self.connection, capacity=capacity)
         if begins:
             self.send(PREFACE, frame(SETTINGS, 0, 0, settings))

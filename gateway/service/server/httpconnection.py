@@ -71,7 +71,7 @@ class HttpConnection:
         self._isTrusted = door.trusts(visitor.source)
         self._port = visitor.door.port if visitor.door is not None else (443 if isSecure else 80)
         self.protocol: HttpServerConnection | Http2ServerConnection = (
-            Http2ServerConnection(self, clock=door.clock, settings=door.settings, sweep=door.sweep)
+            Http2ServerConnection(self, settings=door.settings, sweep=door.sweep)
             if visitor.alpn == HTTP2
             else HttpServerConnection(self, settings=door.settings, sweep=door.sweep)
         )

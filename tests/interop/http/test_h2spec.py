@@ -56,7 +56,7 @@ class _Serving(Factory):
         self._sweep = sweep
 
     def buildProtocol(self, address: IAddress | None) -> Http2ServerConnection:
-        return Http2ServerConnection(_Site(), clock=reactor, settings=HttpSettings(), sweep=self._sweep)
+        return Http2ServerConnection(_Site(), settings=HttpSettings(), sweep=self._sweep)
 
 
 class H2specTests(TestCase):

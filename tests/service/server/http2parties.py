@@ -127,7 +127,7 @@ class NewOrigin:
 
     def __init__(self, told: Callable[[IVisitorRequest], object], clock: Clock) -> None:
         self._told = told
-        self.connection = Http2ServerConnection(self, clock=clock, settings=HttpSettings(), sweep=Sweep(clock))
+        self.connection = Http2ServerConnection(self, settings=HttpSettings(), sweep=Sweep(clock))
 
     def gotRequest(self, request: IVisitorRequest) -> None:
         """Tell."""
