@@ -12,6 +12,10 @@ __all__ = ["HttpSettings"]
 
 from dataclasses import dataclass
 
+from gateway.wire.http2budget import Http2Limits
+
+_HTTP2 = Http2Limits()
+
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
@@ -32,7 +36,8 @@ class HttpSettings:
     @ivar lingerTimeout: seconds for a visitor to hang up by itself once all was said.
     @ivar originHeadLimit: bytes of a response's head.
     @ivar originHeadFields: header lines in it.
-    @ivar originHeadTimeout: seconds from the end of a request to the head of its response.
+    @ivar originHeadTimeout: seconds from the end of a request to the head of its response, or for which nothing of a
+        request is taken.
     @ivar originIdle: connections to one origin that wait for the next request, at most.
     @ivar originIdleTimeout: seconds for which one waits. The origin may say less (C{Keep-Alive: timeout}).
     @ivar dialTimeout: seconds for a connection to an origin to be made.
@@ -65,11 +70,11 @@ class HttpSettings:
     originIdle: int = 64
     originIdleTimeout: float = 60.0
     dialTimeout: float = 20.0
-    streams: int = 128
-    streamWindow: int = 256 * 1024
-    connectionWindow: int = 1024 * 1024
+    streams: int = _HTTP2.streams
+    streamWindow: int = _HTTP2.streamWindow
+    connectionWindow: int = _HTTP2.connectionWindow
     backlog: int = 1024 * 1024
-    resets: int = 200
-    controls: int = 1000
-    controlSeconds: float = 30.0
-    controlQueue: int = 16 * 1024
+    resets: int = _HTTP2.resets
+    controls: int = _HTTP2.controls
+    controlSeconds: float = _HTTP2.seconds
+    controlQueue: int = _HTTP2.queued
