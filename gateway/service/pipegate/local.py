@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from gateway.domain.addresses import normaliseHost, parsePort
 from gateway.net.dial import HostEndpoint, IReactorDial
 from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint
+from gateway.net.tlshandshake import HandshakeEndpoint
 
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^/?#:@\[\]]+)(?::(?P<port>[0-9]+))?(?P<path>/[^?#]*)?",
@@ -63,4 +64,7 @@ def localEndpoint(reactor: IReactorDial, local: LocalURL, trust: ClientTrust) ->
     @param trust: for C{https}.
     """
     endpoint: IStreamClientEndpoint = HostEndpoint(reactor, local.host, local.port)
-    return TLSClientEndpoint(reactor, endpoint, local.host, trust) if local.isSecure else endpoint
+    if not local.isSecure:
+        return endpoint
+    tls = TLSClientEndpoint(reactor, endpoint, local.host, trust, [b"http/1.1"], isFramed=True)
+    return HandshakeEndpoint(reactor, tls)
