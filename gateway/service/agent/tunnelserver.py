@@ -21,6 +21,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from gateway.net.published import Published, PublishedStreams
@@ -77,7 +78,10 @@ class TunnelPort:
         gone = self._vacancy.awaited()
         timer = self._tunnel.clock.callLater(self.drain, self._published.abort)
         gone.addCallback(lambda _: timer.cancel() if timer.active() else None)
-        return gatherResults([gone, self._tunnel.withdraw(self)]).addCallback(lambda _: None)
+        # Not at once: the session may end in the middle of what it received, and the reactor, once all ports have
+        # stopped, closes its connection.
+        stopped = gatherResults([gone, self._tunnel.withdraw(self)])
+        return stopped.addCallback(lambda _: deferLater(self._tunnel.clock, 0))
 
     def getHost(self) -> TunnelAddress:
         """Where it is published."""

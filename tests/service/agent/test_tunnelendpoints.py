@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from traceback import extract_stack
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
@@ -163,7 +164,22 @@ class PublishTests(TunnelTestCase):
         self.successResultOf(stopped)
         self.assertEqual(self.doors.door.sessions, set())
         self.doors.wait(DRAIN)
-        self.successResultOf(self.port.stopListening())  # a second time changes nothing
+        again = self.port.stopListening()  # which changes nothing
+        self.doors.pump()
+        self.successResultOf(again)
+
+    def test_stoppedOutside(self) -> None:
+        """
+        It is over in a turn of its own: whoever waits for it may stop the reactor, which closes the connection, and that
+        cannot be in the middle of what is received on it.
+        """
+        self.doors.accept()
+        inside: list[set[str]] = []
+        stopped = self.port.stopListening()
+        stopped.addCallback(lambda _: inside.append({each.name for each in extract_stack()}))
+        self.doors.wait(1.0)
+        (names,) = inside
+        self.assertEqual(names & {"dataReceived", "connectionLost"}, set())
 
     def test_stopDespiteVisitors(self) -> None:
         """Who does not leave is cut off."""
