@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.domain.addresses import IPNetwork
+from gateway.domain.addresses import IPNetwork, hostOf
 from gateway.domain.limits import Ticket
 from gateway.domain.pipegate import AGENT_PREFIX, PipeGateAuthority
 from gateway.domain.registry import Problem
@@ -78,8 +78,17 @@ class PipeGateDialect:
         self._sockets = WebSocketServerFactory(clock=agents.clock, settings=settings)
 
     def takes(self, head: RequestHead) -> bool:
-        """Whether a request is a client's: a visitor's WebSocket has a path below the id."""
-        return head.wantsWebSocket and isConnectionID(head.path[1:])
+        """Whether a request is a client's: a visitor's WebSocket has a path below the id, or is at a client's name."""
+        if not (head.wantsWebSocket and isConnectionID(head.path[1:])):
+            return False
+        return head.get(TOKEN_HEADER) is not None or not self._isName(head.get("host") or "")
+
+    def _isName(self, authority: str) -> bool:
+        domain = self.authority.domain
+        try:
+            return bool(domain) and hostOf(authority).endswith(f".{domain}")
+        except ValueError:
+            return False
 
     def isSure(self, head: RequestHead) -> bool:
         """Whether it says so itself, where others may open WebSockets at such a path."""

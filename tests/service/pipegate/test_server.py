@@ -139,6 +139,24 @@ class PortTests(SynchronousTestCase):
             self.assertIn(f"/{identifier}", self.gate.names())
             self.assertNotIn(f"{identifier}.fooserver.com", self.gate.names())
 
+    def test_webSocketAtName(self) -> None:
+        """At a client's name a visitor's WebSocket may have any path, and one with a token is a client's all the same."""
+        self.gate = PipeGate(domain="fooserver.com")
+        client = self.gate.client("node")
+        lines = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+        lines += ("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",)
+        for host, token, status in (
+            ("node.fooserver.com", (), 502),  # of PipeGate's own dialect, which carries none
+            ("NODE.fooserver.com:8000", (), 502),
+            ("fooserver.com", (), 403),
+            ("notfooserver.com", (), 403),
+            ("node.fooserver.com", (f"PIPEGATE_CLIENT_TOKEN: {TOKEN}",), 101),
+        ):
+            self.visitor = self.gate.come(self.gate.port.arrive)
+            self.ask("/socket", *lines, *token, host=host)
+            self.assertStatus(status)
+        self.assertEqual(client.heard, [])
+
     def test_unknown(self) -> None:
         """An id that nobody serves is answered at once, and in the words of who asks."""
         self.ask("/node/x")
