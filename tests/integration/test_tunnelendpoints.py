@@ -121,7 +121,7 @@ class TunnelEndpointTests(TunnelTestCase):
         self.assertNotIn("Traceback", relay.log())
 
     def test_documented(self) -> None:
-        """The program of the guide does what it is there for."""
+        """The program of the guide does what it is there for, and says so."""
         text = namedBlock("publish-a-site").text.replace("app.example.com", NAME)
         text = text.replace(r"wss\://gw.example.com/agent", rf"tls\://{HERE}\:{self.server.agents}")
         program = self.folder / "site.py"
@@ -133,3 +133,4 @@ class TunnelEndpointTests(TunnelTestCase):
         )
         self.assertTrue(eventually(lambda: self.server.metric("routes") > 0), running.log())
         self.assertIn(b"Hello", self.get(self.server))
+        self.assertTrue(eventually(lambda: "is served at" in running.log()), running.log())
