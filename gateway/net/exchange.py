@@ -7,7 +7,8 @@ leads makes a class of its own of it, which finds a connection and says what wen
 
     class Visit(Exchange):
         def dial(self): self.connected(pool.take())
-        def failed(self, problem): reply(self.request, errorPage(502, problem.details))
+        def unreached(self, problem): self.refuse(errorPage(502, problem.details), "unreached")
+        def originFailed(self, lost): self.refuse(errorPage(502, lost.details), "failed")
 
 What holds:
 
