@@ -322,7 +322,7 @@ class LimitsSection(Section, frozen=True):
     handshakeTimeout: Seconds = 10.0
     """seconds for a TLS handshake"""
 
-    headTimeout: Seconds = 10.0
+    headTimeout: Seconds = _HTTP.headTimeout
     """seconds for the head of a request"""
 
     headBytes: Bytes = _HTTP.headLimit
@@ -376,7 +376,7 @@ class LimitsSection(Section, frozen=True):
     registerTimeout: Seconds = 10.0
     """seconds for an agent to register"""
 
-    connectTimeout: Seconds = 20.0
+    connectTimeout: Seconds = _HTTP.dialTimeout
     """seconds for an agent to reach an origin"""
 
     idleTimeout: Annotated[float, Meta(ge=0)] = 0.0
