@@ -91,8 +91,9 @@ class AgentOptions(ServiceOptions):
     synopsis = "--config FILE | --to URL [--http NAME=ORIGIN] [--tcp PORT=ORIGIN] ... [options]"
     longdesc = """
     An agent: it connects to a gateway, and what is reached at the gateway under its names and ports is led to origins
-    near the agent. An origin is HOST:PORT, PORT of the agent's machine, or unix:/PATH. Before a name or port there may
-    be a key and a colon, which is the agent's own name for the service. What proves the agent's name is in
+    near the agent. An origin is HOST:PORT, PORT of the agent's machine, or unix:/PATH; one that speaks TLS is
+    https://HOST:PORT for requests, and tls://HOST:PORT behind a port. Before a name or port there may be a key and a
+    colon, which is the agent's own name for the service. What proves the agent's name is in
     --secret-file, in --jwt-file, or in the variable GATEWAY_SECRET or GATEWAY_JWT. Every key of the file has a
     variable, too. SIGHUP reads the file again; SIGTERM lets visits end for up to --drain seconds."""
 

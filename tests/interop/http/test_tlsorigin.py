@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
+from tests.documented import namedBlock
 from tests.interop.http.website import WebTestCase
 from tests.interop.rawwebsocket import TEXT, RawWebSocket
 from tests.interop.running import program
@@ -48,16 +50,19 @@ class TLSOriginTests(WebTestCase):
         lines = [f"listen {HERE}:{port} ssl;", f"ssl_certificate {certificate};", f"ssl_certificate_key {key};", *more]
         return port, authority, startNginx(self, self.folder / "web", port, "\n".join(lines)).files
 
-    def asDeveloper(self) -> tuple[int, Path]:
-        """Start a server whose certificate nobody has signed but itself; return its port, and its files."""
+    def asDeveloper(self) -> tuple[int, Path, str]:
+        """Start a server whose certificate nobody has signed but itself; return its port, its files and its pin."""
         port, files = freePort(), self.folder / "files"
         files.mkdir()
-        certificate, key = str(self.folder / "own.pem"), str(self.folder / "own.key")
+        certificate, key = str(self.folder / "certificate.pem"), str(self.folder / "key.pem")
         arguments = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x", "-days", "2"]
         self.call("openssl", "req", "-x509", *arguments, "-out", certificate, "-keyout", key)
         server = str(Path(__file__).with_name("tlsfiles.py"))
         self.origin(port, sys.executable, server, str(port), certificate, key, str(files))
-        return port, files
+        pin = subprocess.run(
+            ["sh", "-c", namedBlock("origin-pin").text], cwd=self.folder, capture_output=True, check=True
+        ).stdout.decode()
+        return port, files, f"sha256//{pin.strip()}"
 
     def test_nginx(self) -> None:
         """With the right authority and name files come and go; with another name there is a page that says why not."""
@@ -85,16 +90,20 @@ class TLSOriginTests(WebTestCase):
 
     def test_noGoodbye(self) -> None:
         """A self-signed server that ends connections below TLS is believed by one's own wish, down to its last byte."""
-        port, files = self.asDeveloper()
+        port, files, pin = self.asDeveloper()
         origin = f"https://{HERE}:{port}"
-        self.serve(closed={"origin": origin}, open={"origin": origin, "origin-verify": False})
+        self.serve(
+            closed={"origin": origin},
+            pinned={"origin": origin, "origin-pin": pin},
+            open={"origin": origin, "origin-verify": False},
+        )
         self.served.awaitEvent("agent.origin-unverified", service="open", origin=f"{HERE}:{port}")
         problem = json.loads(self.ask("closed", "/", "--header", "Accept: application/json"))
-        self.assertIn("is self-signed, and no pin is set. Its pin is sha256//", problem["detail"])
+        self.assertIn(f"is self-signed, and no pin is set. Its pin is {pin}.", problem["detail"])
         expected = randomFile(files / "file", 16 * MIB)
         back = self.folder / "back"
-        for _ in range(5):
-            self.ask("open", "/file", "--fail", "--output", str(back))
+        for key in ("open", "pinned") * 3:
+            self.ask(key, "/file", "--fail", "--output", str(back))
             self.assertEqual(checksum(back), expected)
 
     def test_webSocket(self) -> None:
