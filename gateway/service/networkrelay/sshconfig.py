@@ -7,8 +7,10 @@ C{gateway ssh-config}: what goes into C{~/.ssh/config} so that ssh reaches a mac
 
 __all__ = ["SshConfigOptions"]
 
+import os
 import re
 import shlex
+import sysconfig
 from collections.abc import Iterator
 
 from twisted.python import usage
@@ -17,6 +19,12 @@ from gateway.domain.targets import Target, parseTarget
 from gateway.service.networkrelay.relayclientoptions import RelayClientOptions
 
 _ALIAS = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def _ours() -> str:
+    """What came with this program, which in a virtual environment is not where ssh's shell would look for it."""
+    path = os.path.join(sysconfig.get_path("scripts"), "access-client")
+    return path if os.path.exists(path) else "access-client"
 
 
 class SshConfigOptions(RelayClientOptions):
@@ -30,13 +38,15 @@ class SshConfigOptions(RelayClientOptions):
     variable HTTP_NETWORK_RELAY_SECRET."""
     path = "/ws_for_access_clients"
     _target: Target
+    _program: list[str]
 
     optParameters = [
         ["target", None, "127.0.0.1:22", "Where the ssh server is, as the agent sees it"],
         ["host", None, None, "What to call it for ssh [default: the agent's name]"],
         ["user", None, None, "As whom to log in [default: ssh's own]"],
-        ["access-client", None, "access-client", "What to run for it, as a shell would take it"],
-    ]
+        ["access-client", None, None, "What to run for it, as a shell would take it [default: the access-client that "
+                                      "came with this program]"],
+    ]  # fmt: skip
 
     def parseArgs(self, *words: str) -> None:
         """
@@ -63,12 +73,12 @@ class SshConfigOptions(RelayClientOptions):
         except ValueError as e:
             raise usage.UsageError(f"--target: {e}") from None
         try:
-            shlex.split(self["access-client"])
+            self._program = [_ours()] if self["access-client"] is None else shlex.split(self["access-client"])
         except ValueError as e:
             raise usage.UsageError(f"--access-client: {e}") from None
 
     def _lines(self) -> Iterator[str]:
-        words = [*shlex.split(self["access-client"]), "--relay-url", self["relay-url"]]
+        words = [*self._program, "--relay-url", self["relay-url"]]
         for name in ("secret-file", "ca", "pin"):
             if self[name] is not None:
                 words += [f"--{name}", self[name]]

@@ -9,6 +9,7 @@ import io
 import os
 import socket
 import sys
+import sysconfig
 from pathlib import Path
 
 from twisted.python import usage
@@ -186,7 +187,10 @@ class SshConfigTests(OptionsTestCase):
     def test_block(self) -> None:
         """A block has all that ssh needs, and no secret."""
         self.environ["HTTP_NETWORK_RELAY_SECRET"] = "s3cret"
-        text = self.printed("box", "--relay-url", URL, "--user", "me", "--secret-file", "/etc/my secret", "--host", "b")
+        text = self.printed(
+            "box", "--relay-url", URL, "--user", "me", "--secret-file", "/etc/my secret", "--host", "b",
+            "--access-client", "access-client",
+        )  # fmt: skip
         self.assertEqual(
             text,
             "Host b\n"
@@ -199,6 +203,15 @@ class SshConfigTests(OptionsTestCase):
         """What ssh would replace is written so that it does not, and names of agents may be any text."""
         text = self.printed("My Box", "--host", "b", "--relay-url", "wss://r/a%20b", "--target", "[::1]:2222")
         self.assertIn("wss://r/a%%20b 'My Box' ::1 2222 tcp\n", text)
+
+    def test_ours(self) -> None:
+        """What is run by itself is the program that came with this one, also where the shell would not find it."""
+        scripts = Path(self.mktemp()).absolute()
+        self.patch(sysconfig, "get_path", {"scripts": str(scripts)}.__getitem__)
+        self.assertIn("ProxyCommand access-client --relay-url ", self.printed("box"))
+        scripts.mkdir()
+        (scripts / "access-client").touch()
+        self.assertIn(f"ProxyCommand {scripts}/access-client --relay-url ", self.printed("box"))
 
     def test_program(self) -> None:
         """What is run may be several words."""
