@@ -14,7 +14,7 @@ from gateway.domain.addresses import parseAddress, parsePort
 from gateway.domain.targets import Target, parseTarget
 from gateway.service.configuration import ConfigurationError
 from gateway.service.networkrelay.accessclientendpoint import AccessTarget
-from gateway.service.networkrelay.relayclientoptions import RelayClientOptions
+from gateway.service.networkrelay.relayclientoptions import RelayClientOptions, isText
 
 
 class AccessClientOptions(RelayClientOptions):
@@ -49,6 +49,8 @@ class AccessClientOptions(RelayClientOptions):
         agent, host, port, protocol = words
         if protocol not in ("tcp", "udp"):
             raise usage.UsageError(f"the protocol is tcp or udp, not {protocol!a:.20}")
+        if not isText(agent):
+            raise usage.UsageError("the name of the agent is not UTF-8")
         try:
             self.target = AccessTarget(agent, host, parsePort(port), protocol)  # type: ignore[arg-type]  # one of the two
         except ValueError as e:

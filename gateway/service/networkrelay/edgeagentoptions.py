@@ -14,7 +14,7 @@ import socket
 from twisted.python import usage
 
 from gateway.domain.rules import Rule, parseRule
-from gateway.service.networkrelay.relayclientoptions import RelayClientOptions
+from gateway.service.networkrelay.relayclientoptions import RelayClientOptions, isText
 
 
 class EdgeAgentOptions(RelayClientOptions):
@@ -61,6 +61,6 @@ class EdgeAgentOptions(RelayClientOptions):
         self.number("drain", float, 0, 86400)
         if self["name"] is None:
             self["name"] = os.environ.get("HTTP_NETWORK_RELAY_NAME") or socket.gethostname()
-        if not 0 < len(self["name"]) <= 255:
-            raise usage.UsageError("--name: it has 1 to 255 characters")
+        if not 0 < len(self["name"]) <= 255 or not isText(self["name"]):
+            raise usage.UsageError("--name: it has 1 to 255 characters, in UTF-8")
         self.chooseLogger()

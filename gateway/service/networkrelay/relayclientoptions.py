@@ -9,7 +9,7 @@ who one is::
             self.readLink()
 """
 
-__all__ = ["RelayClientOptions"]
+__all__ = ["RelayClientOptions", "isText"]
 
 import getopt
 import os
@@ -104,4 +104,15 @@ class RelayClientOptions(ServiceOptions):
             raise ConfigurationError(f"--secret-file, --secret or {_SECRET} is required")
         if len(secret) > CREDENTIAL_LIMIT:
             raise ConfigurationError(f"the secret is longer than {CREDENTIAL_LIMIT} bytes")
+        if not isText(secret):
+            raise ConfigurationError("the secret is not UTF-8")
         return str(secret)
+
+
+def isText(word: str) -> bool:
+    """Whether a word of the command line, or of the environment, was UTF-8, as all that is sent is."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

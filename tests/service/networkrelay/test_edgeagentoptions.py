@@ -111,6 +111,7 @@ class EdgeAgentOptionsTests(OptionsTestCase):
             (("--drain", "x"), "--drain: 'x'"),
             (("--name", ""), "--name: "),
             (("--name", "x" * 256), "--name: "),
+            (("--name", os.fsdecode(b"\xff")), "--name: "),
             (("--log-format", "xml"), "--log-format"),
             (("box",), "Wrong number"),
         )
@@ -156,6 +157,7 @@ class AccessClientOptionsTests(OptionsTestCase):
             (secret, "write AGENT HOST PORT tcp"),
             ((*SSH, "more", *secret), "write AGENT HOST PORT tcp"),
             ((*SSH[:3], "sctp", *secret), "the protocol is tcp or udp"),
+            ((os.fsdecode(b"\xff"), *SSH[1:], *secret), "the name of the agent is not UTF-8"),
             (("box", "10.0.0.1", "70000", "tcp", *secret), "A port"),
             (("box", "no host", "22", "tcp", *secret), "The "),
             ((*SSH, "--nonsense", *secret), "option --nonsense"),
@@ -170,6 +172,8 @@ class AccessClientOptionsTests(OptionsTestCase):
         options.parseOptions(SSH)
         error = self.assertRaises(usage.UsageError, options.run)
         self.assertEqual(str(error), "--secret-file, --secret or HTTP_NETWORK_RELAY_SECRET is required")
+        options.parseOptions([*SSH, "--secret", os.fsdecode(b"\xff")])
+        self.assertEqual(str(self.assertRaises(usage.UsageError, options.run)), "the secret is not UTF-8")
 
 
 class SshConfigTests(OptionsTestCase):
