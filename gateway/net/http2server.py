@@ -183,6 +183,8 @@ class _Request(Http2Stream):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.visitorLost(details)
+        elif not self._isAnswered:
+            self._connection.cancelled(self)
 
     def sentAll(self) -> None:
         if not self.isFinished:
@@ -253,6 +255,10 @@ class Http2ServerConnection(Http2Carrier):
             for each in list(self.streams.values()):
                 if not (each.isSourcePaused or each.isFinished or each.isOver):
                     self.guard(each.number, self.backlog.pause, each)
+
+    def cancelled(self, request: _Request) -> None:
+        """A request is over, and nobody has accepted it."""
+        self._owner.cancelled(request)
 
     # -- Http2Carrier
 

@@ -214,6 +214,9 @@ class IVisitorOwner(Interface):
         @return: what to answer.
         """
 
+    def cancelled(request: IVisitorRequest) -> None:
+        """The visitor took back a request that nobody has accepted, and goes on with others (HTTP/2)."""
+
     def connectionEnded() -> None:
         """The connection is over, or has become a relay's. Called once, last."""
 

@@ -13,7 +13,7 @@ A name of CGI's, of WSGI's and of PHP's has underscores for everything else, so 
 C{X-Forwarded-For} are one to an origin that is written with them. The first is dropped wherever it comes from.
 """
 
-__all__ = ["forwardedFields"]
+__all__ = ["forwardedFields", "nodeAddress"]
 
 import re
 from collections.abc import Sequence
@@ -152,7 +152,7 @@ def _value(text: str) -> str:
 @lru_cache(maxsize=1024)
 def _node(text: str) -> str:
     """An address as Forwarded has it (RFC 7239, section 6): one of IPv6 in brackets, and quoted for them."""
-    match _parsed(text):
+    match nodeAddress(text):
         case IPv4Address() as address:
             return str(address)
         case IPv6Address() as address:
@@ -160,11 +160,16 @@ def _node(text: str) -> str:
     return text if _OBFUSCATED.fullmatch(text) else "unknown"
 
 
-def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+def nodeAddress(text: str) -> IPv4Address | IPv6Address | None:
+    """
+    The address in a member of C{X-Forwarded-For}, or in a C{for} of C{Forwarded}. It may have a port, brackets, and a
+    zone: that may be any text, and means nothing elsewhere. C{None}: there is none.
+    """
     try:
-        return ip_address(_address(text).partition("%")[0])  # a zone may be any text, and is nobody's elsewhere
+        address = ip_address(_address(text).partition("%")[0])
     except ValueError:
         return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _address(text: str) -> str:

@@ -139,6 +139,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.requests: list[IVisitorRequest] = []
+        self.cancellations: list[IVisitorRequest] = []
         self.exchanges: list[Recorder] = []
         self.refusals: list[tuple[int, str]] = []
         self.ended = 0
@@ -156,6 +157,9 @@ class Owner:
     def refused(self, status: int, details: str, head: RequestHead | None) -> Response:
         self.refusals.append((status, details))
         return Response(status, b"no")
+
+    def cancelled(self, request: IVisitorRequest) -> None:
+        self.cancellations.append(request)
 
     def connectionEnded(self) -> None:
         self.ended += 1

@@ -167,6 +167,9 @@ class Visitor:
         self.refusedHead = head
         return Response(status, b"no", "text/plain")
 
+    def cancelled(self, request: IVisitorRequest) -> None:
+        raise AssertionError("there is no such thing in HTTP/1")
+
     def connectionEnded(self) -> None:
         self.ended += 1
 

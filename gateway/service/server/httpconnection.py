@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from zope.interface import implementer
 
-from gateway.domain.addresses import hostOf, parseAddress
+from gateway.domain.addresses import hostOf
 from gateway.domain.httppolicy import HttpProblem, Refusal, refusalOf
 from gateway.domain.limits import Ticket
 from gateway.domain.routes import Replica, Route
@@ -28,7 +28,7 @@ from gateway.service.server.httppages import errorAnswer
 from gateway.service.server.httpvisit import HttpVisit, Pool
 from gateway.service.server.turnedaway import turnedAway
 from gateway.service.server.visitors import IVisit
-from gateway.wire.forwarded import forwardedFields
+from gateway.wire.forwarded import forwardedFields, nodeAddress
 from gateway.wire.http1 import RequestHead, Response
 from gateway.wire.proxyheader import Address
 
@@ -83,6 +83,8 @@ class HttpConnection:
         """Lead a request where it belongs."""
         self._count += 1
         head, door = request.head, self._door
+        if door.visitors.draining:  # it was in its handshake when the others were told
+            self.protocol.drain()
         text = head.get("host")
         if text != self._hostText or not self._host:
             self._hostText = text
@@ -154,6 +156,8 @@ class HttpConnection:
             requestID=requestID,
             prefix=prefix,
         )
+        if self._hostText is None:  # in HTTP/1.1 there is always one
+            fields.append(("host", f"[{self._host}]" if ":" in self._host else self._host))
         forwarded = RequestHead(head.method, target, "1.1", policy.requestFields(fields))
         visit = HttpVisit(door, self, request, forwarded, route, usage, policy, requestID)
         visit.client, visit.isSecure = host, isSecure
@@ -171,7 +175,7 @@ class HttpConnection:
     def _told(self, head: RequestHead, host: str, isSecure: bool) -> tuple[str, bool]:
         """Who the visitor is, and whether they came by TLS, as a trusted front says: the nearest who is no front."""
         for each in reversed(head.members("x-forwarded-for")):
-            address = parseAddress(each.strip("[]"))
+            address = nodeAddress(each)
             if address is None:
                 break
             host = str(address)
@@ -212,10 +216,17 @@ class HttpConnection:
                 visit.status, visit.problem = status, problem
                 visit.down += len(answer.body)
                 return answer
+        self._count += 1
         access = self._access(head)
         access.status, access.problem, access.down = status, problem, len(answer.body)
         self._note(access)
         return answer
+
+    def cancelled(self, request: IVisitorRequest) -> None:
+        """A request was taken back: its dial is given up."""
+        for visit in tuple(self._exchanges):
+            if visit.request is request:
+                visit.visitorLost("The visitor took the request back.")
 
     def connectionEnded(self) -> None:
         """The connection is over, or is a relay's now."""

@@ -137,6 +137,10 @@ class NewOrigin:
         """What the gateway sends is always proper."""
         raise AssertionError(details)
 
+    def cancelled(self, request: IVisitorRequest) -> None:
+        """All are accepted at once."""
+        raise AssertionError(request)
+
     def connectionEnded(self) -> None:
         """What there was is lost, as it was told."""
 
