@@ -143,8 +143,8 @@ class PortTests(SynchronousTestCase):
         """At a client's name a visitor's WebSocket may have any path, and one with a token is a client's all the same."""
         self.gate = PipeGate(domain="fooserver.com")
         client = self.gate.client("node")
-        lines = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
-        lines += ("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",)
+        lines = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+        lines.append("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
         for host, token, status in (
             ("node.fooserver.com", (), 502),  # of PipeGate's own dialect, which carries none
             ("NODE.fooserver.com:8000", (), 502),
