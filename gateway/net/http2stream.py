@@ -20,6 +20,7 @@ from zope.interface import Attribute, Interface
 
 from gateway.net.direct import Buffer
 from gateway.net.httpinterfaces import Fields
+from gateway.net.pieces import keep, takeFirst
 from gateway.wire.http2fields import trailerFields
 from gateway.wire.http2frames import MAX_FRAME
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from gateway.net.http2backlog import Backlog
     from gateway.wire.http2 import Http2Connection
     from gateway.wire.http2events import DataReceived
-
-_SMALL = 4096
-"""Bytes below which it costs less to copy a piece than to send it as one."""
 
 
 class ICarrier(Interface):
@@ -87,7 +85,7 @@ class Http2Stream:
         self.unsent = self.sent = self.taken = 0
         self.isOver = self.isPaused = self.ended = False
         self._carrier = carrier
-        self._queue: list[bytes | memoryview] = []
+        self._queue: list[Buffer] = []
         self.isFinished = self.isSourcePaused = self._writeEnded = False
         self._trailers: Fields = ()
         self._kept: list[bytes | bytearray] = []
@@ -184,17 +182,7 @@ class Http2Stream:
         self.sentAll()
 
     def _takeFirst(self, count: int) -> Buffer:
-        queue = self._queue
-        first = queue[0]
-        if len(queue) > 1 and len(first) < _SMALL:
-            first = b"".join(queue)
-            queue.clear()
-            queue.append(first)
-        if len(first) <= count:
-            del queue[0]
-        else:
-            view = memoryview(first)
-            first, queue[0] = view[:count], view[count:]
+        first = takeFirst(self._queue, count)
         self.unsent -= len(first)
         if not self.isSourcePaused:
             self._carrier.backlog.held -= len(first)
@@ -219,7 +207,7 @@ class Http2Stream:
         if size and (self._kept or self.isPaused or not self.canDeliver()):
             if event.credit > size:
                 wire.consumed(self.number, event.credit - size)  # padding is not kept
-            self._keep(payload)
+            keep(self._kept, payload)
         else:
             wire.consumed(self.number, event.credit)
             if size:
@@ -227,15 +215,6 @@ class Http2Stream:
                 self.deliver(payload)
         if event.ended:
             self.gotEnd(())
-
-    def _keep(self, payload: bytes) -> None:
-        # A peer may send a byte at a time: as an object of its own each would be fifty.
-        if len(payload) >= _SMALL:
-            self._kept.append(payload)
-        elif self._kept and isinstance(last := self._kept[-1], bytearray):
-            last += payload
-        else:
-            self._kept.append(bytearray(payload))
 
     def gotEnd(self, trailers: Fields) -> None:
         """All has come."""

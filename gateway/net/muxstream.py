@@ -36,12 +36,10 @@ from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from gateway.net.direct import Buffer, IDirectTransport
+from gateway.net.pieces import keep, takeFirst
 
 HIGH_WATER = 64 * 1024
 """Bytes that may wait to be sent before the streaming producer is paused: as of Twisted's own transports."""
-
-_SMALL = 4096
-"""Bytes below which it costs less to copy a piece than to treat it as one."""
 
 
 @implementer(IAddress)
@@ -278,17 +276,7 @@ class MuxStream:
 
     def takeFirst(self, count: int) -> Buffer:
         """At most so many of the bytes that wait, which has to be some; they are the session's now."""
-        queue = self._queue
-        first = queue[0]
-        if len(queue) > 1 and len(first) < _SMALL:
-            first = b"".join(queue)
-            queue.clear()
-            queue.append(first)
-        if len(first) <= count:
-            del queue[0]
-        else:
-            view = memoryview(first)
-            first, queue[0] = view[:count], view[count:]
+        first = takeFirst(self._queue, count)
         self.unsent -= len(first)
         return first
 
@@ -299,13 +287,7 @@ class MuxStream:
         if not self._paused and not self._arrived:
             self._deliver(data)
             return
-        # A peer may send a byte at a time: as an object of its own each would be fifty.
-        if len(data) >= _SMALL:
-            self._arrived.append(bytes(data))
-        elif self._arrived and isinstance(last := self._arrived[-1], bytearray):
-            last += data
-        else:
-            self._arrived.append(bytearray(data))
+        keep(self._arrived, data)
         self.unread += len(data)
 
     def _deliver(self, data: Buffer) -> None:
