@@ -63,6 +63,9 @@ class SshConfigOptions(RelayClientOptions):
         self.readLink()
         if self["secret"] is not None:
             raise usage.UsageError("--secret: it would be in the file for all to read; write --secret-file")
+        for name in ("agent", "user", "secret-file", "ca", "access-client"):
+            if not (self[name] or "").isprintable():  # a line end would be the beginning of another setting
+                raise usage.UsageError(f"{name}: it holds a character that ssh cannot be told")
         self["host"] = self["host"] or self["agent"]
         if not _ALIAS.fullmatch(self["host"]):
             raise usage.UsageError(
