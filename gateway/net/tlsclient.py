@@ -87,7 +87,7 @@ class ClientTrust:
         matter then, which is what a gateway with a self-signed certificate needs.
     @ivar certificate: PEM file of our own certificate and its chain; C{None}: we have none.
     @ivar key: PEM file of its key; C{None}: it is in the same file.
-    @ivar verify: C{False} believes whoever answers. For tests only: anyone between can read and change everything.
+    @ivar verify: C{False} believes whoever answers: anyone between can read and change everything.
     @raise ValueError: when a pin is none, or two of these contradict each other.
     """
 

@@ -110,7 +110,7 @@ class HealthSection(Section, frozen=True):
     """How to see whether an origin works."""
 
     kind: Literal["tcp", "http"] = "tcp"
-    """connect, or also ask for a page"""
+    """connect, by TLS where the origin speaks it, or also ask for a page"""
 
     path: str = "/"
     """of that page; each status from 200 to 399 is good"""

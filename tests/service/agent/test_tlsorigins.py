@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -195,10 +197,17 @@ class TLSOrigins(SynchronousTestCase):
         """How it is dialled."""
         return OriginTLS(name, ClientTrust(self.authorities) if trust is None else trust)
 
-    def accept(self, credential: Credential | None = None, *alpn: bytes, before: Any = None) -> FlowLink:
+    def accept(
+        self,
+        credential: Credential | None = None,
+        *alpn: bytes,
+        before: Any = None,
+        prepare: Callable[[SSL.Context], object] = lambda context: None,
+    ) -> FlowLink:
         """The last dial reaches an origin with this certificate."""
         credential = credential or self.authority.issue("127.0.0.1")
         files = CertificateFiles(*credential.write(self.mktemp()), alpn=alpn, clock=self.reactor)
+        prepare(files._context)
         factory = TLSMemoryBIOFactory(files, False, Applications(lambda: self.origin), self.reactor)
         server = factory.buildProtocol(None)
         if before is not None:
@@ -212,6 +221,14 @@ class TLSOrigins(SynchronousTestCase):
         for _ in range(10):
             self.link.pump()
             self.reactor.advance(0)
+
+
+class Greeter(Peer):
+    """Speaks first."""
+
+    def connectionMade(self) -> None:
+        """As a mail server does."""
+        self.transport.write(b"220 hello\r\n")
 
 
 class Header(Peer):
@@ -279,13 +296,18 @@ class EndpointTests(TLSOrigins):
         def see(connection: SSL.Connection) -> None:
             asked.append(connection.get_servername())
 
-        files = CertificateFiles(*self.authority.issue(NAME).write(self.mktemp()), clock=self.reactor)
-        files._context.set_tlsext_servername_callback(see)
-        factory = TLSMemoryBIOFactory(files, False, Applications(lambda: self.origin), self.reactor)
-        self.link = flowPair(self.reactor.tcpClients[-1][2].buildProtocol(None), factory.buildProtocol(None))
-        self.settle()
+        self.accept(self.authority.issue(NAME), prepare=lambda context: context.set_tlsext_servername_callback(see))
         self.assertCarries(peer)
         self.assertEqual(asked, [NAME.encode()])
+
+    def test_greeting(self) -> None:
+        """What the origin says first, be it together with the end of the handshake, comes through."""
+        for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            self.origin = Greeter()
+            peer = self.dial(Origin("tcp", ADDRESS, tls=self.tls()))
+            self.accept(prepare=partial(SSL.Context.set_max_proto_version, version=version))
+            self.assertIs(self.successResultOf(self.done), peer)
+            self.assertEqual(peer.received, b"220 hello\r\n")
 
     def test_notBelieved(self) -> None:
         """A certificate for another name, of an unknown authority, of itself, or of yesterday: each is told apart."""
