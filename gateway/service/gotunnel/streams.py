@@ -26,6 +26,7 @@ from gateway.net.peek import become
 from gateway.net.relay import Cause, Half, Outcome, Relay, RelaySettings
 from gateway.net.timer import Timer
 from gateway.service.agent.origins import IReactorOrigins, Origin, originEndpoint
+from gateway.service.agent.visitlog import visitClosed, visitFailed
 from gateway.service.pages import errorPage
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.gotunnel import Mode, parsePreamble
@@ -118,14 +119,7 @@ class _Stream(Protocol):
             error = DialFailed(DialFailure.OTHER, "The agent has a defect.")
         if error.kind is DialFailure.CANCELLED:
             return
-        self._log.info(
-            "a visitor could not reach {to}: {problem}",
-            event="agent.visit-failed",
-            to=self._name,
-            visitor="?",
-            visit="",
-            problem=error.details,
-        )
+        visitFailed(self._log, self._name, error.details)
         if mode is Mode.TCP:
             self.transport.abortConnection()
         else:
@@ -135,17 +129,7 @@ class _Stream(Protocol):
 
     def _ended(self, outcome: Outcome) -> None:
         if outcome.cause != Cause.DIAL_FAILED:
-            self._log.info(
-                "a visitor left {to}: {cause}",
-                event="agent.visit-closed",
-                to=self._name,
-                visitor="?",
-                visit="",
-                cause=outcome.cause,
-                up=outcome.up,
-                down=outcome.down,
-                seconds=outcome.seconds,
-            )
+            visitClosed(self._log, self._name, outcome)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._deadline.stop()

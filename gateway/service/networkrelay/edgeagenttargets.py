@@ -25,6 +25,7 @@ from gateway.net.dial import DialFailed, DialFailure, resolve
 from gateway.net.incoming import Taken
 from gateway.net.relay import Outcome, RelaySettings
 from gateway.net.udp import DATAGRAM_IDLE, IReactorDatagrams, UDPEndpoint
+from gateway.service.agent.visitlog import visitClosed, visitFailed
 from gateway.service.target import TargetEndpoint, TargetRefused
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.preamble import Preamble, StreamError
@@ -118,25 +119,8 @@ class EdgeTargets:
 
     def visitFailed(self, to: str, problem: str) -> None:
         """Somebody could not reach a target."""
-        self._log.info(
-            "a visitor could not reach {to}: {problem}",
-            event="agent.visit-failed",
-            to=to,
-            visitor="?",
-            visit="",
-            problem=problem,
-        )
+        visitFailed(self._log, to, problem)
 
     def visitClosed(self, to: str, outcome: Outcome) -> None:
         """Somebody has left a target."""
-        self._log.info(
-            "a visitor left {to}: {cause}",
-            event="agent.visit-closed",
-            to=to,
-            visitor="?",
-            visit="",
-            cause=outcome.cause,
-            up=outcome.up,
-            down=outcome.down,
-            seconds=outcome.seconds,
-        )
+        visitClosed(self._log, to, outcome)

@@ -34,6 +34,7 @@ from gateway.net.relay import Half
 from gateway.net.sweep import Sweep
 from gateway.net.timer import Timer
 from gateway.service.agent.dialledsession import IClientSession, IClientSessionOwner, SessionEnd, explainLoss
+from gateway.service.agent.visitlog import visitFailed
 from gateway.service.draining import Vacancy
 from gateway.service.pipegate.jsonrequest import Held, JsonLimits
 from gateway.service.pipegate.local import LocalURL
@@ -98,8 +99,6 @@ class JsonLine:
 
     @param requests: where its requests lead.
     """
-
-    _log = Logger()
 
     def __init__(self, clock: IReactorTime, requests: LocalRequests, owner: IClientSessionOwner) -> None:
         self.requests = requests
@@ -350,14 +349,7 @@ class _LocalVisit(Exchange):
         self._fail("timeout", "The application did not answer in time.")
 
     def _fail(self, cause: str, problem: str) -> None:
-        self._log.info(
-            "a visitor could not reach {to}: {problem}",
-            event="agent.visit-failed",
-            to=str(self._requests.local),
-            visitor="?",
-            visit="",
-            problem=problem,
-        )
+        visitFailed(self._log, str(self._requests.local), problem)
         self.end(cause)
 
     def ended(self, cause: str) -> None:
