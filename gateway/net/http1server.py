@@ -62,7 +62,7 @@ _END = b"\r\n\r\n"
 _KEPT = 16 * 1024
 """Bytes that may wait to be looked at before reading is paused."""
 
-_AT_ONCE = 32
+_AT_ONCE = 8
 """Requests that are answered at once before others get a turn: a read may hold ten thousand, and be a second's work."""
 
 # The reasons for which reading may be paused; it resumes when none is left.

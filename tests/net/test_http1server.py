@@ -321,7 +321,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertTrue(visitor.transport.readingPaused)
         visitor.clock.callLater(0, lambda: counts.append(len(visitor.requests)))
         self.assertEqual(visitor.taken().count(b"HTTP/1.1 200"), 1000)
-        self.assertEqual((counts, visitor.refusals), ([32, 64], []))
+        self.assertEqual((counts, visitor.refusals), ([8, 16], []))
         visitor.transport.pump()
         self.assertEqual(visitor.ended, 1)
 
