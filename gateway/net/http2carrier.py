@@ -93,7 +93,7 @@ class Http2Carrier(Protocol):
     # -- For a subclass to say
 
     def gotHead(self, event: HeadReceived) -> None:
-        """A head, or trailers."""
+        """The head of a request, or of a response."""
         raise NotImplementedError
 
     def gotGoneAway(self, event: GoneAway) -> None:
@@ -189,7 +189,10 @@ class Http2Carrier(Protocol):
             for event in self.wire.receive(data, now):
                 if isinstance(event, HeadReceived):
                     self._held += self._full
-                    self.guard(event.stream, self.gotHead, event)
+                    if not event.isTrailers:
+                        self.guard(event.stream, self.gotHead, event)
+                    elif (stream := self.streams.get(event.stream)) is not None:
+                        self.guard(event.stream, stream.gotTrailers, event)
                 elif isinstance(event, DataReceived):
                     if (stream := self.streams.get(event.stream)) is not None:
                         self.guard(event.stream, stream.gotData, event)

@@ -39,7 +39,7 @@ from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
 from gateway.wire.http1 import RequestHead
 from gateway.wire.http2 import Http2Connection
 from gateway.wire.http2events import GoneAway, HeadReceived, Ponged, StreamReset
-from gateway.wire.http2fields import requestFields, responseHead, trailers
+from gateway.wire.http2fields import requestFields, responseHead
 from gateway.wire.http2frames import MAX_WINDOW
 
 QUIET = 60.0
@@ -228,17 +228,8 @@ class Http2ClientConnection(Http2Carrier):
     def gotHead(self, event: HeadReceived) -> None:
         request = self.streams.get(event.stream)
         assert isinstance(request, _Request | None)
-        if request is None:
-            return
-        if not event.isTrailers:
+        if request is not None:
             request.gotHead(event)
-            return
-        try:
-            fields = trailers(event.fields)
-        except RemoteProtocolError as e:
-            request.fault(e.details)
-            return
-        request.gotEnd(fields)
 
     def gotGoneAway(self, event: GoneAway) -> None:
         self._retire()

@@ -29,7 +29,7 @@ from gateway.wire.errors import LocalProtocolError, RemoteProtocolError
 from gateway.wire.http1 import RequestHead, ResponseHead
 from gateway.wire.http2 import Http2Connection
 from gateway.wire.http2events import GoneAway, HeadReceived, Ponged
-from gateway.wire.http2fields import requestHead, responseFields, trailers
+from gateway.wire.http2fields import requestHead, responseFields
 from gateway.wire.http2frames import MAX_WINDOW
 
 _GOODBYE = b"draining"
@@ -268,9 +268,6 @@ class Http2ServerConnection(Http2Carrier):
 
     def gotHead(self, event: HeadReceived) -> None:
         self._quietSince = self.heard
-        if event.isTrailers:
-            self._gotTrailers(event)
-            return
         try:
             head, length = requestHead(event.fields, ended=event.ended)
         except RemoteProtocolError as e:
@@ -297,16 +294,6 @@ class Http2ServerConnection(Http2Carrier):
         request = self.streams[event.stream] = _Request(self, event.stream, RequestHead("GET", "/", "2", []), None)
         request.ended = event.ended
         reply(request, answer)
-
-    def _gotTrailers(self, event: HeadReceived) -> None:
-        if (stream := self.streams.get(event.stream)) is None:
-            return
-        try:
-            fields = trailers(event.fields)
-        except RemoteProtocolError as e:
-            stream.fault(e.details)
-            return
-        stream.gotEnd(fields)
 
     def gotGoneAway(self, event: GoneAway) -> None:
         self._lastRequest()

@@ -21,13 +21,14 @@ from zope.interface import Attribute, Interface
 from gateway.net.direct import Buffer
 from gateway.net.httpinterfaces import Fields
 from gateway.net.pieces import keep, takeFirst
-from gateway.wire.http2fields import trailerFields
+from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.http2fields import trailerFields, trailers
 from gateway.wire.http2frames import MAX_FRAME
 
 if TYPE_CHECKING:
     from gateway.net.http2backlog import Backlog
     from gateway.wire.http2 import Http2Connection
-    from gateway.wire.http2events import DataReceived
+    from gateway.wire.http2events import DataReceived, HeadReceived
 
 
 class ICarrier(Interface):
@@ -215,6 +216,15 @@ class Http2Stream:
                 self.deliver(payload)
         if event.ended:
             self.gotEnd(())
+
+    def gotTrailers(self, event: "HeadReceived") -> None:
+        """The fields behind a body have come, and with them all."""
+        try:
+            fields = trailers(event.fields)
+        except RemoteProtocolError as e:
+            self.fault(e.details)
+            return
+        self.gotEnd(fields)
 
     def gotEnd(self, trailers: Fields) -> None:
         """All has come."""
