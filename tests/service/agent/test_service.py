@@ -187,6 +187,20 @@ class ServiceTests(SynchronousTestCase):
         self.tunnel.visit("app.example.com")
         self.assertEqual(len(self.dials(SSH)), 1)
 
+    def test_reloadOriginIsTold(self) -> None:
+        """The gateway learns that it changed, and only then: it keeps streams for the requests of others."""
+        self.visit()
+
+        def generation() -> int:
+            route = self.tunnel.registry.host("app.example.com")
+            assert route is not None
+            return route.service.generation
+
+        for text, expected in ((FILE + TCP, 0), (FILE.replace(f":{WEB}", f":{SSH}"), 1), (FILE, 2)):
+            self.write(text)
+            self.hangUp()
+            self.assertEqual(generation(), expected)
+
     def test_reloadBroken(self) -> None:
         """A configuration that cannot be used changes nothing."""
         self.visit()
@@ -221,6 +235,17 @@ class ServiceTests(SynchronousTestCase):
         origin.transport.write(b"still here")
         self.tunnel.pump()
         self.assertEqual(visitor.received, b"still here")
+
+    def test_unverified(self) -> None:
+        """An agent that believes whoever answers for an origin says so."""
+        text = FILE + TCP.replace('"127', '"tls://127')
+        self.start(text)
+        self.assertNotIn("agent.origin-unverified", [event.get("event") for event in self.events])
+        self.write(f"{text}origin-verify = false")
+        self.hangUp()
+        event = self.logged("agent.origin-unverified")
+        self.assertEqual((event["service"], event["origin"]), ("ssh", f"127.0.0.1:{SSH}"))
+        self.assertEqual(event["log_level"], LogLevel.warn)
 
     def test_nothingOffered(self) -> None:
         """An agent that leads nowhere says so, at the start and when its file is read again."""
