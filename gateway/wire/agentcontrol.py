@@ -153,6 +153,7 @@ class Service(_Value, frozen=True):
     @ivar healthy: C{False} takes no visitors but keeps names and ports.
     @ivar prefixes: for C{http}: where it is at the gateway's own name. All of an agent's are different.
     @ivar http: for C{http}: what the gateway does with requests and responses; C{None}: nothing of its own.
+    @ivar generation: another one when what is behind it is: streams to the one before are not used for new requests.
     """
 
     key: _Label
@@ -163,6 +164,7 @@ class Service(_Value, frozen=True):
     healthy: bool = True
     prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=MAX_PREFIXES)] = ()
     http: HttpOptions | None = None
+    generation: _Number = 0
 
     def __post_init__(self) -> None:
         """

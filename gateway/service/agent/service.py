@@ -10,6 +10,7 @@ __all__ = ["AgentService", "IReactor"]
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -59,6 +60,7 @@ class AgentService(MultiService):
         self._readPlan = readPlan
         self._draining = Draining(reactor)
         self._unreached = RefusalLog(reactor)
+        self._generations: Counter[str] = Counter()  # of each service: how often its origin was exchanged
         limits = plan.limits
         settings = RelaySettings(idleTimeout=limits.idleTimeout or None)
         self.origins = Origins(reactor, settings, datagramIdle=limits.udpIdleTimeout)
@@ -86,7 +88,10 @@ class AgentService(MultiService):
         """Say what is served, and how it is."""
         register = self._plan.register
         services = tuple(
-            msgspec.structs.replace(each, healthy=self.health.isHealthy(each.key)) for each in register.services
+            msgspec.structs.replace(
+                each, healthy=self.health.isHealthy(each.key), generation=self._generations[each.key]
+            )
+            for each in register.services
         )
         self.client.offer(services, targets=register.targets)
 
@@ -163,6 +168,8 @@ class AgentService(MultiService):
             self._log.error("not reloaded: {problem}", event="agent.reload-failed", problem=str(e))
             return
         before, self._plan = self._plan, plan
+        for key, origin in before.origins.items():
+            self._generations[key] += plan.origins.get(key) != origin
         self._apply()
         if _way(before) != _way(plan):
             self.client.move(carrierEndpoint(self._reactor, plan.link), self._introduce, plan.link.to)

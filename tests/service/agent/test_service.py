@@ -199,6 +199,7 @@ class ServiceTests(SynchronousTestCase):
         for text, expected in ((FILE + TCP, 0), (FILE.replace(f":{WEB}", f":{SSH}"), 1), (FILE, 2)):
             self.write(text)
             self.hangUp()
+            self.tunnel.wait(2)  # there is not more than one update in so many seconds
             self.assertEqual(generation(), expected)
 
     def test_reloadBroken(self) -> None:

@@ -4,9 +4,11 @@ Tests for requests on their way to a service: on which connection, and for how l
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from tests.net.sides import Peer
 from tests.service.server import test_httpdoor
-from tests.service.server.test_httpdoor import APP
+from tests.service.server.test_httpdoor import APP, BOB, GET, OK
 
 
 class HttpVisitTests(test_httpdoor.HttpDoorTestCase):
@@ -27,6 +29,23 @@ class HttpVisitTests(test_httpdoor.HttpDoorTestCase):
         self.doors.wait(2)
         self.send(visitor, APP)
         self.assertEqual(len(self.doors.preambles), 2)
+
+    def test_originExchanged(self) -> None:
+        """When an agent has put another origin in the place of one, no more requests are sent to that."""
+        agent = self.doors.attached("bob", BOB)
+        visitor = self.ask(GET % b"bob.example.com")
+        before = self.doors.originAccepts()
+        self.answer(before)
+        agent.offer((replace(BOB, generation=1),))
+        self.doors.pump()
+        self.send(visitor, GET % b"bob.example.com")
+        after = self.doors.originAccepts()
+        self.assertIsNot(after, before)
+        self.answer(after)
+        self.assertEqual(visitor.received, OK + OK)
+        self.doors.wait(2)
+        self.assertTrue(before.ended)
+        self.assertFalse(after.ended)
 
     def upload(self) -> tuple[Peer, Peer]:
         """A visitor sends a lot, of which the origin, which is returned, too, takes 300 kB at a time."""
