@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-import idna
+from gateway.wire.hostname import foldName
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -221,13 +221,7 @@ def normaliseHost(text: str) -> str:
         return str(_parseIPv6(text, shown))
     if found := _FORBIDDEN.search(text):
         raise ValueError(f"The host {shown} holds {found[0]!a}, which no host may hold.")
-    name = text.lower()
-    if not name.isascii():
-        try:
-            name = idna.encode(text, uts46=True).decode("ascii")
-        except UnicodeError:
-            raise ValueError(f"The host {shown} is not a valid international name.") from None
-    name = name.removesuffix(".")
+    name = foldName(text)
     if _ENDS_IN_NUMBER.fullmatch(name):
         address = _parseIPv4(name)
         if address is None:

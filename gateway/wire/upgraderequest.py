@@ -25,9 +25,8 @@ from http import HTTPStatus
 from ipaddress import IPv6Address
 from typing import NamedTuple
 
-import idna
-
 from gateway.wire.errors import RemoteProtocolError
+from gateway.wire.hostname import foldName
 from gateway.wire.http1 import ResponseHead
 from gateway.wire.upgrade import VERSION, acceptFor
 
@@ -168,13 +167,7 @@ def _address(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    name = text.lower()
-    if not name.isascii():
-        try:
-            name = idna.encode(text, uts46=True).decode("ascii")
-        except UnicodeError:
-            raise ValueError(f"The host {text!a:.60} is not a valid international name.") from None
-    name = name.removesuffix(".")
+    name = foldName(text)
     if len(name) > 253 or not all(map(_LABEL.fullmatch, name.split("."))):
         raise ValueError(f"The host {text!a:.60} is not a valid name.")
     return name

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.wire.hostname import isHostName
+from gateway.wire.hostname import foldName, isHostName
 
 
 class HostNameTests(SynchronousTestCase):
@@ -48,3 +48,25 @@ class HostNameTests(SynchronousTestCase):
             ".".join(["a" * 63] * 3 + ["a" * 62]),
         ):
             self.assertFalse(isHostName(name), name)
+
+
+class FoldTests(SynchronousTestCase):
+    """L{foldName} gives a name its one form."""
+
+    def test_folds(self) -> None:
+        """Capitals, letters of other scripts and the dot at the end are gone."""
+        for text, name in (
+            ("GW.Example", "gw.example"),
+            ("gw.example.", "gw.example"),
+            ("Bücher.example", "xn--bcher-kva.example"),
+            ("bücher。example。", "xn--bcher-kva.example"),
+            ("XN--Bcher-KVA.example", "xn--bcher-kva.example"),
+        ):
+            self.assertEqual(foldName(text), name)
+
+    def test_impossible(self) -> None:
+        """What stands for no name is refused, with a sentence that quotes no more than a piece of it."""
+        for text in ("a\u2028b.example", "ü" * 300):
+            error = self.assertRaises(ValueError, foldName, text)
+            self.assertIn("is not a valid international name", str(error))
+            self.assertLess(len(str(error)), 130)
