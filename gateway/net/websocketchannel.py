@@ -16,9 +16,9 @@ we do ourselves, and why:
   - I{Time.} autobahn's timers run on the global reactor, one or two for each connection. Ours run on the
     clock that was given; all connections of a factory share one timer that pings the silent ones.
   - I{Binary payload in stream mode.} autobahn assembles whole messages; a terminal's or a tunnel's bytes should
-    move on as they arrive. C{_receiveStream} walks over the headers of ordinary binary frames and unmasks
-    their payload piece by piece with autobahn's own SIMD masker. Every frame that is not ordinary, valid or not, is
-    autobahn's to judge, so there is one set of rules.
+    move on as they arrive. C{_receiveStream} walks over the headers of ordinary binary frames, unmasks their payload
+    with autobahn's own SIMD masker, and hands over as one piece what came at once. Every frame that is not ordinary,
+    valid or not, is autobahn's to judge, so there is one set of rules.
   - I{Sending.} A frame is 2 to 14 bytes and the payload; autobahn would copy both into one string, log it, and mask it
     with a key that a peer can foresee (RFC 6455, section 10.3, says why it must not).
   - I{Weight.} autobahn copies some thirty options into every connection and formats them for a log that nobody
@@ -46,7 +46,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.direct import Buffer, directWriter
+from gateway.net.direct import Buffer, directWriter, readDirectly
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
 from gateway.net.progress import Progress
 from gateway.net.timer import Timer
@@ -175,7 +175,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         # unmasks them, and whether a message goes on after it.
         self.inside_message = self._isMessageCompressed = self.utf8validateIncomingCurrentMessage = False
         self._rest = 0
-        self._unmask: Callable[[memoryview], bytes] = bytes
+        self._unmask: Callable[[memoryview], Buffer] | None = None
         self._fragmented = False
 
     @staticmethod
@@ -190,6 +190,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         self._connectionMade()
         self.factory.opening.add(self)
         self._send = directWriter(self.transport)
+        readDirectly(self.transport, self.dataReceived)
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
         self.setDeadline(self.factory.settings.handshakeTimeout)
@@ -253,7 +254,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
 
     # -- Receiving
 
-    def dataReceived(self, data: bytes) -> None:
+    def dataReceived(self, data: Buffer) -> None:
         self._heard = True
         # What is sent in answer to one piece of input goes out in one piece.
         self._output = []
@@ -286,33 +287,28 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         if self.state == self.STATE_CLOSED:
             self.data = b""
 
-    def _receiveStream(self, data: bytes) -> bool:
+    def _receiveStream(self, data: Buffer) -> bool:
         """
-        Hand over the payload of binary frames piece by piece.
+        Hand over the payload of binary frames, as one piece.
 
         @return: whether the rest begins with a frame that autobahn should read or refuse.
         """
         if self.data:
             data = self.data + data
-            self.data = b""
-        end = len(data)
-        at = 0
+        view, end, at = memoryview(data), len(data), 0
+        pieces: list[Buffer] = []
         ours = True
         masked = self.peerMasks
         header = 6 if masked else 2
-        view = memoryview(data)
-        while self.state != self.STATE_CLOSED:
-            if self._rest:
-                if at == end:
-                    return False
+        while True:
+            if self._rest and at < end:
                 piece = view[at : at + self._rest]
+                pieces.append(piece if self._unmask is None else self._unmask(piece))
                 at += len(piece)
                 self._rest -= len(piece)
-                self._gotData(self._unmask(piece))  # type: ignore[misc]  # it is set by now
-                continue
             if end - at < 2:
                 break
-            first, second = data[at], data[at + 1]
+            first, second = view[at], view[at + 1]
             opcode = first & 0x7F
             ours = opcode == (0 if self._fragmented else 2) and not self.inside_message and (second >= 0x80) is masked
             if not ours:
@@ -323,13 +319,13 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
                 start += 2
                 if end < start:
                     break
-                (length,) = _UINT16(data, at + 2)
+                (length,) = _UINT16(view, at + 2)
                 minimal = length > 125
             elif length == 127:
                 start += 8
                 if end < start:
                     break
-                (length,) = _UINT64(data, at + 2)
+                (length,) = _UINT64(view, at + 2)
                 minimal = 0xFFFF < length <= _LARGEST_PAYLOAD
             else:
                 if end < start:
@@ -341,18 +337,22 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
             if length:
                 self._rest = length
                 if masked:
-                    key = data[start - 4 : start]
+                    key = bytes(view[start - 4 : start])
                     isWhole = length <= _SHORT and end - start >= length
                     self._unmask = partial(_exchanged, key) if isWhole else create_xor_masker(key, length).process
             self._fragmented = first < 0x80
             at = start
-        self.data = b"" if self.state == self.STATE_CLOSED else data[at:] if at else data
-        if ours:
-            return False
-        # A control frame between the fragments of a binary message is none of the message's; anything else there is
-        # a violation, which autobahn sees only if it knows that a message is under way.
-        self.inside_message = self.inside_message or (self._fragmented and not data[at] & 0x08)
-        return True
+        self.data = bytes(view[at:])
+        if not ours:
+            # A control frame between the fragments of a binary message is none of the message's; anything else there is
+            # a violation, which autobahn sees only if it knows that a message is under way.
+            self.inside_message = self.inside_message or (self._fragmented and not view[at] & 0x08)
+        if pieces:
+            self._gotData(b"".join(pieces))  # type: ignore[misc]  # it is set by now
+            if self.state == self.STATE_CLOSED:
+                self.data = b""
+                return False
+        return not ours
 
     def onFrameData(self, payload: bytes) -> bool | None:
         # Of a control frame that is too long, and was refused for it, autobahn would keep all that comes.

@@ -416,7 +416,7 @@ class ClosingTests(SynchronousTestCase):
         """A receiver that closes gets nothing of the rest of the same piece."""
         for streaming, kind in ((True, "data"), (False, "binary")):
             connection = Connection.open(streaming=streaming)
-            connection.send(frame(BINARY, b"close") + frame(BINARY, b"late") + frame(TEXT, b"late"))
+            connection.send(frame(BINARY, b"close") + frame(TEXT, b"late") + frame(BINARY, b"late"))
             self.assertEqual(connection.receiver.events, [(kind, b"close")])
             self.assertEqual(connection.closeCode(), 1000)
 

@@ -82,6 +82,19 @@ class ReceivingTests(SynchronousTestCase):
         connection.send(whole[5000:])
         self.assertEqual(connection.receiver.events, [("data", pattern(1_000_000))])
 
+    def test_streamInOnePiece(self) -> None:
+        """In stream mode the payload of all frames that come at once is handed over at once, up to a control frame."""
+        connection, pieces = Connection.open(streaming=True), list[bytes]()
+        connection.channel.stream(pieces.append)
+        connection.send(
+            frame(BINARY, b"ab", final=False)
+            + frame(CONTINUATION, b"")
+            + frame(BINARY, pattern(2000))
+            + frame(PING, b"x")
+            + frame(BINARY, b"cd")[:-1]
+        )
+        self.assertEqual(pieces, [b"ab" + pattern(2000), b"c"])
+
     def test_manyControlFramesInOnePiece(self) -> None:
         """Of thousands of pings in one piece only some are answered, and what follows them is read."""
         for streaming in (False, True):
