@@ -174,12 +174,13 @@ class PublishTests(TunnelTestCase):
         cannot be in the middle of what is received on it.
         """
         self.doors.accept()
-        inside: list[set[str]] = []
+        inside: list[list[str]] = []
         stopped = self.port.stopListening()
-        stopped.addCallback(lambda _: inside.append({each.name for each in extract_stack()}))
+        stopped.addCallback(lambda _: inside.append([each.name for each in extract_stack()]))
         self.doors.wait(1.0)
         (names,) = inside
-        self.assertEqual(names & {"dataReceived", "connectionLost"}, set())
+        below = names[names.index("test_stoppedOutside") :]  # a worker's test is in something received itself
+        self.assertEqual({"dataReceived", "connectionLost"} & set(below), set())
 
     def test_stopDespiteVisitors(self) -> None:
         """Who does not leave is cut off."""
