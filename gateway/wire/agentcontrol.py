@@ -249,9 +249,9 @@ class ServiceStatus(_Value, frozen=True):
     """
     What became of a service.
 
-    @ivar address: where visitors reach it, as a URL. Empty when it is not served.
+    @ivar address: where visitors reach it, as a URL. Empty when they do not.
     @ivar code: why it is not served: a L{ServiceError}, or one of a newer gateway's.
-    @ivar details: a sentence for a person.
+    @ivar details: a sentence for a person: why it is not served, or what it lacks although it is.
     """
 
     key: _Label

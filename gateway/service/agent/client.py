@@ -159,9 +159,17 @@ class AgentClient(AttachedClient):
         chosen = re.fullmatch(rf"{kind}://.*:([1-9][0-9]{{0,4}})", status.address)
         if kind in ("tcp", "udp") and chosen is not None and int(chosen[1]) < 65536:
             self._ports[kind, status.key] = int(chosen[1])
-        self._log.info(
-            "{service} is served at {address}", event="agent.serving", service=status.key, address=status.address
-        )
+        if status.address:
+            self._log.info(
+                "{service} is served at {address}", event="agent.serving", service=status.key, address=status.address
+            )
+        if status.details:
+            self._log.warn(
+                "{service} lacks something: {details}",
+                event="agent.serving-incomplete",
+                service=status.key,
+                details=status.details,
+            )
 
     def gotDrain(self, session: IClientSession, drain: Drain) -> None:
         if session is self._session:

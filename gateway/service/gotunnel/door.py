@@ -244,6 +244,6 @@ class _Arrival(ServerFactory):
                 return
         session.logAttached()
         for key, service in session.services.items():
-            session.logService(key, door.publicAddress(service, hostPlace(service.hostnames[0])))
+            session.logService(key, *door.publicAddress(service, hostPlace(service.hostnames[0])))
         self._send(Ack(ok=True))
         session.start()

@@ -124,7 +124,7 @@ class PipeGateDialect:
         if isinstance(outcome, Problem):
             return outcome
         session.logAttached()
-        session.logService(service.key, agents.publicAddress(service, outcome[0]))
+        session.logService(service.key, *agents.publicAddress(service, outcome[0]))
         return None
 
     def back(self, agent: str) -> None:

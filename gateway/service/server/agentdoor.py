@@ -90,6 +90,7 @@ class AgentDoor:
     Takes agents, and keeps them all.
 
     @param clientStreams: makes the protocol of a stream that an agent opens beside its control stream.
+    @ivar isCertified: whether TLS for a name can end here; as a wildcard, of each name that it is for.
     @ivar sessions: those of agents that have registered, whatever the dialect.
     @ivar seconds: the time of pings: what C{lastPong} of a session is measured in.
     """
@@ -118,6 +119,7 @@ class AgentDoor:
         self.windows = windows
         self.clientStreams = clientStreams
         self.wallClock = wallClock
+        self.isCertified: Callable[[str], bool] = lambda name: True
         self.sessions: set[IAgentSession] = set()
         self.draining = False
         self._admission = admission
@@ -147,20 +149,27 @@ class AgentDoor:
         self._refusals.refused(answer.value, host)
         return None
 
-    def publicAddress(self, service: Service, place: Place) -> str:
-        """Where visitors reach a service."""
+    def publicAddress(self, service: Service, place: Place) -> tuple[str, str]:
+        """
+        Where visitors reach a service.
+
+        @return: a URL, empty if they do not; and a sentence about what is missing, empty if nothing is.
+        """
         host = self.settings.publicHost or "*"
         if place.isPort:
-            return f"{place.kind}://{host}:{place.name}"
-        scheme, number, usual = "https", self.settings.tlsPort, 443
+            return f"{place.kind}://{host}:{place.name}", ""
+        name, path = (host, place.name) if place.kind == "prefix" else (str(place.name), "")
+        scheme, number, usual, missing = "https", self.settings.tlsPort, 443, ""
         if service.kind == "tls" and service.tls == "terminate":
             scheme = "tls"
-        elif service.kind == "http" and not number:
+        endsHere = service.kind == "http" or scheme == "tls"
+        if number and endsHere and name != "*" and not self.isCertified(name):
+            number, missing = 0, f"The gateway has no certificate for {name}."
+        if not number and service.kind == "http":
             scheme, number, usual = "http", self.settings.httpPort, 80
         if not number:
-            return ""  # no door leads there
-        port = "" if number == usual else f":{number}"
-        return f"{scheme}://{host}{port}{place.name}" if place.kind == "prefix" else f"{scheme}://{place.name}{port}"
+            return "", missing or "The gateway has no port that leads there."
+        return f"{scheme}://{name}{'' if number == usual else f':{number}'}{path}", missing
 
     def identify(
         self, host: str, name: str, replica: str, credential: Credential | None, certificate: str | None = None

@@ -140,8 +140,8 @@ class AgentSession(IdentifiedSession):
     def _status(self, service: Service, outcome: tuple[Place, ...] | Problem) -> ServiceStatus:
         if isinstance(outcome, Problem):
             return ServiceStatus(key=service.key, code=outcome.code, details=outcome.details)
-        address = self.door.publicAddress(service, outcome[0]) if outcome else ""
-        return ServiceStatus(key=service.key, address=address)
+        address, missing = self.door.publicAddress(service, outcome[0]) if outcome else ("", "")
+        return ServiceStatus(key=service.key, address=address, details=missing)
 
     def _logStatus(self, status: ServiceStatus) -> None:
         if status.code:
@@ -155,7 +155,7 @@ class AgentSession(IdentifiedSession):
                 details=status.details,
             )
         else:
-            self.logService(status.key, status.address)
+            self.logService(status.key, status.address, status.details)
 
     # -- IAgentSession: streams
 

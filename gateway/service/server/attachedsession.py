@@ -115,20 +115,31 @@ class AttachedSession:
             software=self._software,
         )
 
-    def logService(self, key: str, address: str) -> None:
+    def logService(self, key: str, address: str, missing: str) -> None:
         """
         Say that one of its services is served.
 
-        @param address: where visitors reach it.
+        @param address: where visitors reach it; empty if they do not.
+        @param missing: what it lacks, in a sentence; empty: nothing.
         """
-        self._log.info(
-            "{agent}: {service} is served at {address}",
-            event="agent.service",
-            agent=self.agent,
-            replica=self.replica,
-            service=key,
-            address=address,
-        )
+        if address:
+            self._log.info(
+                "{agent}: {service} is served at {address}",
+                event="agent.service",
+                agent=self.agent,
+                replica=self.replica,
+                service=key,
+                address=address,
+            )
+        if missing:
+            self._log.warn(
+                "{agent}: {service} lacks something: {details}",
+                event="agent.service-incomplete",
+                agent=self.agent,
+                replica=self.replica,
+                service=key,
+                details=missing,
+            )
 
     def logEnded(self, code: str, details: str) -> None:
         """Say that its session was ended, and why."""

@@ -148,6 +148,7 @@ class GatewayService(MultiService):
             windows=self._windows,
             clientStreams=self._clients.factoryFor,
         )
+        self.agents.isCertified = lambda name: self._settings.isCertified(name)
         self._networkRelay = self._makeNetworkRelay()
         self.pipeGate = self._makePipeGate()
         self.goTunnel = self._makeGoTunnel()

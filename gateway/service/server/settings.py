@@ -212,6 +212,10 @@ class GatewaySettings:
         """The port where visitors find TLS, as far as it is known; 0: there is none."""
         return (self.tlsListen[0].port or HTTPS) if self.tlsListen else 0
 
+    def isCertified(self, name: str) -> bool:
+        """Whether there is a certificate for a name, or for all that a wildcard stands for."""
+        return any({name, f"*.{name.partition('.')[2]}"} & set(each.hostnames) for each in self.certificates)
+
     @property
     def httpDefaults(self) -> HttpDefaults:
         """What is done with requests where a service says nothing."""

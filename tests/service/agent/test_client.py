@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.protocol import Factory
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.domain.agents import AgentAuthority
@@ -90,6 +91,15 @@ class AttachingTests(ClientTestCase):
         client = self.tunnel.attached("box", WEB, SSH)
         self.assertEqual(client.statuses["ssh"].code, "taken")
         self.assertEqual(client.statuses["web"].code, "")
+
+    def test_incomplete(self) -> None:
+        """Of a service that is served and lacks something, the log says both."""
+        self.tunnel.door.isCertified = lambda name: False
+        with capturedLogs() as events:
+            self.tunnel.attached("box", WEB)
+        logged = {each["event"]: each for each in events if "agent.serving" in each.get("event", "")}
+        self.assertEqual(logged["agent.serving"]["address"], "http://app.example.com")
+        self.assertIn("no certificate for app.example.com", logged["agent.serving-incomplete"]["details"])
 
     def test_update(self) -> None:
         """What is offered later is told in the same session; what stays is not touched."""

@@ -200,6 +200,34 @@ class RegisterTests(AgentDoorTestCase):
         )
         self.assertEqual(self.admission.unauthenticated, 0)
 
+    def test_noCertificate(self) -> None:
+        """A name whose TLS could not end here is not said to be at https; what is missing is told, and in the log."""
+        names = {"app.example.com": "http://app.example.com", "a.example": "https://a.example", "b.example": ""}
+        passed = Service(key="a", kind="tls", hostnames=("a.example",))
+        raw = Service(key="b", kind="tls", tls="terminate", hostnames=("b.example",))
+        self.door.isCertified = lambda name: False
+        with capturedLogs() as events:
+            answer = self.come().register(WEB, passed, raw)
+        assert isinstance(answer, Ack)
+        self.assertEqual([each.address for each in answer.services], list(names.values()))
+        missing = [
+            "The gateway has no certificate for app.example.com.",
+            "",
+            "The gateway has no certificate for b.example.",
+        ]
+        self.assertEqual([each.details for each in answer.services], missing)
+        self.assertEqual({each.code for each in answer.services}, {""})
+        logged = [each["details"] for each in events if each.get("event") == "agent.service-incomplete"]
+        self.assertEqual(logged, [each for each in missing if each])
+
+    def test_noPort(self) -> None:
+        """Where no port leads to a service, that is told."""
+        self.door.settings = replace(self.door.settings, tlsPort=0)
+        answer = self.come().register(Service(key="a", kind="tls", hostnames=("a.example",)))
+        assert isinstance(answer, Ack)
+        (status,) = answer.services
+        self.assertEqual((status.address, status.details), ("", "The gateway has no port that leads there."))
+
     def test_addresses(self) -> None:
         """An agent is told where visitors reach its services, by the ports that there are."""
         passed = Service(key="a", kind="tls", hostnames=("a.example",))

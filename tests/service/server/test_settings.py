@@ -173,6 +173,15 @@ class ReadTests(SettingsTestCase):
         self.assertEqual(settings.trustedProxies, (ip_network("10.0.0.0/8"),))
         self.assertEqual(settings.config.http.accessLogFormat, "json")
 
+    def test_certified(self) -> None:
+        """A certificate is for its names, and a wildcard for names one label below, as it is for itself."""
+        text = LISTEN.replace('["gw.example"]', '["gw.example", "*.b.example"]')
+        settings = self.read(text)
+        for name in ("gw.example", "a.b.example", "*.b.example"):
+            self.assertTrue(settings.isCertified(name), name)
+        for name in ("b.example", "a.gw.example", "a.a.b.example", "*.gw.example"):
+            self.assertFalse(settings.isCertified(name), name)
+
     def test_goTunnel(self) -> None:
         """Agents of go-tunnel's are taken where there is their secret, with the names that they may have."""
         self.assertIsNone(self.read(LISTEN).goTunnel)
