@@ -8,7 +8,7 @@ A service runs as under twistd, in the foreground, and when it was stopped by a 
 wrong with the command line is one line on standard error and exit status 2.
 """
 
-__all__ = ["COMMANDS", "Command", "accessClient", "edgeAgent", "main", "networkRelay"]
+__all__ = ["COMMANDS", "GROUPS", "Command", "accessClient", "edgeAgent", "main", "networkRelay"]
 
 import gc
 import sys
@@ -100,6 +100,18 @@ COMMANDS = {
 }
 
 
+GROUPS = {
+    "A tunnel": ("quick-start", "agent", "serve", "check-config", "secret", "hash-secret"),
+    "A gateway for Tabby Web": ("tabby", "tabby-token"),
+    "A relay": ("relay",),
+    "In place of http-network-relay": ("network-relay", "edge-agent", "access-client", "ssh-config"),
+    "In place of PipeGate": ("pipegate-server", "pipegate-client"),
+    "In place of go-tunnel": ("gotunnel-server", "gotunnel-agent"),
+    "For the shell": ("completion",),
+}
+"""What C{gateway --help} shows together."""
+
+
 def _runService(service: str, arguments: Sequence[str]) -> int:
     if sys.platform == "linux" and "twisted.internet.reactor" not in sys.modules:  # nobody has chosen one
         from gateway.net.epoll import install
@@ -125,10 +137,17 @@ def _runService(service: str, arguments: Sequence[str]) -> int:
 
 def _usage() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        ["Usage: gateway COMMAND [options]", "", "Commands:", *lines, "", "gateway COMMAND --help tells more."]
-    )
+    lines = ["Usage: gateway COMMAND [options]"]
+    for heading, names in GROUPS.items():
+        lines += ["", f"{heading}:", *(f"  {name:<{width}}  {COMMANDS[name].help}" for name in names)]
+    return "\n".join([*lines, "", "gateway COMMAND --help tells more."])
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, 1)
+    return f"unknown command {name!r}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,7 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"txgateway {__version__}")
         return 0
     if name not in COMMANDS:
-        print(f"gateway: error: unknown command {name!r}\n\n{_usage()}" if name else _usage(), file=sys.stderr)
+        problem = f"gateway: error: {_unknown(name)}\nTry: gateway --help" if name else _usage()
+        print(problem, file=sys.stderr)
         return 2
     # What is imported from here on stays, and to look through it for garbage, again and again, is a fifth of what an
     # access client does until its first byte. Who goes on for long has it looked for again once all is there.

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway import __version__
 from gateway.service.foreground import ForegroundRunner, StopSignals
-from gateway.service.main import COMMANDS, main
+from gateway.service.main import COMMANDS, GROUPS, main
 from gateway.service.tabby_tap import Options, makeService
 
 
@@ -54,7 +54,19 @@ class MainTests(SynchronousTestCase):
     def test_unknownCommand(self) -> None:
         """An unknown command is named, on standard error, with status 2."""
         self.assertEqual(self.status("tabbby"), 2)
-        self.assertIn("unknown command 'tabbby'", self.errors.getvalue())
+        self.assertEqual(
+            self.errors.getvalue(),
+            "gateway: error: unknown command 'tabbby'; did you mean tabby?\nTry: gateway --help\n",
+        )
+
+    def test_unlikeAnyCommand(self) -> None:
+        """What is like none of the commands is only named."""
+        self.assertEqual(self.status("zzz"), 2)
+        self.assertEqual(self.errors.getvalue(), "gateway: error: unknown command 'zzz'\nTry: gateway --help\n")
+
+    def test_groups(self) -> None:
+        """Each command is in one group of the usage."""
+        self.assertEqual(sorted(name for names in GROUPS.values() for name in names), sorted(COMMANDS))
 
     def test_wrongOptions(self) -> None:
         """What is wrong with options is one line on standard error, and where to find help; status 2."""
