@@ -104,7 +104,9 @@ class _Opening(Protocol):
             self._chosen.connectionLost(reason)
         elif not self._over:
             self._over = True
-            self.done.errback(DialFailed(DialFailure.GONE, "The agent went away."))
+            # A target may also break off at once, as a port does where nobody takes datagrams: resets overtake answers.
+            details = "The connection was broken off before it stood: the agent went away, or nobody is at the target."
+            self.done.errback(DialFailed(DialFailure.GONE, details))
 
 
 def _unopened(failure: Failure) -> Failure:

@@ -93,6 +93,7 @@ class OpeningTests(SynchronousTestCase):
         self.link.pump()
         failure = self.failureResultOf(self.done, DialFailed)
         self.assertEqual(failure.value.kind, DialFailure.GONE)
+        self.assertIn("the agent went away, or nobody is at the target", failure.value.details)
 
     def test_noStream(self) -> None:
         """A session that takes no stream has shown nobody anything."""
