@@ -217,7 +217,9 @@ class _ClientVisit(ChannelStream):
             raise self._refused(403, "Too many wrong tokens came from this address: wait a while.")
         digest = dialect.authority.tokens.verify(tokens[0], identifier) if len(tokens) == 1 else None
         if digest is None:
-            raise self._refused(403, _REFUSED, banned=agents.bans.failed(host, now))
+            # Who has none guesses nothing: it may be a page in the browser of somebody who runs a client, too.
+            banned = bool(tokens) and agents.bans.failed(host, now)
+            raise self._refused(403, _REFUSED, banned=banned)
         agents.bans.succeeded(host)
         ticket = agents.admit(host)
         if ticket is None:

@@ -86,6 +86,13 @@ class OpeningTests(GateTests):
         self.assertIn("Too many wrong tokens", self.assertRefused(self.gate.connect("node"), 403))
         self.gate.client("node", peer="192.0.2.10")
 
+    def test_noToken(self) -> None:
+        """Who comes without a token guesses nothing, and shuts nobody out: any page can do that to who looks at it."""
+        self.gate.door.bans = Bans(threshold=3)
+        for _ in range(5):
+            self.assertIn("The token is wrong", self.assertRefused(self.gate.connect("node", []), 403))
+        self.gate.client("node")
+
     def test_proxy(self) -> None:
         """Of those who come through a proxy it is the address that it tells that counts, and never its own."""
         self.gate = PipeGate(proxies=["192.0.2.0/24"])
