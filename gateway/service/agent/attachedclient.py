@@ -130,7 +130,8 @@ class AttachedClient:
         pause = self.pauseAfter(end, lasted)
         self._become(Phase.WAITING)
         self._pause.start(pause, self._connect)
-        self.lastError = " ".join(filter(None, (end.problem, self.hints.get(end.code))))
+        hint = self.hints.get(end.code)
+        self.lastError = f"{end.problem.rstrip('.')}. {hint}" if hint else end.problem  # others' words may lack the dot
         SessionEnd(self.lastError, end.code).logRetry(self._gateway, pause, lasted)
 
     # -- IClientSessionOwner

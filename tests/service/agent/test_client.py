@@ -15,7 +15,7 @@ from gateway.domain.routes import Place
 from gateway.service.agent.attachedclient import Phase
 from gateway.service.agent.backoff import LONGEST_PAUSE, Backoff
 from gateway.service.agent.client import AgentClient
-from gateway.service.agent.dialledsession import DIAL_TIMEOUT, REGISTER_TIMEOUT
+from gateway.service.agent.dialledsession import DIAL_TIMEOUT, REGISTER_TIMEOUT, SessionEnd
 from gateway.service.configuration import ConfigurationError
 from gateway.testing import FlowEndpoint
 from gateway.wire.agentcontrol import Ack, Register, Service, ServiceStatus
@@ -345,6 +345,13 @@ class RefusedTests(ClientTestCase):
         client = self.tunnel.attached("box", secret="wrong")
         self.assertIs(client.phase, Phase.WAITING)
         self.assertNextAttempt(45)
+
+    def test_words(self) -> None:
+        """What to do about it is a sentence of its own, also if the gateway's has no end."""
+        client = self.tunnel.attached("box")
+        assert client._session is not None
+        client.sessionOver(client._session, SessionEnd("Who are you", "unauthorized"))
+        self.assertEqual(client.lastError, "Who are you. Look at the name and at the credential.")
 
     def test_replaced(self) -> None:
         """Who was replaced by another process does not fight for the name."""
