@@ -49,6 +49,8 @@ BAN_WINDOW = 60.0  # seconds
 BAN_SECONDS = 600.0
 ADDRESS_CAPACITY = 100_000  # addresses remembered, about 250 bytes each
 
+_UNLIMITED = 2**53
+
 
 def addressKey(host: str) -> str:
     """
@@ -355,28 +357,30 @@ class Admission:
         if newPerSecondPerAddress is not None:
             self._newFrom = _AddressBuckets(newPerSecondPerAddress, addressCapacity)
 
-    def admit(self, host: str, now: float) -> Ticket | AdmissionRefusal:
+    def admit(self, host: str, now: float, *, isFront: bool = False) -> Ticket | AdmissionRefusal:
         """
         @param host: the visitor's address, or the path of a UNIX socket.
         @param now: monotonic seconds.
+        @param isFront: others come by way of this address, so that no limit of one address holds.
         """
         # What the address did comes before what all did: a flood from one is refused for its own sake, and
         # takes nothing from the rate that the others share.
         key = addressKey(host)
         if self._bans is not None and self._bans._remainingOf(key, now):
             return AdmissionRefusal.BANNED
-        if self._waiting.isFull(key) or self._all.isFull(key):
-            return AdmissionRefusal.TOO_MANY_FROM_ADDRESS
-        if self._newFrom is not None and not self._newFrom.tryTake(key, now):
-            return AdmissionRefusal.TOO_MANY_NEW
+        if not isFront:
+            if self._waiting.isFull(key) or self._all.isFull(key):
+                return AdmissionRefusal.TOO_MANY_FROM_ADDRESS
+            if self._newFrom is not None and not self._newFrom.tryTake(key, now):
+                return AdmissionRefusal.TOO_MANY_NEW
         if self._limit is not None and self.unauthenticated >= self._limit:
             return AdmissionRefusal.TOO_MANY_UNAUTHENTICATED
         if self._new is not None and not self._new.tryTake(1.0, now):
             return AdmissionRefusal.TOO_MANY_NEW
         self.connections += 1
         self.unauthenticated += 1
-        self._all.acquire(key)
-        self._waiting.acquire(key)
+        for counts in (self._all, self._waiting):
+            counts.acquire(key, _UNLIMITED)  # that there is room was asked before
         return Ticket(self, key)
 
     def _authenticated(self, key: str) -> None:

@@ -252,6 +252,20 @@ class AdmissionTests(SynchronousTestCase):
         assert isinstance(ticket, Ticket), ticket
         return ticket
 
+    def test_fronts(self) -> None:
+        """No limit of one address holds for a front, but those of all do, and it is counted as others are."""
+        admission = self.admission(
+            unauthenticated=4, unauthenticatedPerAddress=1, perAddress=1, newPerSecond=5, newPerSecondPerAddress=1
+        )
+        tickets = [admission.admit("192.0.2.1", 0.0, isFront=True) for _ in range(5)]
+        self.assertIs(tickets.pop(), AdmissionRefusal.TOO_MANY_UNAUTHENTICATED)
+        self.assertIs(admission.admit("192.0.2.1", 1.0), AdmissionRefusal.TOO_MANY_FROM_ADDRESS)
+        for ticket in tickets:
+            assert isinstance(ticket, Ticket)
+            ticket.release()
+        self.assertEqual((admission.connections, admission.unauthenticated), (0, 0))
+        self.ticket(admission, now=2.0)
+
     def test_wordsAreStable(self) -> None:
         """The words of the reasons are those that logs and metrics promise."""
         self.assertEqual(

@@ -99,7 +99,8 @@ class HttpDoor:
 
         @return: C{None} to drop the connection.
         """
-        ticket = self.visitors.admit(visitor.host, self.access, DOOR)
+        isFront = self.trusts(visitor.source)
+        ticket = self.visitors.admit(visitor.host, self.access, DOOR, isFront=isFront)
         return None if ticket is None else self.serve(visitor, ticket, isSecure=False)
 
     def serve(

@@ -88,7 +88,8 @@ class TlsDoor:
 
         @return: C{None} to drop the connection.
         """
-        ticket = self.visitors.admit(visitor.host, self.access, DOOR)
+        isFront = self.http.trusts(visitor.source)
+        ticket = self.visitors.admit(visitor.host, self.access, DOOR, isFront=isFront)
         return None if ticket is None else _TlsVisit(self, visitor, ticket).peek
 
 

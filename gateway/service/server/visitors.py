@@ -259,11 +259,14 @@ class Visitors:
         self._owing: OrderedDict[str, Rate] = OrderedDict()  # and those that were used a moment ago
         self._vacancy = Vacancy(self.visits)
 
-    def admit(self, host: str, rules: AccessRules, door: str, *, isDatagram: bool = False) -> Ticket | None:
+    def admit(
+        self, host: str, rules: AccessRules, door: str, *, isDatagram: bool = False, isFront: bool = False
+    ) -> Ticket | None:
         """
         @param host: the visitor's address.
         @param rules: of the door.
         @param door: its name, for the metrics.
+        @param isFront: others come by way of this address.
         @return: C{None} to drop the connection.
         """
         if not rules.allows(host):
@@ -272,7 +275,7 @@ class Visitors:
         if self.draining:
             return None
         admission = self._datagramAdmission if isDatagram else self._admission
-        answer = admission.admit(host, self.clock.seconds())
+        answer = admission.admit(host, self.clock.seconds(), isFront=isFront)
         if isinstance(answer, Ticket):
             self.metrics.connections.add(door)
             return answer

@@ -22,6 +22,7 @@ from gateway.wire.http1 import RequestHead
 from gateway.wire.httpoptions import HttpOptions
 from tests.net.httpends import Exchange
 from tests.service.server import test_httpdoor
+from tests.service.server.doorsfixture import Doors
 from tests.service.server.test_httpdoor import APP, OK
 
 
@@ -96,6 +97,15 @@ class HttpConnectionTests(test_httpdoor.HttpDoorTestCase):
                 self.answer(self.doors.originAccepts())
                 self.doors.wait(62)
             self.assertEqual((lines[-1].visitor, lines[-1].status), (visitor or said, 200 if visitor else 403))
+
+    def test_connectionsOfFronts(self) -> None:
+        """A trusted front has as many connections as it needs, at either door, and nobody else has."""
+        self.doors = Doors(limits={"perAddress": 1, "newPerSecondPerAddress": 1.0})
+        self.doors.http.trusted = [ip_network("127.0.0.0/8")]
+        fronts = [self.come() for _ in range(3)] + [self.doors.comeTLS("gw.example")]
+        self.assertEqual([each.reason for each in fronts], [None] * 4)
+        self.doors.http.trusted = []
+        self.assertIsNotNone(self.come().reason)
 
     def test_idsOfRefused(self) -> None:
         """What is no request has an id of its own in the log, and not that of the one before."""
