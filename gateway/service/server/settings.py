@@ -331,7 +331,12 @@ def _check(settings: GatewaySettings) -> None:
 
 
 def _publicHost(text: str) -> str:
-    return normaliseHost(text) if text else ""
+    try:
+        return normaliseHost(text) if text else ""
+    except ValueError:
+        if re.search("[/:]", text):
+            raise ValueError(f"{text!a:.60} is no name: leave out scheme, port and path") from None
+        raise
 
 
 def _door(key: str, section: DoorSection | PortsSection) -> DoorSettings:
