@@ -24,24 +24,19 @@ from collections.abc import Sequence
 from typing import cast
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IAddress, IProtocol
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from gateway.domain.gotunnel import GoTunnelTokens
 from gateway.domain.grant import EVERYTHING, Grant
 from gateway.domain.limits import Ticket
 from gateway.domain.registry import Problem
 from gateway.domain.routes import hostPlace
-from gateway.net.mux import MuxSession
-from gateway.net.timer import Timer
-from gateway.service.controlstream import ControlStream
 from gateway.service.gotunnel.session import CARRIER, GoTunnelSession, GoTunnelSettings
 from gateway.service.server.agentdoor import AgentDoor
 from gateway.service.server.attached import IAgentSession
+from gateway.service.server.carrierarrival import CarrierArrival
 from gateway.wire.agentcontrol import ServiceError, SessionError
-from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.gotunnel import (
     AUTH_FAILED,
     HOST_TAKEN,
@@ -87,118 +82,59 @@ class GoTunnelDialect:
         return _Arrival(self, host, ticket).mux
 
 
-class _Arrival(ServerFactory):
-    """One carrier, and the factory of its streams: there is one, the control stream."""
-
-    noisy = False
+class _Arrival(CarrierArrival[Message, GoTunnelSession]):
     _log = Logger()
 
     def __init__(self, dialect: GoTunnelDialect, host: str, ticket: Ticket) -> None:
+        super().__init__(dialect.agents, host, CARRIER, ticket, ControlReader(client=False).receive, encode)
         self._dialect = dialect
-        self._door = door = dialect.agents
-        self._host = host
-        self._ticket = ticket
-        self._control: ControlStream[Message] | None = None
         self._routes: Sequence[Route] = ()
-        self._session: GoTunnelSession | None = None
-        self._isAttached = False
-        self._isOver = False
-        self.mux = MuxSession(
-            door.clock,
-            client=False,
-            factory=self,
-            budget=door.windows,
-            settings=door.settings.mux,
-            name=host,
-            ended=self._ended,
-        )
-        self._deadline = Timer(door.clock)
-        self._deadline.start(door.settings.registerTimeout, self._late)
 
-    def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
-        if self._control is not None:
-            return None
-        receive = ControlReader(client=False).receive
-        self._control = ControlStream(receive, encode, self._gotMessage, self._failed, self.mux.close, self._door.clock)
-        return self._control
+    def refusal(self, code: str, details: str) -> Ack:
+        return Ack(ok=False, error=details)
 
-    def _late(self) -> None:
-        self._refuse(SessionError.REGISTER_TIMEOUT, "No agent registered in time.")
-
-    def _ended(self, reason: Failure) -> None:
-        self._isOver = True
-        self._deadline.stop()
-        self._ticket.release()
-        session = self._session
-        if session is None:
-            return
-        self._door.sessionOver(session)
-        session.stopClock()
-        if self._isAttached:
-            session.logDetached(reason)
-
-    # -- The control stream
-
-    def _send(self, message: Message) -> None:
-        if self._control is not None:
-            self._control.send(message)
-
-    def _gotMessage(self, message: Message) -> None:
+    def gotMessage(self, message: Message) -> None:
         if isinstance(message, Register):
             self._register(message)
-        elif isinstance(message, Pong) and self._session is not None:
-            self._session.gotPong()
-
-    def _failed(self, error: RemoteProtocolError) -> None:
-        if self._isAttached and self._session is not None:
-            self._session.end(error.code, error.details)
-        else:
-            self._refuse(error.code, error.details)
-
-    def _refuse(self, code: str, details: str, **facts: object) -> None:
-        """There will be no session: say why, and close the carrier."""
-        self._isOver = True
-        self._deadline.stop()
-        self._door.logRefused(self._host, CARRIER, code, details, **facts)
-        self._send(Ack(ok=False, error=details))
-        self.mux.close()
+        elif isinstance(message, Pong) and self.session is not None:
+            self.session.gotPong()
 
     # -- Registration
 
     def _register(self, register: Register) -> None:
-        dialect, door = self._dialect, self._door
+        dialect, door = self._dialect, self.door
         if door.draining:
-            self._refuse(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
+            self.refuse(SessionError.SHUTTING_DOWN, "The gateway is shutting down.")
             return
         try:
             issuer = dialect.tokens.verify(register.token, door.wallClock())
         except ValueError as e:
             # There are no bans: an agent with an old secret comes back every two seconds, whatever it is told, and
             # would shut out all others behind its address.
-            self._refuse(SessionError.UNAUTHORIZED, AUTH_FAILED, problem=str(e))
+            self.refuse(SessionError.UNAUTHORIZED, AUTH_FAILED, problem=str(e))
             return
         if not register.routes:
-            self._refuse(NO_ROUTES_CODE, NO_ROUTES)
+            self.refuse(NO_ROUTES_CODE, NO_ROUTES)
             return
         self._ticket.authenticated()
         self._routes = register.routes
-        self._session = GoTunnelSession(
+        session = GoTunnelSession(
             door,
             self.mux,
-            self._send,
+            self.send,
             register.routes,
             dialect.settings,
             dialect.grant,
             issuer=issuer,
             peer=self._host,
         )
-        self._claim(self._session)
+        self._claim(session)
 
     def _holders(self) -> dict[IAgentSession, str]:
         """Who has names that are wanted here, each with the first of them as the newcomer spells it."""
         holders: dict[IAgentSession, str] = {}
         for route in self._routes:
-            taken = self._door.registry.routes.get(hostPlace(route.name))
+            taken = self.door.registry.routes.get(hostPlace(route.name))
             for holder in () if taken is None else taken.replicas:
                 holders.setdefault(cast(IAgentSession, holder), route.key)
         return holders
@@ -217,33 +153,31 @@ class _Arrival(ServerFactory):
         )
 
     def _answered(self, answers: Sequence[bool], holders: dict[IAgentSession, str], session: GoTunnelSession) -> None:
-        if self._isOver:
+        if self.isOver:
             return
         for isAlive, name in zip(answers, holders.values(), strict=True):
             if isAlive:
-                self._refuse(ServiceError.TAKEN, HOST_TAKEN.format(host=name))
+                self.refuse(ServiceError.TAKEN, HOST_TAKEN.format(host=name))
                 return
         for holder in holders:
-            if holder in self._door.sessions:
+            if holder in self.door.sessions:
                 cast(GoTunnelSession, holder).cutOff(
                     SessionError.REPLACED, "The agent did not answer, and another one wants its names."
                 )
         self._claim(session)
 
     def _attach(self, session: GoTunnelSession) -> None:
-        door = self._door
-        self._deadline.stop()
-        self._isAttached = True
+        door = self.door
         door.attach(session)
         outcomes = door.registry.offer(session, session.services.values())
         for outcome in outcomes.values():
             if isinstance(outcome, Problem):
-                self._isAttached = False
                 door.sessionOver(session)
-                self._refuse(outcome.code, outcome.details)
+                self.refuse(outcome.code, outcome.details)
                 return
+        self.attached(session)
         session.logAttached()
         for key, service in session.services.items():
             session.logService(key, *door.publicAddress(service, hostPlace(service.hostnames[0])))
-        self._send(Ack(ok=True))
+        self.send(Ack(ok=True))
         session.start()

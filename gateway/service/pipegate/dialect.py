@@ -177,9 +177,9 @@ class _Arrival(AgentArrival):
         self._service = serviceOf(identifier, dialect.authority.domain)
         self._credential = SecretCredential(secret=token)
 
-    def _register(self, register: Register) -> None:
+    def register(self, register: Register) -> None:
         replica = self._dialect.replica(register.replica)
-        super()._register(
+        super().register(
             msgspec.structs.replace(
                 register,
                 agent=self._agent,
@@ -189,13 +189,13 @@ class _Arrival(AgentArrival):
                 targets=False,
             )
         )
-        if self._session is not None:
+        if self.session is not None:
             self._dialect.back(self._agent)
 
-    def _ended(self, reason: Failure) -> None:
-        if self._session is not None:
-            self._dialect.left(self._session)
-        super()._ended(reason)
+    def ended(self, reason: Failure) -> None:
+        if self.session is not None:
+            self._dialect.left(self.session)
+        super().ended(reason)
 
 
 @implementer(IWebSocketGate)

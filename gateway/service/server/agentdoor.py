@@ -16,22 +16,19 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime
-from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from gateway.domain.agents import AgentAuthority, AgentIdentity, Rejection
 from gateway.domain.limits import Admission, Bans, Ticket
 from gateway.domain.registry import Registry
 from gateway.domain.routes import Place
-from gateway.net.mux import MuxSession, MuxSettings
+from gateway.net.mux import MuxSettings
 from gateway.net.muxdeadlines import monotonic
-from gateway.net.timer import Timer
-from gateway.service.controlstream import ControlStream
 from gateway.service.draining import Vacancy
 from gateway.service.logs import RefusalLog
 from gateway.service.server.agentsession import AgentSession
 from gateway.service.server.attached import IAgentSession
+from gateway.service.server.carrierarrival import CarrierArrival
 from gateway.service.server.identifiedsession import IdentifiedSession
 from gateway.wire.agentcontrol import (
     ControlReader,
@@ -43,7 +40,6 @@ from gateway.wire.agentcontrol import (
     SessionError,
     encode,
 )
-from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.window import WindowBudget
 
 
@@ -258,102 +254,50 @@ class AgentDoor:
         self._refusals.stop()
 
 
-class AgentArrival(ServerFactory):
+class AgentArrival(CarrierArrival[Message, AgentSession]):
     """
-    One carrier, and the factory of its streams: the first is the control stream.
-    """
+    A carrier in the agent protocol.
 
-    noisy = False
+    @param certificate: the fingerprint of the client certificate that it proved.
+    """
 
     def __init__(self, door: AgentDoor, host: str, carrier: str, certificate: str | None, ticket: Ticket) -> None:
-        self.door = door
-        self._host = host
-        self._carrier = carrier
+        super().__init__(door, host, carrier, ticket, ControlReader(client=False).receive, encode)
         self._certificate = certificate
-        self._ticket = ticket
-        self._control: ControlStream[Message] | None = None
-        self._session: AgentSession | None = None
         self._clients: IProtocolFactory | None = None
-        self.mux = MuxSession(
-            door.clock,
-            client=False,
-            factory=self,
-            budget=door.windows,
-            settings=door.settings.mux,
-            name=host,
-            ended=self._ended,
-        )
-        self._deadline = Timer(door.clock)
-        self._deadline.start(door.settings.registerTimeout, self._late)
 
-    def buildProtocol(self, address: IAddress | None) -> IProtocol | None:  # type: ignore[override]  # not a Protocol
-        if self._control is None:
-            receive = ControlReader(client=False).receive
-            self._control = ControlStream(
-                receive, encode, self._gotMessage, self._failed, self.mux.close, self.door.clock
-            )
-            return self._control
-        if self._session is None:
+    def streamProtocol(self, address: IAddress | None) -> IProtocol | None:
+        if self.session is None:
             return None
         if self._clients is None and self.door.clientStreams is not None:
-            self._clients = self.door.clientStreams(self._session)
+            self._clients = self.door.clientStreams(self.session)
         return None if self._clients is None else self._clients.buildProtocol(address)  # type: ignore[arg-type]
 
-    def _late(self) -> None:
-        self.refuse(SessionError.REGISTER_TIMEOUT, "No agent registered in time.")
+    def refusal(self, code: str, details: str) -> Refused:
+        return Refused(code=code, details=details)
 
-    def _ended(self, reason: Failure) -> None:
-        self._deadline.stop()
-        self._ticket.release()
-        if self._session is None:
-            return
-        self._session.stopClock()
-        self.door.sessionOver(self._session)
-        self._session.logDetached(reason)
-
-    # -- What the control stream says
-
-    def _gotMessage(self, message: Message) -> None:
+    def gotMessage(self, message: Message) -> None:
         """The first message registers, the rest is the session's."""
-        if self._session is not None:
-            self._session.gotMessage(message)
+        if self.session is not None:
+            self.session.gotMessage(message)
         else:
             assert isinstance(message, Register), message  # ControlReader lets nothing else through
-            self._register(message)
+            self.register(message)
 
-    def _register(self, register: Register) -> None:
+    def register(self, register: Register) -> None:
+        """The agent says who it is, and what it serves."""
         door = self.door
         try:
             who = door.identify(self._host, register.agent, register.replica, register.credential, self._certificate)
         except Unwelcome as e:
             self.refuse(e.code, e.details, **e.facts)
             return
-        self._deadline.stop()
         self._ticket.authenticated()
         session = AgentSession(door, self.mux, self.send, register, who, peer=self._host, carrier=self._carrier)
-        self._session = session
+        self.attached(session)
         session.logAttached()
         ghost = door.attach(session)
         session.offer(register.services, register.request)
         self.mux.flush()  # no stream may come before the answer
         if ghost is not None:
             ghost.end(SessionError.REPLACED, "A newer session of the same agent has taken over.")
-
-    def refuse(self, code: str, details: str, **facts: object) -> None:
-        """There will be no session: say why, and close the carrier."""
-        self._deadline.stop()
-        self.door.logRefused(self._host, self._carrier, code, details, **facts)
-        self.send(Refused(code=code, details=details))
-        self.mux.close()
-
-    def _failed(self, error: RemoteProtocolError) -> None:
-        """What came on the control stream is not the protocol."""
-        if self._session is not None:
-            self._session.end(error.code, error.details)
-        else:
-            self.refuse(error.code, error.details)
-
-    def send(self, message: Message) -> None:
-        """Say something on the control stream, if there is one."""
-        if self._control is not None:
-            self._control.send(message)

@@ -77,6 +77,13 @@ class AttachedSession:
         """Seconds; C{None}: not known."""
         return None
 
+    def end(self, code: str, details: str) -> None:
+        """End the session at once, and tell the agent why."""
+        raise NotImplementedError
+
+    def stopClock(self) -> None:
+        """The session is over, and nothing of it is due any more."""
+
     # -- IAgentSession
 
     def moved(self, up: int, down: int) -> None:

@@ -119,7 +119,6 @@ class IdentifiedSession(AttachedSession):
             self._expiry.start(left, self.end, SessionError.REVOKED, "The agent's credential has expired.")
 
     def stopClock(self) -> None:
-        """The session is over."""
         self._expiry.stop()
 
     def leave(self) -> None:
