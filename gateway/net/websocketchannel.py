@@ -16,9 +16,11 @@ we do ourselves, and why:
   - I{Time.} autobahn's timers run on the global reactor, one or two for each connection. Ours run on the
     clock that was given; all connections of a factory share one timer that pings the silent ones.
   - I{Binary payload in stream mode.} autobahn assembles whole messages; a terminal's or a tunnel's bytes should
-    move on as they arrive. C{_receiveStream} walks over the headers of ordinary binary frames, unmasks their payload
-    with autobahn's own SIMD masker, and hands over as one piece what came at once. Every frame that is not ordinary,
-    valid or not, is autobahn's to judge, so there is one set of rules.
+    move on as they arrive. C{_receiveStream} walks over the headers of ordinary binary frames, unmasks their payload,
+    and hands over as one piece what came at once. Every frame that is not ordinary, valid or not, is autobahn's to
+    judge, so there is one set of rules.
+  - I{Masks.} autobahn's native code works in place, but what is around it copies a payload thrice, and takes longer
+    over a keystroke than all else that is done to its frame. So it is called as it is.
   - I{Sending.} A frame is 2 to 14 bytes and the payload; autobahn would copy both into one string, log it, and mask it
     with a key that a peer can foresee (RFC 6455, section 10.3, says why it must not).
   - I{Weight.} autobahn copies some thirty options into every connection and formats them for a log that nobody
@@ -31,15 +33,15 @@ __all__ = ["WebSocketChannel", "maskedFrame", "plainFrame"]
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from struct import Struct
 from typing import Any, ClassVar
 
 os.environ["AUTOBAHN_USE_NVX"] = "1"  # without its native code autobahn is fifty times slower: fail instead
 
+from _nvx_xormasker import ffi as _ffi  # type: ignore[import-not-found]  # a part of autobahn
+from _nvx_xormasker import lib as _native
 from autobahn.twisted.websocket import WebSocketAdapterProtocol as _AutobahnAdapter
 from autobahn.websocket.protocol import WebSocketProtocol as _AutobahnProtocol
-from autobahn.websocket.xormasker import create_xor_masker
 from twisted.internet.error import ConnectionDone, ConnectionLost, TimeoutError
 from twisted.internet.interfaces import IAddress, IProducer
 from twisted.internet.protocol import connectionDone
@@ -73,18 +75,17 @@ class _Silence:
     info = warn = error = failure = critical = debug
 
 
-_SHORT = 1024
-"""Bytes up to which a payload is masked as one number."""
-
-
-def _exchanged(key: bytes, payload: Buffer) -> bytes:
+def _exchanged(key: bytes, payload: Buffer) -> bytearray:
     """
-    Mask a whole payload, or unmask it (RFC 6455, section 5.3). A keystroke takes a third of the time that it takes to
-    get into autobahn's native code, and out again.
+    Mask payload, or unmask it (RFC 6455, section 5.3).
+
+    @return: a copy, the only one.
     """
-    length = len(payload)
-    mask = int.from_bytes((key * (length // 4 + 1))[:length], "little")
-    return (int.from_bytes(payload, "little") ^ mask).to_bytes(length, "little")
+    copy = bytearray(payload)
+    masker = _native.nvx_xormask_new(key)
+    _native.nvx_xormask_process(masker, _ffi.from_buffer(copy), len(copy))
+    _native.nvx_xormask_free(masker)
+    return copy
 
 
 def plainFrame(first: int, payload: Buffer) -> tuple[Buffer, Buffer]:
@@ -117,9 +118,7 @@ def maskedFrame(first: int, payload: Buffer) -> tuple[Buffer, Buffer]:
         header = _MEDIUM_HEADER(first, 0x80 | 126, length) + key
     else:
         header = _LONG_HEADER(first, 0x80 | 127, length) + key
-    if length <= _SHORT:
-        return header, _exchanged(key, payload)
-    return header, create_xor_masker(key, length).process(payload)
+    return header, memoryview(_exchanged(key, payload))
 
 
 def _discard(data: bytes) -> None:
@@ -171,11 +170,11 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         self._readingPaused = False
         self._progress: Progress | None = None
         self._reason: Exception | None = None
-        # Stream mode: whether autobahn is within a message; payload bytes still to come of the frame under way, what
-        # unmasks them, and whether a message goes on after it.
+        # Stream mode: whether autobahn is within a message; payload bytes still to come of the frame under way, the key
+        # that they are masked with, and whether a message goes on after it.
         self.inside_message = self._isMessageCompressed = self.utf8validateIncomingCurrentMessage = False
         self._rest = 0
-        self._unmask: Callable[[memoryview], Buffer] | None = None
+        self._key = b""
         self._fragmented = False
 
     @staticmethod
@@ -296,16 +295,21 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         if self.data:
             data = self.data + data
         view, end, at = memoryview(data), len(data), 0
-        pieces: list[Buffer] = []
+        pieces: list[Buffer | bytearray] = []
         ours = True
         masked = self.peerMasks
         header = 6 if masked else 2
         while True:
             if self._rest and at < end:
                 piece = view[at : at + self._rest]
-                pieces.append(piece if self._unmask is None else self._unmask(piece))
                 at += len(piece)
                 self._rest -= len(piece)
+                if masked:
+                    pieces.append(_exchanged(self._key, piece))
+                    turn = len(piece) & 3
+                    self._key = self._key[turn:] + self._key[:turn]
+                else:
+                    pieces.append(piece)
             if end - at < 2:
                 break
             first, second = view[at], view[at + 1]
@@ -334,12 +338,9 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
             if not minimal:
                 ours = False
                 break
-            if length:
-                self._rest = length
-                if masked:
-                    key = bytes(view[start - 4 : start])
-                    isWhole = length <= _SHORT and end - start >= length
-                    self._unmask = partial(_exchanged, key) if isWhole else create_xor_masker(key, length).process
+            self._rest = length
+            if masked:
+                self._key = bytes(view[start - 4 : start])
             self._fragmented = first < 0x80
             at = start
         self.data = bytes(view[at:])
