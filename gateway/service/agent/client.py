@@ -114,11 +114,7 @@ class AgentClient(AttachedClient):
         introduction = self._introduce()
         register = msgspec.structs.replace(introduction, services=self._wanted(), targets=self._targets)
         self._isNew = False
-        settings = MuxSettings(
-            streams=self._streams,
-            pingInterval=self._ping,
-            drainTimeout=86400.0,  # the session has a shorter one
-        )
+        settings = MuxSettings(streams=self._streams, pingInterval=self._ping)
         return ClientSession(self._clock, self, register, self._visitors, settings=settings, windows=self._windows)
 
     def pauseAfter(self, end: SessionEnd, lasted: float | None) -> float:

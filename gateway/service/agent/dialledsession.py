@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -55,6 +55,8 @@ GOODBYE_TIMEOUT = 5.0
 
 _LOOK = 0.25
 """Seconds between looks whether the last visitor has left a session that drains."""
+
+_DAY = 86_400.0
 
 
 class IClientSession(Interface):
@@ -134,6 +136,7 @@ class DialledSession(Generic[M]):
     @param receive: of the control stream, as is C{encode}.
     @param visitors: makes the protocols of streams that the peer opens, once we are registered.
     @param peer: a word for who is at the other end.
+    @param settings: their C{drainTimeout} does not count.
     @ivar mux: for streams of our own, once we are registered.
     @ivar attachedAt: when that was, in the seconds of L{monotonic}; C{None} before.
     """
@@ -165,7 +168,7 @@ class DialledSession(Generic[M]):
             clock,
             client=True,
             factory=_Gate(self, visitors),
-            settings=settings,
+            settings=replace(settings or MuxSettings(), drainTimeout=_DAY),  # drain() is given one
             budget=windows,
             name=peer,
             ended=self._ended,

@@ -68,7 +68,7 @@ class GoTunnelClient(AttachedClient):
     @param streams: that there may be at once.
     """
 
-    _log = Logger()
+    _log = Logger()  # by which people tell who says what
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class GoTunnelClient(AttachedClient):
         self.wallClock = wallClock
         self._visitors = visitors
         self._windows = windows or WindowBudget()
-        self._settings = MuxSettings(streams=streams, pingInterval=PING_INTERVAL, drainTimeout=86_400.0)
+        self._settings = MuxSettings(streams=streams, pingInterval=PING_INTERVAL)
         self._random = random
 
     def newSession(self) -> "_Session":

@@ -62,7 +62,7 @@ class EdgeAgentClient(AttachedClient):
     @param relay: where that is, for logs.
     """
 
-    _log = Logger()
+    _log = Logger()  # by which people tell who says what
     hints = _HINTS
 
     def __init__(
@@ -101,7 +101,7 @@ class EdgeAgentClient(AttachedClient):
             credential=SecretCredential(secret=self._secret),
             targets=True,
         )
-        settings = MuxSettings(streams=STREAMS, pingInterval=PING, drainTimeout=86_400.0)
+        settings = MuxSettings(streams=STREAMS, pingInterval=PING)
         return ClientSession(self._clock, self, register, self._visitors, settings=settings, windows=self._windows)
 
     def _speakJson(self) -> JsonEdgeSession:
