@@ -19,7 +19,7 @@ All else is Twisted's.
 __all__ = ["install"]
 
 from select import epoll
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
@@ -59,6 +59,10 @@ class _Patience:
 
 
 class _EPollReactor(EPollReactor):
+    # Twisted's is the time of day: when a clock is set back by hours, as machines without a battery do after they have
+    # started, whatever is due comes hours late, e.g. an agent that waits for its next attempt.
+    seconds = staticmethod(monotonic)
+
     def __init__(self) -> None:
         self._patience = _Patience()
         super().__init__()

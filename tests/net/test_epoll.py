@@ -3,11 +3,12 @@ Tests for how often L{gateway.net.epoll} looks again before it waits.
 """
 
 import sys
+from time import monotonic
 
 from twisted.trial.unittest import SynchronousTestCase
 
 if sys.platform == "linux":
-    from gateway.net.epoll import _Patience
+    from gateway.net.epoll import _EPollReactor, _Patience
 
 
 class Poller:
@@ -57,3 +58,16 @@ class PatienceTests(SynchronousTestCase):
         self.looks(64)
         self.assertEqual(self.looks(100), 100)
         self.assertEqual(self.found, [(3, 1)])
+
+
+class ReactorTests(SynchronousTestCase):
+    """
+    What is other than Twisted's.
+    """
+
+    if sys.platform != "linux":
+        skip = "there is epoll on Linux alone"
+
+    def test_seconds(self) -> None:
+        """What is due does not come late, or at once, because a clock was set."""
+        self.assertIs(_EPollReactor.seconds, monotonic)
