@@ -185,6 +185,12 @@ class HttpDoor:
             if not self._ofAddress[key]:
                 del self._ofAddress[key]
 
+    def use(self, settings: HttpSettings) -> None:
+        """Connections that come from now on, and those to origins, are to have these limits."""
+        if settings != self.settings:
+            self.settings = settings
+            self.pools.renew()
+
     def drain(self) -> None:
         """The gateway is about to stop: connections to origins that nobody uses are closed."""
         self.pools.close()

@@ -90,6 +90,11 @@ class OriginPools:
         for pool in self._shared.values():
             pool.close()
 
+    def renew(self) -> None:
+        """Use none of the connections that there are for another request."""
+        self.close()
+        self._shared.clear()
+
     # -- ISwept
 
     def check(self, now: float) -> None:

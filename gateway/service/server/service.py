@@ -396,7 +396,8 @@ class GatewayService(MultiService):
         self._tls.access = settings.tls.access
         self._tlsArrivals.proxies = settings.tls.proxies
         self.http.access, self.http.trusted = settings.http.access, settings.trustedProxies
-        self.http.settings, self.http.policies.defaults = settings.httpSettings, settings.httpDefaults
+        self.http.use(settings.httpSettings)
+        self.http.policies.defaults = settings.httpDefaults
         self.http.perAddress = settings.config.limits.requestsPerAddress
         self._httpArrivals.proxies = settings.http.proxies
         self._portDoors.access = settings.ports.access

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from gateway.net.httpsettings import HttpSettings
 from tests.net.sides import Peer
 from tests.service.server import test_httpdoor
 from tests.service.server.test_httpdoor import APP, BOB, GET, OK
@@ -46,6 +47,25 @@ class HttpVisitTests(test_httpdoor.HttpDoorTestCase):
         self.doors.wait(2)
         self.assertTrue(before.ended)
         self.assertFalse(after.ended)
+
+    def test_otherSettings(self) -> None:
+        """Other limits, as after a reload, hold for the next connection to an origin, and none is kept that has others."""
+        idle, busy = self.ask(APP), self.come()
+        first = self.doors.originAccepts()
+        self.send(busy, APP)
+        second = self.doors.originAccepts()
+        self.answer(first)
+        self.doors.http.use(HttpSettings())
+        self.doors.pump()
+        self.assertFalse(first.ended)
+        self.doors.http.use(HttpSettings(dialTimeout=1.0))
+        self.doors.pump()
+        self.assertEqual((first.ended, second.ended), (True, False))
+        self.answer(second)
+        self.assertEqual((busy.received, second.ended), (OK, True))
+        self.send(idle, APP)
+        self.doors.wait(1.5)
+        self.assertIn(b"504 Gateway Timeout", idle.received)
 
     def upload(self) -> tuple[Peer, Peer]:
         """A visitor sends a lot, of which the origin, which is returned, too, takes 300 kB at a time."""
