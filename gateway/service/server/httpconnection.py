@@ -176,7 +176,8 @@ class HttpConnection:
         """Who the visitor is, and whether they came by TLS, as a trusted front says: the nearest who is no front."""
         for each in reversed(head.members("x-forwarded-for")):
             address = nodeAddress(each)
-            if address is None:
+            if address is None:  # somebody whom it does not name, and not itself: it may come where others may not
+                host = "unknown"
                 break
             host = str(address)
             if not self._door.trusts(Address(address, 0)):

@@ -98,6 +98,16 @@ class HttpConnectionTests(test_httpdoor.HttpDoorTestCase):
                 self.doors.wait(62)
             self.assertEqual((lines[-1].visitor, lines[-1].status), (visitor or said, 200 if visitor else 403))
 
+    def test_whomNobodyNames(self) -> None:
+        """Who is behind a trusted front and not named may not come where the front itself may, which names nobody."""
+        options = HttpOptions(access=("allow 127.0.0.0/8",))
+        self.doors.attached("own", Service(key="web", kind="http", hostnames=("own.example.com",), http=options))
+        self.doors.http.trusted = [ip_network("127.0.0.0/8")]
+        for said in ("unknown", "203.0.113.7, _hidden", "127.0.0.1, unknown, 127.0.0.1"):
+            request = f"GET / HTTP/1.1\r\nHost: own.example.com\r\nX-Forwarded-For: {said}\r\n\r\n"
+            self.assertIn(b"403 Forbidden", self.ask(request.encode()).received, said)
+        self.assertEqual(self.ask(test_httpdoor.GET % b"own.example.com").received, b"")
+
     def test_connectionsOfFronts(self) -> None:
         """A trusted front has as many connections as it needs, at either door, and nobody else has."""
         self.doors = Doors(limits={"perAddress": 1, "newPerSecondPerAddress": 1.0})
