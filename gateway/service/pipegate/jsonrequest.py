@@ -116,6 +116,15 @@ class JsonRequest:
         self._deadline = Timer(session.clock)
         self._response: memoryview | None = None
         self._isPaused = self._isDelivering = self._isOver = False
+        if "100-continue" in head.tokens("expect"):
+            self._deadline.start(0, self._goOn)  # not now: nobody is told of anything in the middle of send()
+
+    def _goOn(self) -> None:
+        """The visitor waits to be told that its body is wanted (RFC 9110, section 10.1.1), and no client says so."""
+        if self._refusal is not None:
+            self._refuse()
+        else:
+            self._exchange.gotInformational(ResponseHead(100, "Continue", "1.1", []))
 
     # -- IOriginRequest: the request
 

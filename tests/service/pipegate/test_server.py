@@ -110,6 +110,19 @@ class PortTests(SynchronousTestCase):
         self.gate.pump()
         self.assertStatus(502, "gateway pipegate-client")
 
+    def test_expects(self) -> None:
+        """Who waits to be told whether a body is wanted is told at once, as no client would say so."""
+        client = self.gate.client("node")
+        for length, told in ((5, "HTTP/1.1 100 Continue\r\n\r\n"), (5000, "HTTP/1.1 413 ")):
+            self.visitor = self.gate.come(self.gate.port.arrive)
+            self.ask("/node/x", f"Content-Length: {length}", "Expect: 100-continue", method="POST")
+            self.gate.wait(0)
+            self.assertTrue(self.answer.startswith(told), self.answer)
+            if length == 5:
+                self.visitor.transport.write(b"hello")
+                self.gate.pump()
+        self.assertEqual([each["body"] for each in client.heard], ["hello"])
+
     def test_names(self) -> None:
         """With a domain a client is reached by the name of its id, too, where its paths are all that there are."""
         self.gate = PipeGate(domain="fooserver.com")
