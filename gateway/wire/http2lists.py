@@ -30,8 +30,11 @@ _NOT_REMEMBERED = _SECRET | {
 }
 """And what it had better not: the next one differs, and all others would move in the table."""
 
-_SHORT, _MOST_WRITTEN = 128, 64
-"""Bytes of a field as it was written that are kept to be used again, and of how many fields."""
+_SHORT = 128
+"""Bytes, as they are sent, of a field or a list that is worth being kept to be used again."""
+
+_MOST_READ, _MOST_WRITTEN = 4, 64
+"""Lists that were read, and fields that were written, of which that is done."""
 
 
 class HeaderList(msgspec.Struct, frozen=True):
@@ -70,6 +73,8 @@ class HeaderLists(Decoder):
         self._blocks: list[bytes] = []
         self._size = 0
         self._ended = self._dependsOnItself = False
+        self._known: dict[bytes, tuple[list[tuple[bytes, bytes]], int]] = {}
+        self._isAsBefore = True  # what the table is, for all that was read of a list
 
     def begin(self, stream: int, flags: int, payload: memoryview) -> HeaderList | None:
         """
@@ -99,8 +104,21 @@ class HeaderLists(Decoder):
             self.stream = stream
             return None
         self.stream = 0
-        fields, size = self._read(b"".join(self._blocks))
+        fields, size = self._find(b"".join(self._blocks))
         return HeaderList(stream, fields, size, self._ended, self._dependsOnItself)
+
+    def _find(self, block: bytes) -> tuple[list[tuple[bytes, bytes]], int]:
+        """A list that came before, byte for byte, is what it was, as long as the table is what it was."""
+        if (read := self._known.get(block)) is None:
+            self._isAsBefore = True
+            read = self._read(block)
+            if not self._isAsBefore:
+                self._known.clear()
+            elif len(block) <= _SHORT:
+                if len(self._known) >= _MOST_READ:
+                    self._known.clear()
+                self._known[block] = read
+        return read
 
     def _read(self, block: bytes) -> tuple[list[tuple[bytes, bytes]], int]:
         fields: list[tuple[bytes, bytes]] = []
@@ -114,10 +132,12 @@ class HeaderLists(Decoder):
                 elif first == 0xFF:
                     field, used = self._decode_indexed(block[position:])
                 elif first >= 0x40:
+                    self._isAsBefore = False
                     field, used = self._decode_literal_index(block[position:])
                 elif first < 0x20:
                     field, used = self._decode_literal_no_index(block[position:])
                 elif not fields:
+                    self._isAsBefore = False
                     position += self._update_encoding_context(block[position:])
                     continue
                 else:

@@ -58,6 +58,28 @@ class HeaderListTests(SynchronousTestCase):
             self.assertEqual(received.fields, FIELDS)
         self.assertEqual(len(block), 3)
 
+    def test_again(self) -> None:
+        """A list that comes again is read as before, unless something else stands for the same bytes by then."""
+        path = b"\x04\x02/a"  # in so many words, and not to be remembered
+        for fields in ([(b"a", b"1")], [(b"b", b"2")]):
+            self.lists.begin(1, END_HEADERS, memoryview(self.encoder.encode(fields)))
+            for _ in range(3):
+                received = self.lists.begin(1, END_HEADERS, memoryview(path + b"\xbe"))
+                assert received is not None
+                self.assertEqual(received.fields, [(b":path", b"/a"), *fields])
+        self.assertEqual(self.lists._known.keys(), {path + b"\xbe"})
+        self.lists.begin(1, END_HEADERS, memoryview(b"\x20"))  # the table is none
+        error = self.assertRaises(RemoteProtocolError, self.lists.begin, 1, END_HEADERS, memoryview(path + b"\xbe"))
+        self.assertEqual(error.code, ErrorCodes.COMPRESSION_ERROR.name)
+
+    def test_memory(self) -> None:
+        """Of lists that came no more than a few short ones are kept."""
+        for n in range(300):
+            value = b"%d" % n * 127
+            self.lists.begin(1, END_HEADERS, memoryview(b"\0\1a" + bytes([n % 120]) + value[: n % 120]))
+            self.lists.begin(1, END_HEADERS, memoryview(b"\0\1a\x7f\0" + value[:127]))
+            self.assertLessEqual(sum(map(len, self.lists._known)), 4 * 128)
+
     def test_informational(self) -> None:
         """The head of a 1xx is told from others."""
         for status, isInformational in ((b"103", True), (b"200", False)):
@@ -122,16 +144,17 @@ class HeaderListTests(SynchronousTestCase):
                 encoder.header_table_size = min(block, 4096) if block % 5 else block
                 continue
             data = block if isinstance(block, bytes) else encoder.encode(block)
-            try:
-                expected = decoder.decode(data, raw=True)
-            except (HPACKError, IndexError):
-                self.assertRaises(RemoteProtocolError, lists.begin, 1, END_HEADERS, memoryview(data))
-                return
-            received = lists.begin(1, END_HEADERS, memoryview(data))
-            assert received is not None
-            self.assertEqual(received.fields, expected)
-            self.assertEqual(received.size, sum(len(name) + len(value) + 32 for name, value in expected))
-            self.assertEqual(lists.header_table.dynamic_entries, decoder.header_table.dynamic_entries)
+            for _ in range(2):
+                try:
+                    expected = decoder.decode(data, raw=True)
+                except (HPACKError, IndexError):
+                    self.assertRaises(RemoteProtocolError, lists.begin, 1, END_HEADERS, memoryview(data))
+                    return
+                received = lists.begin(1, END_HEADERS, memoryview(data))
+                assert received is not None
+                self.assertEqual(received.fields, expected)
+                self.assertEqual(received.size, sum(len(name) + len(value) + 32 for name, value in expected))
+                self.assertEqual(lists.header_table.dynamic_entries, decoder.header_table.dynamic_entries)
 
 
 class HeaderListWriterTests(SynchronousTestCase):
