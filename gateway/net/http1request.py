@@ -47,6 +47,9 @@ class IRequestConnection(Interface):
     def bodyIsComplete() -> bool:
         """Whether all of the body has come."""
 
+    def bodyIsDue() -> None:
+        """The visitor, who waited for it, was told to send the body."""
+
     def answered(keeps: bool) -> None:
         """
         The request is over, and its response was written.
@@ -127,8 +130,9 @@ class VisitorRequest:
     def inform(self, head: ResponseHead) -> None:
         if self.isOver or self.isAnswered or self.head.version == "1.0":
             return
-        if head.status == _CONTINUE:
+        if head.status == _CONTINUE and self.expects:
             self.expects = False
+            self._connection.bodyIsDue()
         self._connection.writer.interject(encodeResponseHead(head))
 
     def respond(self, head: ResponseHead, length: int | None) -> None:

@@ -898,6 +898,17 @@ class LimitTests(SynchronousTestCase):
         visitor.wait(100)
         self.assertEqual(visitor.refusals, [])
 
+    def test_toldToGoOnLate(self) -> None:
+        """Who was told to send the body when that had taken a while has the time for it that everybody has."""
+        visitor = Visitor(lambda request: request.accept(Exchange()), settings=HttpSettings(bodyGrace=5.0))
+        visitor.send(post(b"", 1_000_000, "Expect: 100-continue"))
+        visitor.wait(30)
+        visitor.requests[0].inform(ResponseHead(100, "Continue", "1.1", []))
+        visitor.wait(5)
+        self.assertEqual(visitor.refusals, [])
+        visitor.wait(3)
+        self.assertEqual([status for status, _ in visitor.refusals], [408])
+
     def test_expectingForever(self) -> None:
         """But one that waits for a 100 does not do so for ever, and one that began in spite of it is slow or not."""
         limits = HttpSettings(originHeadTimeout=50.0)
