@@ -20,7 +20,7 @@ C{doRead} of an instance, which is replaced. (L{gateway.net.directtls} needs mor
 C{tests/integration/test_direct.py} holds Twisted to them.
 """
 
-__all__ = ["Buffer", "IDirectTransport", "directWriter", "endDirectly", "limitUnsent", "readDirectly"]
+__all__ = ["Buffer", "IDirectTransport", "directWriter", "endDirectly", "letGo", "limitUnsent", "readDirectly"]
 
 import socket
 import sys
@@ -187,3 +187,13 @@ def readDirectly(transport: IStreamTransport, gotData: Callable[[Buffer], None])
         return None
 
     connection.doRead = doRead  # type: ignore[method-assign]  # the point of it
+
+
+def letGo(transport: IStreamTransport) -> None:
+    """
+    A transport is gone: it may forget who read from it with L{readDirectly}. Otherwise the two keep one another until
+    the garbage collector finds them, which is a tenth of the work where connections are many and short.
+    """
+    connection = _plain(transport.transport if isinstance(transport, BufferingTLSTransport) else transport)
+    if connection is not None:
+        vars(connection).pop("doRead", None)

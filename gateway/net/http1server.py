@@ -33,7 +33,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.direct import Buffer, limitUnsent, readDirectly
+from gateway.net.direct import Buffer, letGo, limitUnsent, readDirectly
 from gateway.net.http1request import IRequestConnection, VisitorRequest
 from gateway.net.http1writer import MessageWriter
 from gateway.net.httpinterfaces import IVisitorOwner
@@ -472,8 +472,11 @@ class HttpServerConnection(Protocol):
             self._successor.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        letGo(self.transport)
         if self._successor is not None:
             self._successor.connectionLost(reason)
+            self._successor = None
+            del self._owner  # or they and we would keep one another
             return
         self._isLost = True
         self._state = _State.OVER

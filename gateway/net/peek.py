@@ -132,3 +132,5 @@ class Peek(Protocol):
                 self._failed(reason.value)  # TLS below, which says why
         finally:
             self._lost()
+            self.before = self._chosen = None  # or they and we would keep one another
+            del self._decide, self._failed

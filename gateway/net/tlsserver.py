@@ -41,7 +41,6 @@ class _TLSServer(BufferingTLSTransport):
         self._send = directWriter(transport)
         self._tlsConnection = self.factory._creatorCallable(self)
         self._appSendBuffer: list[bytes] = []
-        self._read = tlsReader(self, self._gotData)
         ProtocolWrapper.makeConnection(self, transport)
 
     def _gotData(self, data: memoryview) -> None:
@@ -60,7 +59,7 @@ class _TLSServer(BufferingTLSTransport):
             return
         if self._tlsConnection.get_protocol_version() < SSL.TLS1_3_VERSION:
             self._flushSendBIO()  # the end of the handshake
-        self._read(b"")
+        tlsReader(self, self._gotData)(b"")
 
 
 class TLSServerFactory(TLSMemoryBIOFactory):

@@ -5,6 +5,7 @@ They hold Twisted to the few names of its own that are used there: when one of t
 lost, repeated or out of order here.
 """
 
+import gc
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from fcntl import ioctl
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -25,7 +27,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from gateway.net.dial import AddressesEndpoint
-from gateway.net.direct import READ_SIZE, UNSENT, Buffer, directWriter, limitUnsent, readDirectly
+from gateway.net.direct import READ_SIZE, UNSENT, Buffer, directWriter, letGo, limitUnsent, readDirectly
 from gateway.net.mux import MuxSession
 from gateway.net.tls import CertificateFiles
 from gateway.net.tlsclient import ClientTrust, clientConnectionCreator
@@ -203,6 +205,21 @@ class Promises(TestCase if TYPE_CHECKING else object):  # type: ignore[misc]  # 
         self.near.transport.loseConnection()  # type: ignore[union-attr]
         reason = yield self.far.over
         self.assertIsInstance(reason, ConnectionDone)
+
+    @inlineCallbacks
+    def test_letGo(self) -> Any:
+        """Who read from a connection that is gone is freed at once, and not when the collector comes."""
+        yield self.connect()
+        reader = Taker()
+        readDirectly(self.near.transport, reader.dataReceived)  # type: ignore[arg-type]
+        reader.transport, freed = self.near.transport, ref(reader)
+        self.near.transport.loseConnection()  # type: ignore[union-attr]
+        yield self.near.over
+        gc.disable()
+        self.addCleanup(gc.enable)
+        letGo(self.near.transport)  # type: ignore[arg-type]
+        del reader
+        self.assertIsNone(freed())
 
 
 class DirectTests(Promises, TestCase):
