@@ -61,6 +61,9 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(credentials.agents[0].secret, hashToken("s"))
         self.assertIsNotNone(credentials.client("c"))
         self.assertIsNone(credentials.client(hashToken("c")))
+        for wrong in (hashToken("c").upper().replace("SHA", "sha"), hashToken("c")[:-1], "sha256:"):
+            self.refusedKeys(r"access-client-secrets\[0\]: a hash is", access_client_secrets=[wrong])
+            self.refusedKeys("edge-agents.'box': a hash is", edge_agents={"box": wrong})
 
     def test_secretsAreNotShown(self) -> None:
         """No secret, and no hash of one, is in what is shown of credentials, or of an error."""
