@@ -11,7 +11,7 @@ and the receiving on none, though there is a limit to what may come then and has
 An exchange that raises loses its own stream and no other.
 """
 
-__all__ = ["Http2Carrier", "limitsOf"]
+__all__ = ["Http2Carrier"]
 
 from collections.abc import Callable
 
@@ -30,7 +30,6 @@ from gateway.net.interfaces import IStreamTransport
 from gateway.net.sweep import ISwept, Sweep
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http2 import Http2Connection
-from gateway.wire.http2budget import Http2Limits
 from gateway.wire.http2events import DataReceived, GoneAway, HeadReceived, Ponged, StreamReset
 
 _BATCH = 128 * 1024
@@ -45,21 +44,6 @@ _EVENTS = 128
 # The reasons for which nothing is read; it is again when none is left.
 _FULL = 1
 _TURN = 2
-
-
-def limitsOf(settings: HttpSettings, *, headLimit: int) -> Http2Limits:
-    """What L{gateway.wire.http2} is to hold a peer to."""
-    return Http2Limits(
-        streams=settings.streams,
-        streamWindow=settings.streamWindow,
-        connectionWindow=settings.connectionWindow,
-        headerList=headLimit,
-        resets=settings.resets,
-        controls=settings.controls,
-        updates=10 * settings.controls,
-        seconds=settings.controlSeconds,
-        queued=settings.controlQueue,
-    )
 
 
 @implementer(IPushProducer, ICarrier, ISwept)
@@ -209,7 +193,7 @@ class Http2Carrier(Protocol):
                     self._opened(event.stream)
                 if not self.isUsable:
                     return
-                if self._full and self._held > self.settings.streams:
+                if self._full and self._held > self.settings.http2.streams:
                     self._ignore(_FULL)
                 left -= 1
                 if not left:

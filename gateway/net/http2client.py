@@ -22,7 +22,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
-from gateway.net.http2carrier import Http2Carrier, limitsOf
+from gateway.net.http2carrier import Http2Carrier
 from gateway.net.http2stream import Http2Stream
 from gateway.net.httpinterfaces import (
     Fields,
@@ -175,10 +175,11 @@ class Http2ClientConnection(Http2Carrier):
 
     def __init__(self, owner: IHttp2OriginOwner, *, settings: HttpSettings, sweep: Sweep) -> None:
         limits = replace(
-            limitsOf(settings, headLimit=settings.originHeadLimit),
+            settings.http2,
+            headerList=settings.originHeadLimit,
             # The streams are those of several visitors. If all together could have less than each may, some who do not
             # take their responses would keep all others from theirs.
-            connectionWindow=min(settings.streams * settings.streamWindow, MAX_WINDOW),
+            connectionWindow=min(settings.http2.streams * settings.http2.streamWindow, MAX_WINDOW),
             # Each stream that the origin gives up is one that we opened, and none is a reason to give up the others.
             resets=_UNLIMITED,
         )

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.exchange import reply
-from gateway.net.http2carrier import Http2Carrier, limitsOf
+from gateway.net.http2carrier import Http2Carrier
 from gateway.net.http2stream import Http2Stream
 from gateway.net.httpinterfaces import Fields, IExchange, IVisitorOwner, IVisitorRequest
 from gateway.net.httpsettings import HttpSettings
@@ -213,9 +213,8 @@ class Http2ServerConnection(Http2Carrier):
     """
 
     def __init__(self, owner: IVisitorOwner, *, settings: HttpSettings, sweep: Sweep) -> None:
-        super().__init__(
-            Http2Connection(client=False, limits=limitsOf(settings, headLimit=settings.headLimit)), sweep, settings
-        )
+        limits = replace(settings.http2, headerList=settings.headLimit)
+        super().__init__(Http2Connection(client=False, limits=limits), sweep, settings)
         self._owner = owner
         self._requests = 0
         self._draining = self._goingAway = False

@@ -10,11 +10,9 @@ for has a limit of its own. All are kept by a L{Sweep<gateway.net.sweep.Sweep>}:
 
 __all__ = ["HttpSettings"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.wire.http2budget import Http2Limits
-
-_HTTP2 = Http2Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +39,9 @@ class HttpSettings:
     @ivar originIdle: connections to one origin that wait for the next request, at most.
     @ivar originIdleTimeout: seconds for which one waits. The origin may say less (C{Keep-Alive: timeout}).
     @ivar dialTimeout: seconds for a connection to an origin to be made.
-    @ivar streams: HTTP/2: requests at a time on one connection.
-    @ivar streamWindow: HTTP/2: bytes of a body on the way on one stream.
-    @ivar connectionWindow: HTTP/2: bytes of bodies on the way on a visitor's connection, all streams together.
+    @ivar http2: what else a connection of HTTP/2 may do. Its C{headerList} does not count.
     @ivar backlog: HTTP/2: bytes that wait to be sent on a connection, all streams together, before each stream's source
         is paused, and counted by a L{StallBudget<gateway.net.budget.StallBudget>}.
-    @ivar resets: HTTP/2: streams that a visitor may cancel, or cause to be reset, within C{controlSeconds}
-        (CVE-2023-44487).
-    @ivar controls: HTTP/2: C{SETTINGS}, C{PING}, C{PRIORITY} and frames without a use, within C{controlSeconds}.
-    @ivar controlSeconds: what C{resets} and C{controls} are counted over.
-    @ivar controlQueue: HTTP/2: bytes of answers to such frames that may wait to be sent.
     """
 
     headLimit: int = 16 * 1024
@@ -70,11 +61,5 @@ class HttpSettings:
     originIdle: int = 64
     originIdleTimeout: float = 60.0
     dialTimeout: float = 20.0
-    streams: int = _HTTP2.streams
-    streamWindow: int = _HTTP2.streamWindow
-    connectionWindow: int = _HTTP2.connectionWindow
+    http2: Http2Limits = field(default_factory=Http2Limits)
     backlog: int = 1024 * 1024
-    resets: int = _HTTP2.resets
-    controls: int = _HTTP2.controls
-    controlSeconds: float = _HTTP2.seconds
-    controlQueue: int = _HTTP2.queued

@@ -143,7 +143,7 @@ class Http2Connection:
         seconds = limits.seconds
         self._resets = Budget(limits.resets, seconds)
         self._controls = Budget(limits.controls, seconds)
-        self._updates = Budget(limits.updates, seconds)
+        self._updates = Budget(10 * limits.controls, seconds)
         self._now = 0.0
         self._receivers: dict[int, Callable[[int, int, memoryview], Event | None]] = {
             DATA: self._gotData,

@@ -26,10 +26,10 @@ class Http2Limits:
         to twice as much is read, for whoever wants to answer it.
     @ivar continuations: frames of one header list.
     @ivar resets: streams that the peer gave up, or that its mistakes made us give up, beyond those that were completed,
-        within C{seconds}.
+        within C{seconds} (CVE-2023-44487).
     @ivar controls: C{SETTINGS}, C{PING} and C{PRIORITY} frames, and those that do nothing (without payload, unknown, or
-        for streams that are over), beyond the frames of payload that we sent, within C{seconds}.
-    @ivar updates: C{WINDOW_UPDATE} frames beyond four for each frame of payload that we sent, within C{seconds}.
+        for streams that are over), beyond the frames of payload that we sent, within C{seconds}; and ten times as many
+        C{WINDOW_UPDATE} frames, beyond four for each of those.
     @ivar seconds: see above.
     @ivar queued: bytes of answers to such frames that wait for a peer that does not read.
     """
@@ -41,7 +41,6 @@ class Http2Limits:
     continuations: int = 32
     resets: int = 200
     controls: int = 1000
-    updates: int = 10_000
     seconds: float = 30.0
     queued: int = 16 * 1024
 

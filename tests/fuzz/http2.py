@@ -22,9 +22,7 @@ from gateway.wire.http2frames import MAX_FRAME, PREFACE, FrameReader
 
 __all__ = ["decode", "units"]
 
-_LIMITS = Http2Limits(
-    streams=4, streamWindow=1024, headerList=512, continuations=4, resets=8, controls=24, updates=40, queued=512
-)
+_LIMITS = Http2Limits(streams=4, streamWindow=1024, headerList=512, continuations=4, resets=8, controls=24, queued=512)
 _REQUEST = requestFields(RequestHead("POST", "/", "2", [("host", "a.example")]), None)
 _RESPONSE = responseFields(ResponseHead(200, "OK", "2", [("etag", '"1"')]))
 

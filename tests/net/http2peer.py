@@ -11,6 +11,7 @@ It is written with hyperframe and hpack, without h2, so that it is free to do wh
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from struct import pack, unpack
 from typing import Any
@@ -35,6 +36,7 @@ from gateway.net.httpsettings import HttpSettings
 from gateway.net.sweep import Sweep
 from gateway.testing import FlowTransport
 from gateway.wire.http1 import RequestHead, Response, ResponseHead
+from gateway.wire.http2budget import Http2Limits
 from gateway.wire.http2frames import (
     ACK,
     DATA,
@@ -275,6 +277,15 @@ class Http2Peer:
         return frame(DATA, flags | PADDED, stream, bytes([padding]) + data + bytes(padding))
 
 
+_HTTP2 = {each.name for each in dataclasses.fields(Http2Limits)}
+
+
+def settingsOf(limits: dict[str, Any]) -> HttpSettings:
+    """Settings by the names of limits, whichever of the two classes has them."""
+    http2 = {name: limit for name, limit in limits.items() if name in _HTTP2}
+    return HttpSettings(http2=Http2Limits(**http2), **{name: limits[name] for name in limits.keys() - _HTTP2})
+
+
 class Http2Visitor(Http2Peer):
     """
     A visitor of an L{Http2ServerConnection}.
@@ -294,7 +305,7 @@ class Http2Visitor(Http2Peer):
     ) -> None:
         super().__init__()
         self.owner = owner or Owner()
-        self.connection = Http2ServerConnection(self.owner, settings=HttpSettings(**limits), sweep=self.sweep)
+        self.connection = Http2ServerConnection(self.owner, settings=settingsOf(limits), sweep=self.sweep)
         self.transport = transport(self.connection, capacity=capacity)
         if begins:
             self.send(PREFACE, frame(SETTINGS, 0, 0, settings))
@@ -340,7 +351,7 @@ class Http2Origin(Http2Peer):
     def __init__(self, settings: bytes = b"", *, begins: bool = True, capacity: int = 1 << 30, **limits: Any) -> None:
         super().__init__()
         self.pool = PoolOfOne()
-        self.connection = Http2ClientConnection(self.pool, settings=HttpSettings(**limits), sweep=self.sweep)
+        self.connection = Http2ClientConnection(self.pool, settings=settingsOf(limits), sweep=self.sweep)
         self.transport = FlowTransport(self.connection, capacity=capacity)
         if begins:
             self.send(frame(SETTINGS, 0, 0, settings), frame(SETTINGS, ACK, 0))

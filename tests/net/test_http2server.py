@@ -674,7 +674,7 @@ class BudgetTests(SynchronousTestCase):
 
     def test_resetsComeBackWithTime(self) -> None:
         """What was spent comes back."""
-        visitor = Http2Visitor(resets=20, controlSeconds=30.0)
+        visitor = Http2Visitor(resets=20, seconds=30.0)
         for stream in range(1, 80, 2):
             visitor.request(stream)
             visitor.send(rstStream(stream, ErrorCodes.CANCEL))

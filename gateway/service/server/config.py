@@ -361,16 +361,16 @@ class LimitsSection(Section, frozen=True):
     originIdleTimeout: Seconds = _HTTP.originIdleTimeout
     """seconds for which they are"""
 
-    h2Streams: Annotated[int, Meta(ge=1, le=10_000)] = _HTTP.streams
+    h2Streams: Annotated[int, Meta(ge=1, le=10_000)] = _HTTP.http2.streams
     """requests at once on one HTTP/2 connection"""
 
     h2Backlog: Annotated[int, Meta(ge=64 * 1024, le=1024**3)] = _HTTP.backlog
     """bytes that may wait to be sent on one HTTP/2 connection; what is more waits at its origin"""
 
-    h2Resets: Count = _HTTP.resets
+    h2Resets: Count = _HTTP.http2.resets
     """requests that a visitor may cancel on one HTTP/2 connection in half a minute, before it is closed"""
 
-    h2Controls: Count = _HTTP.controls
+    h2Controls: Count = _HTTP.http2.controls
     """frames of settings, pings and the like on one HTTP/2 connection in half a minute, before it is closed"""
 
     registerTimeout: Seconds = 10.0

@@ -45,6 +45,7 @@ from gateway.service.server.config import (
     NetworkRelaySection,
     PortsSection,
 )
+from gateway.wire.http2budget import Http2Limits
 from gateway.wire.httpoptions import Prefix
 
 HTTPS = 443
@@ -241,10 +242,8 @@ class GatewaySettings:
             originIdle=limits.originIdleConnections,
             originIdleTimeout=limits.originIdleTimeout,
             dialTimeout=limits.connectTimeout,
-            streams=limits.h2Streams,
+            http2=Http2Limits(streams=limits.h2Streams, resets=limits.h2Resets, controls=limits.h2Controls),
             backlog=limits.h2Backlog,
-            resets=limits.h2Resets,
-            controls=limits.h2Controls,
         )
 
 

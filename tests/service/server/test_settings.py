@@ -15,6 +15,7 @@ from gateway.domain.tokens import hashToken
 from gateway.net.httpsettings import HttpSettings
 from gateway.service.configuration import ConfigurationError
 from gateway.service.server.settings import GatewaySettings, parseListen, readGatewaySettings
+from gateway.wire.http2budget import Http2Limits
 
 HASH = "sha256:" + "0" * 64
 LISTEN = """
@@ -167,7 +168,9 @@ class ReadTests(SettingsTestCase):
         )
         self.assertEqual(
             settings.httpSettings,
-            HttpSettings(headLimit=8192, dialTimeout=3.0, idleTimeout=5.0, originHeadTimeout=7.0, streams=9),
+            HttpSettings(
+                headLimit=8192, dialTimeout=3.0, idleTimeout=5.0, originHeadTimeout=7.0, http2=Http2Limits(streams=9)
+            ),
         )
         self.assertEqual(settings.httpDefaults, HttpDefaults(True, 3600, 8443, 100, 10))
         self.assertEqual(settings.trustedProxies, (ip_network("10.0.0.0/8"),))
