@@ -210,8 +210,10 @@ class GatewaySettings:
 
     @property
     def tlsPort(self) -> int:
-        """The port where visitors find TLS, as far as it is known; 0: there is none."""
-        return (self.tlsListen[0].port or HTTPS) if self.tlsListen else 0
+        """The port where visitors find TLS, as far as it is known, here or at a front; 0: there is none."""
+        if not self.tlsListen:
+            return HTTPS if self.trustedProxies else 0
+        return self.tlsListen[0].port or HTTPS
 
     def isCertified(self, name: str) -> bool:
         """Whether there is a certificate for a name, or for all that a wildcard stands for."""
@@ -321,8 +323,9 @@ def _check(settings: GatewaySettings) -> None:
         raise ConfigurationError("tls.listen: no agent can attach: set it, agents.listen or agents.plain-listen")
     if settings.goTunnel is not None and not settings.agentsListen:
         raise ConfigurationError("gotunnel.jwt-secret-file: agents of go-tunnel's come to agents.listen: set it")
-    if config.http.httpsRedirect and not settings.tlsListen:
-        raise ConfigurationError("http.https-redirect: there is no TLS to send visitors to: set tls.listen")
+    if config.http.httpsRedirect and not settings.tlsPort:
+        details = "there is no TLS to send visitors to: set tls.listen, or http.trusted-proxies if it is in front"
+        raise ConfigurationError(f"http.https-redirect: {details}")
     if settings.networkRelayListen and settings.networkRelay is None:
         raise ConfigurationError("networkrelay.credentials-file: it is not said who may come to networkrelay.listen")
     if not (settings.certificates or withoutTLS):

@@ -160,6 +160,7 @@ class WebsiteTests(WebTestCase):
     def test_front(self) -> None:
         """nginx in front says who comes and how, and the origin hears it; without TLS there is one redirect."""
         self.origins["127.0.0.1:8080"] = self.node()
+        del self.environ["GATEWAY_TLS_LISTEN"]  # that is nginx's
         self.serve("gateway-toml-website-front")
         self.attach()
         text = namedBlock("website-front").text
@@ -170,13 +171,21 @@ class WebsiteTests(WebTestCase):
         text = text.replace("listen 443 ", f"listen {HERE}:{self.front} ")
         self.startFront(text)
         self.connect(self.plainFront, self.front)
-        self.assertIn(" 308 ", self.ask("-si", "http://www.example.com/seen"))
-        seen = json.loads(self.ask("-s", "-H", "X-Forwarded-For: 203.0.113.7", "https://www.example.com/seen"))
+        redirect = self.ask("-si", "http://www.example.com/seen")
+        self.assertIn(" 308 ", redirect)
+        self.assertIn("Location: https://www.example.com/seen", redirect)
+        names = ("X-Forwarded-Host", "X-Forwarded-Prefix", "X-Real-IP", "Forwarded")
+        claims = ["X-Forwarded-For: 203.0.113.7", *(f"{name}: for=evil" for name in names)]
+        words = [word for claim in claims for word in ("-H", claim)]
+        seen = json.loads(self.ask("-s", *words, "https://www.example.com/seen"))
         fields = dict(zip(seen["fields"][::2], seen["fields"][1::2], strict=True))
         self.assertEqual(fields["Host"], "www.example.com")
         self.assertEqual(fields["X-Forwarded-Proto"], "https")
         self.assertEqual(fields["X-Forwarded-Port"], str(self.front))
         self.assertEqual(fields["X-Forwarded-For"], f"203.0.113.7, {HERE}, {HERE}")
+        self.assertEqual(fields["X-Forwarded-Host"], "www.example.com")
+        self.assertEqual({"X-Real-Ip", "X-Real-IP", "X-Forwarded-Prefix"} & {*fields}, set())
+        self.assertTrue(fields["Forwarded"].startswith("for=203.0.113.7, "))
         self.assertIn("unauthorized", self.ask("-s", "https://admin.example.com/"))
 
     def startFront(self, text: str) -> None:

@@ -142,6 +142,19 @@ class ReadTests(SettingsTestCase):
         self.assertFalse(settings.ports.access.allows("192.0.2.1"))
         self.assertEqual((settings.portRules.privileged, settings.portRules.automatic), (True, (30000, 30009)))
 
+    def test_tlsInFront(self) -> None:
+        """Where TLS ends in front of the gateway, visitors are sent there."""
+        settings = self.read(
+            """
+            [agents]
+            plain-listen = ["127.0.0.1:1"]
+            [http]
+            trusted-proxies = ["127.0.0.1"]
+            https-redirect = true
+            """
+        )
+        self.assertEqual(settings.httpDefaults.tlsPort, 443)
+
     def test_http(self) -> None:
         """What holds for requests is in the shape that the doors take; without a word it is what they do anyway."""
         settings = self.read(LISTEN)
