@@ -77,7 +77,8 @@ says the same without starting anything, and exits with 1.
 
 Every key can come from the environment instead, which wins over the file, as the [options](agent-options.md) win over both. There a list
 is written with commas, and what is more than a list of plain values as JSON. The credential itself can be in `GATEWAY_SECRET` or
-`GATEWAY_JWT`; without any, a client certificate has to prove the name.
+`GATEWAY_JWT`; without any, a client certificate has to prove the name. Paths in the file are relative to the file, and those in variables
+and options to the working directory.
 
 ```{code-block} toml
 :name: agent-toml

@@ -4,13 +4,11 @@ C{twistd gateway-agent}: what the twistd plugin loads.
 
 __all__ = ["Options", "makeService"]
 
-import os
 import sys
 from typing import cast
 
 from twisted.application.service import IService
 
-from gateway.service.agent.config import checkCredential
 from gateway.service.agent.options import AgentOptions as Options
 from gateway.service.agent.service import AgentService, IReactor
 from gateway.service.configuration import ConfigurationError
@@ -23,8 +21,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     try:
-        plan = options.readPlan()
-        checkCredential(plan.credential, os.environ)
+        plan = options.checkedPlan()
     except ConfigurationError as e:
         print(f"gateway-agent: error: {e}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -96,10 +96,11 @@ def _agentLine(entry: AgentEntry) -> str:
 
 
 def _agent(path: str, environ: Mapping[str, str]) -> Iterator[str]:
-    from gateway.service.agent.config import AgentConfig, agentPlan, checkCredential
+    from gateway.service.agent.config import AgentConfig, agentPlan, checkPlan
 
     config = readConfiguration(path, AgentConfig, environ=environ)
-    checkCredential(agentPlan(config, environ).credential, environ)
+    with namingFile(path):
+        checkPlan(agentPlan(config, environ), environ)
     yield f"{path}: an agent's configuration that can be used"
     yield f"attaches to {config.gateway.to}"
     yield from (f"serves {each.key} ({each.kind}) from {each.origin}" for each in config.service)

@@ -49,8 +49,8 @@ interfaces = ["{interface}"]
 
 [[certificate]]
 hostnames = [{host}, {below}]
-certificate = {certificate}
-key = {key}
+certificate = "certificate.pem"
+key = "key.pem"
 
 [[agent]]
 name = "first"
@@ -64,7 +64,7 @@ _AGENT = """\
 to = "wss://{name}:8443/agent"
 pin = "{pin}"
 name = "first"
-secret-file = {secret}
+secret-file = "secret"
 
 [[service]]
 key = "web"
@@ -125,29 +125,26 @@ def _write(directory: Path, host: str) -> None:
     @raise OSError: the directory cannot be made, or is there already.
     """
     directory.mkdir(mode=0o700, parents=True)
-    paths = {name: directory.absolute() / name for name in ("certificate.pem", "key.pem", "secret")}
     certificate, key = _selfSigned(host)
     secret = generateToken()
     facts = {
         "host": _quoted(host),
         "below": _quoted(f"*.{host}"),
         "app": _quoted(f"app.{host}"),
-        "certificate": _quoted(str(paths["certificate.pem"])),
-        "key": _quoted(str(paths["key.pem"])),
-        "secret": _quoted(str(paths["secret"])),
         "name": host,
         "interface": "127.0.0.1" if host == "localhost" else "0.0.0.0",  # noqa: S104  # a name is for others
         "hash": hashToken(secret),
         "pin": publicKeyPin(certificate),
     }
-    for path, text in (
-        (paths["certificate.pem"], certificate.public_bytes(Encoding.PEM).decode()),
-        (paths["key.pem"], key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()),
-        (paths["secret"], f"{secret}\n"),
-        (directory / "gateway.toml", _GATEWAY.format_map(facts)),
-        (directory / "agent.toml", _AGENT.format_map(facts)),
+    for name, text in (
+        ("certificate.pem", certificate.public_bytes(Encoding.PEM).decode()),
+        ("key.pem", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()),
+        ("secret", f"{secret}\n"),
+        ("gateway.toml", _GATEWAY.format_map(facts)),
+        ("agent.toml", _AGENT.format_map(facts)),
     ):
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
 
 

@@ -7,7 +7,7 @@ from cryptography import x509
 
 from gateway.domain.tokens import hashToken
 from gateway.net.tlsclient import publicKeyPin
-from gateway.service.agent.config import AgentConfig, agentPlan
+from gateway.service.agent.config import AgentConfig, agentPlan, checkPlan
 from gateway.service.configuration import readConfiguration
 from gateway.service.server.service import checkFiles
 from gateway.service.server.settings import readGatewaySettings
@@ -70,12 +70,13 @@ class QuickStartTests(CommandTestCase):
         self.assertEqual(self.run_("quick-start", str(path)), (1, "", f"gateway quick-start: {path}: File exists\n"))
         self.assertEqual({each.name: each.read_bytes() for each in path.iterdir()}, before)
 
-    def test_oddPath(self) -> None:
-        """A path with quotes and backslashes is written so that TOML reads the same."""
-        path = f'{self.mktemp()} "a\\b" ü'
-        self.assertEqual(self.run_("quick-start", path)[0], 0)
-        settings = readGatewaySettings(f"{path}/gateway.toml", {})
-        self.assertEqual(settings.config.certificate[0].key, os.path.abspath(f"{path}/key.pem"))
+    def test_moved(self) -> None:
+        """The directory can be taken elsewhere, and the agent's part of it to another machine."""
+        path = self.make().rename(self.mktemp())
+        checkFiles(readGatewaySettings(str(path / "gateway.toml"), {}))
+        for name in ("gateway.toml", "certificate.pem", "key.pem"):
+            (path / name).unlink()
+        checkPlan(agentPlan(readConfiguration(str(path / "agent.toml"), AgentConfig, environ={}), {}), {})
 
     def test_wrongWords(self) -> None:
         """What is no host name, and anything but one directory, is refused with status 2, and nothing is made."""

@@ -11,6 +11,7 @@ __all__ = [
     "GatewayLink",
     "Proxy",
     "carrierEndpoint",
+    "checkFiles",
     "connectionEndpoint",
     "gatewayLink",
     "isLoopback",
@@ -29,7 +30,8 @@ from gateway.domain.addresses import parseAddress
 from gateway.domain.targets import Target, parseTarget
 from gateway.net.connectproxy import ConnectProxyEndpoint, ProxyCredentials
 from gateway.net.dial import HostEndpoint, IReactorDial
-from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint
+from gateway.net.tls import CertificateError
+from gateway.net.tlsclient import ClientTrust, TLSClientEndpoint, clientConnectionCreator
 from gateway.net.tlshandshake import HandshakeEndpoint
 from gateway.net.websocketendpoints import WebSocketClientEndpoint
 from gateway.wire.agentcontrol import ALPN, SUBPROTOCOL
@@ -99,7 +101,10 @@ def gatewayLink(
         raise ValueError(f"to: {scheme}:// is not encrypted, so it is for this machine only: write wss:// or tls://")
     if not isSecure and (authorities, pin, certificate, key) != (None, None, None, None):
         raise ValueError("ca, pin, certificate and key are for wss:// and tls://")
-    trust = ClientTrust(authorities, pin, certificate, key) if isSecure else None
+    try:
+        trust = ClientTrust(authorities, pin, certificate, key) if isSecure else None
+    except ValueError as e:
+        raise ValueError(f"{'key' if pin is None else 'pin'}: {e}") from None
     if proxy is None:
         proxy = _environmentProxy(host, port, environ) if isSecure else ""
     try:
@@ -107,6 +112,24 @@ def gatewayLink(
     except ValueError as e:
         raise ValueError(f"proxy: {e}") from None
     return GatewayLink(to.partition("?")[0], host, port, request, trust, way)
+
+
+def checkFiles(link: GatewayLink) -> None:
+    """
+    Find out at the start, and not with the first session, that the files cannot be used by which the two know each
+    other.
+
+    @raise ValueError: they cannot; the text names the key, and the file.
+    """
+    trust = link.trust
+    if trust is None:
+        return
+    try:
+        clientConnectionCreator(link.host, trust)
+    except CertificateError as e:
+        paths = {"ca": trust.authorities, "key": trust.key}
+        key = next((key for key, path in paths.items() if path and str(e).startswith(f"{path}: ")), "certificate")
+        raise ValueError(f"{key}: {e}") from None
 
 
 def _parseTo(to: str) -> tuple[str, str, int, WebSocketRequest | None]:

@@ -21,7 +21,7 @@ __all__ = [
     "ServiceKind",
     "ServiceSection",
     "agentPlan",
-    "checkCredential",
+    "checkPlan",
     "checkedService",
     "defaultName",
     "originOf",
@@ -42,7 +42,8 @@ from gateway import __version__
 from gateway.domain.rules import parseRuleLine
 from gateway.domain.targets import ITargetPolicy, Target, TargetPolicy
 from gateway.net.udp import DATAGRAM_IDLE
-from gateway.service.agent.carrier import GatewayLink, gatewayLink
+from gateway.service import configuration
+from gateway.service.agent.carrier import GatewayLink, checkFiles, gatewayLink
 from gateway.service.agent.httpconfig import HttpSection, httpOptions
 from gateway.service.agent.origins import Origin, OriginTLS, ServiceKind, originTLS, parseOriginURL
 from gateway.service.configuration import CREDENTIAL_LIMIT, ConfigurationError, Section, readCredentialFile
@@ -69,7 +70,7 @@ _FORMS = {
 
 Seconds = Annotated[float, Meta(ge=0.1, le=86400)]
 Count = Annotated[int, Meta(ge=1)]
-FilePath = Annotated[str, Meta(min_length=1)]
+FilePath = Annotated[configuration.FilePath, Meta(min_length=1)]
 
 
 class GatewaySection(Section, frozen=True):
@@ -347,7 +348,7 @@ def agentPlan(config: AgentConfig, environ: Mapping[str, str]) -> AgentPlan:
             environ=environ,
         )
     except ValueError as e:
-        raise ConfigurationError(f"gateway: {e}") from None
+        raise ConfigurationError(f"gateway.{e}") from None
     services, origins = [], {}
     for number, section in enumerate(config.service):
         try:
@@ -401,13 +402,17 @@ def readCredential(section: GatewaySection, environ: Mapping[str, str]) -> Crede
     return None
 
 
-def checkCredential(section: GatewaySection, environ: Mapping[str, str]) -> None:
+def checkPlan(plan: AgentPlan, environ: Mapping[str, str]) -> None:
     """
     Find out at the start, and not with the first session, that none can come about.
 
-    @raise ConfigurationError: nothing proves the agent's name, or what does cannot be read.
+    @raise ConfigurationError: nothing proves the agent's name, or a file that is to prove something cannot be read.
     """
-    if readCredential(section, environ) is None and section.certificate is None:
+    if readCredential(plan.credential, environ) is None and plan.credential.certificate is None:
         raise ConfigurationError(
             f"gateway: nothing proves the agent's name: set secret-file, jwt-file, certificate, {SECRET} or {JWT}"
         )
+    try:
+        checkFiles(plan.link)
+    except ValueError as e:
+        raise ConfigurationError(f"gateway.{e}") from None

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, structs
 
 from gateway.domain.httppolicy import RoutePolicy
-from gateway.service.configuration import Section, explainInvalid
+from gateway.service.configuration import FilePath, Section, explainInvalid
 from gateway.wire.httpoptions import HttpOptions
 
 _MAX_USERS = 64 * 1024
@@ -58,7 +58,7 @@ class HttpSection(Section, frozen=True):
     any, everybody
     """
 
-    basicAuthFile: Annotated[str, Meta(min_length=1)] | None = None
+    basicAuthFile: Annotated[FilePath, Meta(min_length=1)] | None = None
     """file with more of them, one a line; lines with `#` in front are remarks"""
 
     access: Texts = ()

@@ -13,6 +13,7 @@ __all__ = ["AgentOptions", "parseService"]
 
 import os
 import re
+from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 from twisted.python import usage
@@ -25,10 +26,11 @@ from gateway.service.agent.config import (
     ServiceKind,
     ServiceSection,
     agentPlan,
+    checkPlan,
     originOf,
     wireService,
 )
-from gateway.service.configuration import readConfiguration
+from gateway.service.configuration import namingFile, readConfiguration
 from gateway.service.options import ServiceOptions
 
 _KEYS = {
@@ -188,4 +190,20 @@ class AgentOptions(ServiceOptions):
             environ["GATEWAY_SERVICE"] = msgspec.json.encode(self._services).decode()
         if self._targets:
             environ["GATEWAY_TARGETS"] = msgspec.json.encode(self._targets).decode()
-        return agentPlan(readConfiguration(self["config"], AgentConfig, environ=environ), environ)
+        config = readConfiguration(self["config"], AgentConfig, environ=environ)
+        with self._namingFile():
+            return agentPlan(config, environ)
+
+    def checkedPlan(self) -> AgentPlan:
+        """
+        The same for the start, at which there must be what proves the agent's name.
+
+        @raise ConfigurationError: it cannot be used, or there is not.
+        """
+        plan = self.readPlan()
+        with self._namingFile():
+            checkPlan(plan, os.environ)
+        return plan
+
+    def _namingFile(self) -> AbstractContextManager[None]:
+        return nullcontext() if self["config"] is None else namingFile(self["config"])

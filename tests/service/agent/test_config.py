@@ -117,10 +117,10 @@ class PlanTests(SynchronousTestCase):
     def test_problems(self) -> None:
         """What is wrong is one line that names the key."""
         for old, new, expected in (
-            ('to = "wss:', 'to = "ftp:', "gateway: to: a gateway is written wss://HOST/PATH or tls://HOST:PORT"),
+            ('to = "wss:', 'to = "ftp:', "gateway.to: a gateway is written wss://HOST/PATH or tls://HOST:PORT"),
             ('to = "wss:', 'too = "wss:', "FILE: gateway.too: there is no such key; did you mean to?"),
             ('name = "box"', 'name = "My Box"', "gateway or service: "),
-            ('replica = "a"', 'pin = "abc"', "gateway: not a pin"),
+            ('replica = "a"', 'pin = "abc"', "gateway.pin: not a pin"),
             ('replica = "a"', 'secret-file = "a"\njwt-file = "b"', "gateway: secret-file and jwt-file"),
             ('kind = "udp"', 'kind = "dns"', "FILE: service[3].kind: "),
             ("port = 5353", "port = 70000", "FILE: service[3].port: "),
@@ -177,7 +177,7 @@ class CredentialTests(SynchronousTestCase):
 
     def test_files(self) -> None:
         """A file's text is the credential, and a changed one's is the next."""
-        path = Path(self.mktemp())
+        path = Path(self.mktemp()).absolute()
         path.write_text("first\n")
         section = self.section(f'secret-file = "{path}"').gateway
         self.assertEqual(readCredential(section, {"GATEWAY_SECRET": "x"}), SecretCredential(secret="first"))
@@ -196,11 +196,11 @@ class CredentialTests(SynchronousTestCase):
     def test_unusable(self) -> None:
         """A file that is not there, is empty, not text or far too long, is one line that names the key."""
         for content in (b"", b"\xff", b"x" * 9000):
-            path = Path(self.mktemp())
+            path = Path(self.mktemp()).absolute()
             path.write_bytes(content)
             section = self.section(f'secret-file = "{path}"').gateway
             error = self.assertRaises(ConfigurationError, readCredential, section, {})
             self.assertTrue(str(error).startswith(f"gateway.secret-file: {path}: "), error)
-        section = self.section('jwt-file = "no/such"').gateway
+        section = self.section('jwt-file = "/no/such"').gateway
         error = self.assertRaises(ConfigurationError, readCredential, section, {})
-        self.assertEqual(str(error), "gateway.jwt-file: no/such: No such file or directory")
+        self.assertEqual(str(error), "gateway.jwt-file: /no/such: No such file or directory")

@@ -40,7 +40,7 @@ class HttpOptionsTests(SynchronousTestCase):
 
     def users(self, text: str) -> str:
         """The path of a file of users."""
-        path = Path(self.mktemp())
+        path = Path(self.mktemp()).absolute()
         path.write_text(text)
         return str(path)
 

@@ -15,6 +15,7 @@ from gateway.service.agent.options import AgentOptions
 from gateway.service.agent.origins import Origin
 from gateway.service.configuration import ConfigurationError
 from gateway.wire.agentcontrol import Service
+from tests.certificates import makeAuthority
 
 TO = ("--to", "wss://gw.example/agent")
 
@@ -117,11 +118,39 @@ class OptionsTests(SynchronousTestCase):
         """What only shows when all is put together is said when it is read, with the key."""
         for words, expected in (
             ((*TO, "--name", "My Box"), "gateway or service: "),
-            ((*TO, "--pin", "x"), "gateway: not a pin"),
+            ((*TO, "--pin", "x"), "gateway.pin: not a pin"),
             (("--config", "/no/such"), "/no/such: No such file or directory"),
         ):
             error = self.assertRaises(ConfigurationError, self.parse(*words).readPlan)
             self.assertTrue(str(error).startswith(expected), error)
+
+    def test_namesFile(self) -> None:
+        """What is wrong with a file is said with its name, whenever it is found out."""
+        path = Path(self.mktemp()).absolute()
+        for text, problem in (
+            ('pin = "x"', "gateway.pin: not a pin"),
+            ('[[service]]\nkey = "a"\nkind = "tcp"\norigin = "x y:1"', "service[0], 'a': "),
+            ("", "gateway: nothing proves the agent's name"),
+            ('secret-file = "secret"', f"gateway.secret-file: {path.parent}/secret: No such file or directory"),
+        ):
+            path.write_text(f'[gateway]\nto = "wss://gw.example/agent"\n{text}')
+            error = self.assertRaises(ConfigurationError, self.parse("--config", str(path)).checkedPlan)
+            self.assertTrue(str(error).startswith(f"{path}: {problem}"), error)
+
+    def test_filesOfTrust(self) -> None:
+        """A file by which agent and gateway know each other is looked at before the start, and named with its key."""
+        (secret := Path(self.mktemp())).write_text("hush")
+        (other := Path(self.mktemp())).write_text("no PEM")
+        certificate, _ = makeAuthority("A").issue("a.example").write(self.mktemp())
+        for words, problem in (
+            (("--ca", "/no/ca.pem"), "gateway.ca: /no/ca.pem: No such file or directory"),
+            (("--ca", str(other)), f"gateway.ca: {other}: not CA certificates"),
+            (("--certificate", "/no/c.pem"), "gateway.certificate: /no/c.pem: No such file or directory"),
+            (("--certificate", certificate, "--private-key", "/no/k.pem"), "gateway.key: /no/k.pem: No such file"),
+        ):
+            options = self.parse(*TO, "--secret-file", str(secret), *words)
+            error = self.assertRaises(ConfigurationError, options.checkedPlan)
+            self.assertTrue(str(error).startswith(problem), error)
 
     def test_help(self) -> None:
         """The help has every option, and none for a secret itself."""

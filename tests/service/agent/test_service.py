@@ -75,7 +75,7 @@ class ServiceTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor: Any = Reactor()
         self.tunnel = Tunnel(clock=self.reactor)
-        self.secret = Path(self.mktemp())
+        self.secret = Path(self.mktemp()).absolute()
         self.secret.write_text(SECRET)
         self.file = Path(self.mktemp())
         self.events: list[LogEvent] = []
@@ -227,7 +227,7 @@ class ServiceTests(SynchronousTestCase):
     def test_reloadCredential(self) -> None:
         """With another credential there is a new session of the same name, and visits go on all the same."""
         visitor, origin = self.visit()
-        self.secret = Path(self.mktemp())
+        self.secret = Path(self.mktemp()).absolute()
         self.secret.write_text(SECRET)
         self.write(FILE)
         self.hangUp()

@@ -141,11 +141,11 @@ class ConfigTests(SynchronousTestCase):
 
     def test_problems(self) -> None:
         """What cannot be is one line that names the key, and the file."""
-        empty = Path(self.mktemp())
+        empty = Path(self.mktemp()).absolute()
         empty.write_bytes(b"")
         pin = pinOf(makeAuthority("Home").issue(NAME))
         for text, expected in (
-            (WEB + 'origin-ca = "no/such"', "origin-ca: no/such: No such file or directory"),
+            (WEB + 'origin-ca = "/no/such"', "origin-ca: /no/such: No such file or directory"),
             (WEB + f'origin-ca = "{empty}"', f"origin-ca: {empty}: not CA certificates in PEM"),
             (WEB + f'origin-ca = "{empty}"\norigin-verify = false', "origin-ca: an authority or a pin is of no use"),
             (WEB + f'origin-ca = "x"\norigin-pin = "{pin}"', "origin-pin: a server is known by its authority or by"),
