@@ -50,6 +50,7 @@ from zope.interface import implementer
 
 from gateway.net.direct import Buffer, directWriter, readDirectly
 from gateway.net.interfaces import IWebSocketChannel, IWebSocketReceiver
+from gateway.net.pieces import keep
 from gateway.net.progress import Progress
 from gateway.net.timer import Timer
 from gateway.net.websocketlimits import ILimited, OpenChannels, Pace
@@ -367,8 +368,8 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
             super().onMessageFrameBegin(length)
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        if self.state == self.STATE_OPEN and not self.wasMaxMessagePayloadSizeExceeded:
-            super().onMessageFrameData(payload)
+        if self.state == self.STATE_OPEN and not self.wasMaxMessagePayloadSizeExceeded and payload:
+            keep(self.message_data, payload)  # autobahn would keep an object for each frame, however small
 
     def onMessageFrameEnd(self) -> None:
         if self.state == self.STATE_OPEN and not self.wasMaxMessagePayloadSizeExceeded:

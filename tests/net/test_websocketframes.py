@@ -58,6 +58,18 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(connection.receiver.events, EVENTS)
         self.assertEqual(connection.frames, ANSWERS)
 
+    def test_fragments(self) -> None:
+        """A message in many small frames takes no more memory than one in few; frames without payload take none."""
+        connection = Connection.open()
+        connection.send(frame(TEXT, b"a", final=False))
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for _ in range(5):
+            connection.send(frame(CONTINUATION, b"bc", final=False) * 1000 + frame(CONTINUATION, final=False) * 1000)
+        self.assertLess(tracemalloc.get_traced_memory()[0], 40_000)
+        connection.send(frame(CONTINUATION, b"d"))
+        self.assertEqual(connection.receiver.events, [("text", b"a" + b"bc" * 5000 + b"d")])
+
     def test_streamFromTheBeginning(self) -> None:
         """A receiver that streams from the start gets as data what came with the request, however large."""
         connection = Connection(streamAtOnce=True)
