@@ -13,6 +13,7 @@ So neither side has an option to set, and nobody connects twice.
 
 __all__ = ["DialectEndpoint", "relayLink"]
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
@@ -28,29 +29,38 @@ from gateway.net.interfaces import IStreamTransport, IWebSocketChannel, IWebSock
 from gateway.net.websocketclient import WebSocketClientFactory
 from gateway.net.websocketendpoints import ChannelStream
 from gateway.net.websocketlimits import WebSocketSettings
-from gateway.service.agent.carrier import GatewayLink, gatewayLink
+from gateway.service.agent.carrier import GatewayLink, checkFiles, gatewayLink
 from gateway.service.draining import Vacancy
 from gateway.wire.agentcontrol import SUBPROTOCOL
 from gateway.wire.upgraderequest import WebSocketRequest, parseWebSocketURL
 
 
 def relayLink(
-    url: str, *, authorities: str | None = None, pin: str | None = None, environ: Mapping[str, str]
+    option: str, url: str, *, authorities: str | None = None, pin: str | None = None, environ: Mapping[str, str]
 ) -> GatewayLink:
     """
     Where a server of an older dialect is. Unlike a gateway of ours, it may be anywhere without TLS: its users are used
     to that, be it behind a VPN.
 
+    @param option: what the URL is called on the command line. The others are C{--ca} and C{--pin}.
     @param url: C{wss://HOST/PATH}, or C{ws://}.
     @param environ: where C{HTTPS_PROXY} and C{NO_PROXY} are, which count for C{wss}.
-    @raise ValueError: with a sentence that says what is wrong.
+    @raise ValueError: something cannot be, or the file of the authorities cannot be used; the text names the option.
     """
-    isSecure, host, port, request = parseWebSocketURL(url)
-    if isSecure:
-        return gatewayLink(url, authorities=authorities, pin=pin, environ=environ)
-    if authorities is not None or pin is not None:
-        raise ValueError("ca and pin are for wss://")
-    return GatewayLink(url.partition("?")[0], host, port, request)
+    try:
+        isSecure, host, port, request = parseWebSocketURL(url)
+    except ValueError as e:
+        raise ValueError(f"{option}: {e}") from None
+    if not isSecure:
+        if authorities is not None or pin is not None:
+            raise ValueError("--ca and --pin are for wss://")
+        return GatewayLink(url.partition("?")[0], host, port, request)
+    try:
+        link = gatewayLink(url, authorities=authorities, pin=pin, environ=environ)
+        checkFiles(link)
+    except ValueError as e:
+        raise ValueError(re.sub("^(ca|pin): ", r"--\1: ", str(e))) from None
+    return link
 
 
 @implementer(IWebSocketReceiver)

@@ -87,9 +87,9 @@ class RelayClientOptions(ServiceOptions):
             if self[name] is not None:
                 self[name] = os.path.abspath(self[name])  # twistd may change the working directory
         try:
-            self.link = relayLink(url, authorities=self["ca"], pin=self["pin"], environ=os.environ)
+            self.link = relayLink("--relay-url", url, authorities=self["ca"], pin=self["pin"], environ=os.environ)
         except ValueError as e:
-            raise usage.UsageError(f"--relay-url: {e}") from None
+            raise usage.UsageError(str(e)) from None
 
     def readSecret(self) -> str:
         """

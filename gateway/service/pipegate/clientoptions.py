@@ -12,7 +12,8 @@ import os
 
 from twisted.python import usage
 
-from gateway.net.tlsclient import ClientTrust
+from gateway.net.tls import CertificateError
+from gateway.net.tlsclient import ClientTrust, clientConnectionCreator
 from gateway.service.agent.carrier import GatewayLink
 from gateway.service.agent.dialect import relayLink
 from gateway.service.options import ServiceOptions
@@ -82,9 +83,16 @@ class PipeGateClientOptions(ServiceOptions):
             raise usage.UsageError("--local-ca: it is for an application with https")
         self.localTrust = ClientTrust(authorities=self["local-ca"])
         try:
-            self.link = relayLink(self["server-url"], authorities=self["ca"], pin=self["pin"], environ=os.environ)
+            if self.local.isSecure:
+                clientConnectionCreator(self.local.host, self.localTrust)  # so that no visitor is the first to notice
+        except CertificateError as e:
+            raise usage.UsageError(f"--local-ca: {e}") from None
+        try:
+            self.link = relayLink(
+                "--server-url", self["server-url"], authorities=self["ca"], pin=self["pin"], environ=os.environ
+            )
         except ValueError as e:
-            raise usage.UsageError(f"--server-url: {e}") from None
+            raise usage.UsageError(str(e)) from None
         assert self.link.request is not None
         if not isConnectionID(self.link.request.target.removeprefix("/")):
             raise usage.UsageError(

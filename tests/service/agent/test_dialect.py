@@ -135,17 +135,25 @@ class LinkTests(SynchronousTestCase):
 
     def test_plain(self) -> None:
         """Without TLS it may be anywhere, and what is after a question mark is not shown."""
-        link = relayLink("ws://relay.lan:8000/x?key=s3cret", environ={"HTTPS_PROXY": "http://proxy"})
+        link = relayLink("--url", "ws://relay.lan:8000/x?key=s3cret", environ={"HTTPS_PROXY": "http://proxy"})
         self.assertEqual((link.host, link.port, link.trust, link.proxy), ("relay.lan", 8000, None, None))
         self.assertEqual(link.to, "ws://relay.lan:8000/x")
 
     def test_secure(self) -> None:
         """With TLS it is believed as a gateway is, and reached through the environment's proxy."""
-        link = relayLink("wss://relay.example/x", pin=PIN, environ={"HTTPS_PROXY": "http://proxy:3128"})
+        link = relayLink("--url", "wss://relay.example/x", pin=PIN, environ={"HTTPS_PROXY": "http://proxy:3128"})
         assert link.trust is not None and link.proxy is not None
         self.assertEqual((link.trust.pin, link.proxy.host, link.port), (PIN, "proxy", 443))
 
     def test_wrong(self) -> None:
-        """What cannot be is refused."""
-        for url, pin in (("https://relay.example", None), ("ws://relay.example/", PIN), ("wss://", None)):
-            self.assertRaises(ValueError, relayLink, url, pin=pin, environ={})
+        """What cannot be is refused, with the option's name."""
+        cases: tuple[tuple[str, dict[str, str], str], ...] = (
+            ("https://relay.example", {}, "--url: "),
+            ("wss://", {}, "--url: "),
+            ("ws://relay.example/", {"pin": PIN}, "--ca and --pin are for wss://"),
+            ("wss://relay.example/", {"pin": "x"}, "--pin: not a pin"),
+            ("wss://relay.example/", {"authorities": "/no/ca.pem"}, "--ca: /no/ca.pem: No such file or directory"),
+        )
+        for url, keys, problem in cases:
+            error = self.assertRaises(ValueError, relayLink, "--url", url, environ={}, **keys)
+            self.assertTrue(str(error).startswith(problem), error)

@@ -104,8 +104,9 @@ class EdgeAgentOptionsTests(OptionsTestCase):
         self.assertWrong(
             EdgeAgentOptions,
             (("--relay-url", "https://x"), "--relay-url: "),
-            (("--relay-url", "ws://x", "--pin", "sha256//x"), "--relay-url: ca and pin"),
-            (("--relay-url", URL, "--pin", "x"), "--relay-url: "),
+            (("--relay-url", "ws://x", "--pin", "sha256//x"), "--ca and --pin"),
+            (("--relay-url", URL, "--pin", "x"), "--pin: "),
+            (("--relay-url", URL, "--ca", "/no/ca.pem"), "--ca: /no/ca.pem: No such file"),
             (("--secret", "s", "--secret-file", "f"), "--secret and --secret-file"),
             (("--allow", "10.0.0.1/8"), "--allow: "),
             (("--drain", "x"), "--drain: 'x'"),

@@ -529,13 +529,19 @@ class ClientTests(SynchronousTestCase):
             ("client-token", None, "--client-token or PIPEGATE_CLIENT_TOKEN is required"),
             ("client-token", "a\nb", "--client-token: it holds"),
             ("local-ca", "x", "--local-ca: it is for"),
-            ("ca", "x", "--server-url: ca and pin are for"),
+            ("ca", "x", "--ca and --pin are for"),
+            ("pin", "x", "--ca and --pin are for"),
             ("drain", "x", "--drain: 'x'"),
         ):
             given = dict(zip(self.USUAL[::2], self.USUAL[1::2], strict=True)) | {f"--{name}": value}
             words = [word for option, text in given.items() if text is not None for word in (option, text)]
             error = self.assertRaises(usage.UsageError, self.options, *words)
             self.assertIn(problem, str(error))
+        usual = ("--client-token", "x", "--server-url", "ws://x/node")
+        error = self.assertRaises(
+            usage.UsageError, self.options, *usual, "--local-url", "https://x", "--local-ca", "/no"
+        )
+        self.assertEqual(str(error), "--local-ca: /no: No such file or directory")
 
 
 class PluginTests(SynchronousTestCase):
