@@ -31,7 +31,8 @@ class AccessClientOptions(RelayClientOptions):
     Connects standard input and output to what an edge agent can reach, through a network relay: AGENT is the agent's
     name, HOST and PORT what it is to connect to. It is made to be ssh's ProxyCommand: gateway ssh-config prints one.
     With udp each datagram is its length in two bytes, the higher one first, and its payload, both ways. Nothing else is
-    ever written to standard output; what went wrong is one line on standard error, and exit status 1."""
+    ever written to standard output, but with --listen, where the log is; what went wrong is one line on standard error,
+    and exit status 1."""
     path = "/ws_for_access_clients"
     target: AccessTarget
     listen: Target | None = None
