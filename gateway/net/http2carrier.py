@@ -27,6 +27,7 @@ from gateway.net.http2backlog import Backlog
 from gateway.net.http2stream import Http2Stream, ICarrier
 from gateway.net.httpsettings import HttpSettings
 from gateway.net.interfaces import IStreamTransport
+from gateway.net.lingering import Parting
 from gateway.net.sweep import ISwept, Sweep
 from gateway.wire.errors import RemoteProtocolError
 from gateway.wire.http2 import Http2Connection
@@ -72,7 +73,7 @@ class Http2Carrier(Protocol):
         self._deaf = 0
         self._held = 0  # heads that came while the transport was full, each of which may cause one of ours
         self._full = True
-        self._cutOffAt: float | None = None
+        self._parting: Parting | None = None
 
     # -- For a subclass to say
 
@@ -150,7 +151,7 @@ class Http2Carrier(Protocol):
         if output := self.wire.take():
             self._write((output,))
         self._full = True
-        self._cutOffAt = self.sweep.clock.seconds() + self.settings.lingerTimeout
+        self._parting = Parting(self.transport, self.settings)
         # A TLS transport that has a producer, or is paused, never finishes closing.
         self.transport.unregisterProducer()
         self._hear(_FULL | _TURN)
@@ -352,6 +353,6 @@ class Http2Carrier(Protocol):
     def check(self, now: float) -> None:
         if self.isUsable:
             self.look(now)
-        elif self._cutOffAt is not None and now >= self._cutOffAt:
-            self._cutOffAt = None
+        elif self._parting is not None and self._parting.isOver(now, isSent=True):
+            self._parting = None
             self.transport.abortConnection()

@@ -31,7 +31,7 @@ class HttpSettings:
     @ivar requests: requests on one connection. After the last of them it is closed.
     @ivar unreadLimit: bytes of a request's body that are read for nothing once it has been answered, so that the
         connection can go on.
-    @ivar lingerTimeout: seconds for a visitor to hang up by itself once all was said.
+    @ivar lingerTimeout: seconds for a visitor to hang up by itself once they have taken all that was said.
     @ivar originHeadLimit: bytes of a response's head.
     @ivar originHeadFields: header lines in it.
     @ivar originHeadTimeout: seconds from the end of a request to the head of its response, or for which nothing of a

@@ -10,7 +10,7 @@ A connection that is closed over bytes which nobody has read is reset, and its p
 A peer that does not take what waits for it is not waited for without end: see L{Taking}.
 """
 
-__all__ = ["Lingering", "Taking"]
+__all__ = ["Lingering", "Parting", "Taking"]
 
 from collections.abc import Callable
 
@@ -48,6 +48,35 @@ class Taking:
         return now - self._last > settings.takeTimeout or now - self._began > settings.takeLimit
 
 
+class Parting:
+    """
+    Whether a visitor to whom all was said has had the time to take it, and to hang up then. What is broken off before
+    drops what the kernel has, which for somebody on a slow line may be a minute's worth.
+    """
+
+    def __init__(self, transport: IStreamTransport, settings: HttpSettings) -> None:
+        self._transport = transport
+        self._settings = settings
+        self._progress = Progress(transport)
+        self._taking: Taking | None = None
+        self._since: float | None = None  # when all was found to have been taken
+
+    def isOver(self, now: float, *, isSent: bool) -> bool:
+        """
+        Whether it is time to give up. To be asked from time to time.
+
+        @param isSent: whether the transport has sent all. It is asked for where the kernel does not say more.
+        """
+        waiting = self._progress.waiting()
+        if isSent if waiting is None else waiting <= 1:
+            if self._since is None:
+                self._since = now
+            return now - self._since > self._settings.lingerTimeout
+        if self._taking is None:
+            self._taking = Taking(self._transport, self._settings, now)
+        return self._taking.isOver(now)
+
+
 @implementer(IHalfCloseableProtocol, ISwept)
 class Lingering(Protocol):
     """
@@ -60,11 +89,10 @@ class Lingering(Protocol):
         self._settings = settings
         self._sweep = sweep
         self._ended = ended
-        self._taking: Taking | None = None
         self._isSent = False
-        self._since: float | None = None  # when all was found to have been sent
 
     def connectionMade(self) -> None:
+        self._parting = Parting(self.transport, self._settings)
         self._sweep.watch(self)
         if canHalfClose(self.transport):
             endDirectly(self.transport)
@@ -81,16 +109,7 @@ class Lingering(Protocol):
         self._isSent = True
 
     def check(self, now: float) -> None:
-        if not self._isSent:
-            if self._taking is None:
-                self._taking = Taking(self.transport, self._settings, now)
-            isOver = self._taking.isOver(now)
-        elif self._since is None:
-            self._since = now
-            return
-        else:
-            isOver = now - self._since > self._settings.lingerTimeout
-        if isOver:
+        if self._parting.isOver(now, isSent=self._isSent):
             self._sweep.forget(self)
             self.transport.abortConnection()
 

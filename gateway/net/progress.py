@@ -14,6 +14,7 @@ __all__ = ["Progress"]
 
 import socket
 import struct
+import sys
 from fcntl import ioctl
 from termios import TIOCOUTQ
 
@@ -39,14 +40,28 @@ class Progress:
         """
         Whether a backlog stands, and the peer has acknowledged some of it since the last call.
         """
-        connection = getattr(self._transport, "socket", None)
-        if not isinstance(connection, socket.socket):
+        connection, waiting = self._socket(), self.waiting()
+        if connection is None or waiting is None:
             return False
         try:
-            (waiting,) = struct.unpack("i", ioctl(connection, TIOCOUTQ, bytes(4)))
             info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
             (acknowledged,) = struct.unpack_from("Q", info, _BYTES_ACKED)
         except (OSError, struct.error):
             return False
         before, self._acknowledged = self._acknowledged, acknowledged
         return bool(waiting > _BACKLOG and acknowledged > before)
+
+    def waiting(self) -> int | None:
+        """
+        Bytes that the kernel took and the peer has not acknowledged, the end of all counted as one; C{None}: not known.
+        """
+        if (connection := self._socket()) is None:
+            return None
+        try:
+            return int.from_bytes(ioctl(connection, TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return None
+
+    def _socket(self) -> socket.socket | None:
+        connection = getattr(self._transport, "socket", None)
+        return connection if isinstance(connection, socket.socket) else None
