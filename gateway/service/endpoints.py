@@ -140,12 +140,25 @@ def shown(description: str) -> str:
     return re.sub(r"//[^/?]*@", "//...@", hidden)
 
 
+_WORDS = {
+    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is not a whole number",
+    r"missing \d+ required positional arguments?: (.*)": r"it lacks \1",
+    r"unexpected keyword argument (.*)": r"it has no option \1",
+    r"unrecognized keyword arguments present', \[(.*)\]": r"it has no option \1",
+}
+"""What Twisted's own parsers of endpoint strings mean, which say it in the words of Python."""
+
+
 def unusable(description: str, error: Exception) -> ValueError:
     """
     @param error: what parsing an endpoint string raised: plugins raise what they like.
     @return: what to tell a person, in one line.
     """
-    problem = str(error) if isinstance(error, ValueError | CertificateError) else f"{type(error).__name__}: {error}"
+    text = str(error)
+    problem = text if isinstance(error, ValueError | CertificateError) else f"{type(error).__name__}: {text}"
+    for found, meaning in _WORDS.items():
+        if match := re.search(found, text):
+            problem = match.expand(meaning)
     return ValueError(f"the endpoint {shown(description)!a} cannot be used: {problem}")
 
 

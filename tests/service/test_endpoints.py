@@ -19,6 +19,7 @@ from gateway.net.muxendpoints import MuxClientEndpoint, MuxServerEndpoint
 from gateway.net.stdio import StandardIOEndpoint
 from gateway.net.websocketendpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
 from gateway.service.endpoints import clientEndpoint, shown
+from gateway.service.listening import describedEndpoint
 from gateway.testing import FlowTransport
 from tests.certificates import makeAuthority
 from tests.documented import tables
@@ -236,6 +237,25 @@ class StandardIOTests(EndpointTestCase):
     def test_client(self) -> None:
         """It is ours to connect to."""
         self.assertIsInstance(self.client("stdio:"), StandardIOEndpoint)
+
+
+class WordsTests(EndpointTestCase):
+    """What Twisted's own parsers do not like."""
+
+    def test_words(self) -> None:
+        """It is said in words that have nothing to do with Python."""
+        for make, text, problem in (
+            (clientEndpoint, "tcp", "it lacks 'host' and 'port'"),
+            (clientEndpoint, "tcp:a:x", "'x' is not a whole number"),
+            (clientEndpoint, "tcp:a:1:foo=2", "it has no option 'foo'"),
+            (clientEndpoint, "tls:a:1:foo=2", "it has no option 'foo'"),
+            (describedEndpoint, "tcp", "it lacks 'port'"),
+            (describedEndpoint, "tcp:1:backlog=x", "'x' is not a whole number"),
+            (describedEndpoint, "tcp:1:foo=2", "it has no option 'foo'"),
+        ):
+            with self.subTest(text):
+                error = self.assertRaises(ValueError, make, self.reactor, text)
+                self.assertEqual(str(error), f"the endpoint '{text}' cannot be used: {problem}")
 
 
 class PluginTests(SynchronousTestCase):
