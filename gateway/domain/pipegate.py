@@ -38,7 +38,10 @@ from gateway.wire.hostname import isHostName
 from gateway.wire.pipegate import isConnectionID
 
 ANY_ID = "*"
-"""In the place of ids: all of them."""
+"""
+In the place of ids: all of them but those that begin with a dot. Who has C{.well-known} can prove to others whose the
+server's name is (RFC 8615), so that has to be granted by its name.
+"""
 
 AGENT_PREFIX = "pipegate/"
 """What the names of these agents begin with; no agent that names itself can have it."""
@@ -50,7 +53,7 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 class PipeGateToken:
     """
     @ivar digest: of L{hashToken}.
-    @ivar ids: that it is good for; C{*} among them: for all.
+    @ivar ids: that it is good for; C{*} among them: L{ANY_ID}.
     """
 
     digest: str = field(repr=False)
@@ -58,7 +61,7 @@ class PipeGateToken:
 
     def isFor(self, identifier: str) -> bool:
         """Whether it is good for this id."""
-        return ANY_ID in self.ids or identifier in self.ids
+        return identifier in self.ids or (ANY_ID in self.ids and not identifier.startswith("."))
 
 
 def parseTokens(text: str) -> tuple[PipeGateToken, ...]:

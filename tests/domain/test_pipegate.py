@@ -41,6 +41,12 @@ class TokenTests(SynchronousTestCase):
                 if digest is not None:
                     self.assertTrue(self.tokens.isGood(digest, identifier))
 
+    def test_dots(self) -> None:
+        """What is good for all ids is not for those that begin with a dot, which prove whose the host is."""
+        self.assertIsNone(self.tokens.verify("two", ".well-known"))
+        named = PipeGateTokens(parseTokens(f"{hashToken('one')} .well-known"))
+        self.assertIsNotNone(named.verify("one", ".well-known"))
+
     def test_long(self) -> None:
         """A token that only begins like a long one is not that one."""
         token = "x" * 512
