@@ -82,6 +82,7 @@ class HttpConnection:
     def gotRequest(self, request: IVisitorRequest) -> None:
         """Lead a request where it belongs."""
         self._count += 1
+        self._ticket.authenticated()  # what they want is known, though it may be nothing that there is
         head, door = request.head, self._door
         if door.visitors.draining:  # it was in its handshake when the others were told
             self.protocol.drain()
@@ -145,7 +146,6 @@ class HttpConnection:
             access.visitor, access.isSecure, access.route = host, isSecure, str(route.place)
             self._refuse(request, refusal, access)
             return
-        self._ticket.authenticated()
         fields = forwardedFields(
             head.headers,
             client=self.host,

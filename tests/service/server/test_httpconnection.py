@@ -98,6 +98,14 @@ class HttpConnectionTests(test_httpdoor.HttpDoorTestCase):
                 self.doors.wait(62)
             self.assertEqual((lines[-1].visitor, lines[-1].status), (visitor or said, 200 if visitor else 403))
 
+    def test_idle(self) -> None:
+        """Whoever has asked for what there is not, and may ask again, takes no place from those who have not asked yet."""
+        self.doors = Doors(limits={"unauthenticated": 2})
+        for host in (b"nobody.example", b"gw.example"):
+            self.assertIsNone(self.ask(test_httpdoor.GET % host).reason)
+        waiting = [self.come() for _ in range(3)]
+        self.assertEqual([each.reason is None for each in waiting], [True, True, False])
+
     def test_whomNobodyNames(self) -> None:
         """Who is behind a trusted front and not named may not come where the front itself may, which names nobody."""
         options = HttpOptions(access=("allow 127.0.0.0/8",))
