@@ -88,6 +88,13 @@ class OptionTests(SynchronousTestCase):
                 listed = [name for names in document.groups.values() for name in names]
                 self.assertEqual(sorted(listed), optionNames(document.options()))
 
+    def test_everyCommandHasAPlace(self) -> None:
+        """The index of the reference says where each command's options are."""
+        index = (ROOT / "docs/reference/index.md").read_text(encoding="utf-8")
+        for name in COMMANDS:
+            with self.subTest(name):
+                self.assertIn(f"`gateway {name}`", index)
+
     def test_optionsExist(self) -> None:
         """Every option that any page mentions exists."""
         known = ownOptions() | OTHER_PROGRAMS.keys()

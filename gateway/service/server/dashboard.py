@@ -129,7 +129,7 @@ class Dashboard:
 
     def _sessions(self) -> Response:
         every = sorted((each.facts() for each in self.agents.sessions), key=lambda each: (each.agent, each.replica))
-        summary = f"{len(every)} sessions, {sum(each.streams for each in every)} visitors"
+        summary = f"Sessions: {len(every)}, visitors: {sum(each.streams for each in every)}"
         return tablePage("Agents", summary, _COLUMNS, [_row(each) for each in every])
 
 

@@ -51,7 +51,7 @@ class DashboardTests(SynchronousTestCase):
         self.doors.attached("box", WEB)
         self.doors.wait(6)
         page = self.get("/").body.decode()
-        self.assertIn("1 sessions, 0 visitors", page)
+        self.assertIn("Sessions: 1, visitors: 0", page)
         for text in ("<td>box</td>", "<td>192.0.2.7</td>", "app.example.com", "1 s ago"):
             self.assertIn(text, page)
 
