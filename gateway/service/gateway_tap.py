@@ -11,7 +11,7 @@ from typing import cast
 
 from twisted.application.service import IService
 
-from gateway.service.configuration import ConfigurationError
+from gateway.service.configuration import ConfigurationError, namingFile
 from gateway.service.server.options import GatewayOptions as Options
 from gateway.service.server.service import GatewayService, IReactor
 from gateway.service.server.settings import readGatewaySettings
@@ -23,11 +23,13 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
-    path = options["config"]
     # twistd may change the working directory, and a reload reads the file again.
-    read = partial(readGatewaySettings, path and os.path.abspath(path), os.environ)
+    path = options["config"] and os.path.abspath(options["config"])
+    read = partial(readGatewaySettings, path, os.environ)
     try:
-        return GatewayService(cast(IReactor, reactor), read(), read)
+        settings = read()
+        with namingFile(path):
+            return GatewayService(cast(IReactor, reactor), settings, read)
     except ConfigurationError as e:
         print(f"gateway: error: {e}", file=sys.stderr)
         raise SystemExit(2) from None

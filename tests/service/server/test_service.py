@@ -313,10 +313,10 @@ class TapTests(SynchronousTestCase):
 
     def make(self, text: str) -> IService:
         """The service of a file."""
-        path = Path(self.mktemp())
-        path.write_text(text)
+        self.path = Path(self.mktemp())
+        self.path.write_text(text)
         options = Options()
-        options.parseOptions(["--config", str(path)])
+        options.parseOptions(["--config", str(self.path)])
         return makeService(options)
 
     def test_makes(self) -> None:
@@ -324,10 +324,16 @@ class TapTests(SynchronousTestCase):
         self.assertIsInstance(self.make('[agents]\nplain-listen = ["127.0.0.1:0"]'), GatewayService)
 
     def test_mistake(self) -> None:
-        """A mistake is one line on standard error, and the status is 2."""
-        err = io.StringIO()
-        self.patch(sys, "stderr", err)
-        error = self.assertRaises(SystemExit, self.make, "x = 1")
-        self.assertEqual(error.code, 2)
-        self.assertIn("there is no such key", err.getvalue())
-        self.assertEqual(err.getvalue().count("\n"), 1)
+        """A mistake, and a file that cannot be used, is one line on standard error with the file, and the status is 2."""
+        for text, problem in (
+            ("x = 1", "x: there is no such key"),
+            ('agents.plain-listen = ["127.0.0.1:0"]\nhttp.access-log = "/no/log"', "http.access-log: /no/log: No such"),
+        ):
+            err = io.StringIO()
+            self.patch(sys, "stderr", err)
+            error = self.assertRaises(SystemExit, self.make, text)
+            self.assertEqual(error.code, 2)
+            self.assertTrue(
+                err.getvalue().startswith(f"gateway: error: {self.path.absolute()}: {problem}"), err.getvalue()
+            )
+            self.assertEqual(err.getvalue().count("\n"), 1)
