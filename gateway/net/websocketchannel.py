@@ -63,6 +63,7 @@ _FINAL_BINARY = 0x82
 _UINT16 = Struct("!H").unpack_from
 _UINT64 = Struct("!Q").unpack_from
 _LARGEST_PAYLOAD = 0x7FFFFFFFFFFFFFFF
+_LATE = "the peer took too long over a handshake"
 _MAX_ANSWERS = 64
 """Pieces of output for one piece of input, beyond which pings are answered together."""
 
@@ -197,7 +198,7 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
 
     def setDeadline(self, seconds: float) -> None:
         """Cut the peer off in so many seconds, unless something happens before."""
-        self._deadline.start(seconds, self._cutOff, "the peer took too long over a handshake")
+        self._deadline.start(seconds, self._cutOff, _LATE)
 
     def _cutOff(self, why: str) -> None:
         self._reason = TimeoutError(None, why)
@@ -447,6 +448,8 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
         """
         Called by the factory once an interval.
         """
+        if self.state != self.STATE_OPEN:
+            return  # it has a deadline
         if self._readingPaused:
             self.sendPing()  # the pong cannot be heard, but of a peer that is gone TCP tells only who writes
         elif self._heard:
@@ -486,10 +489,19 @@ class WebSocketChannel(_AutobahnAdapter, _AutobahnProtocol):  # type: ignore[mis
             self.transport.unregisterProducer()
             self._pace.closing()
             self.resumeProducing()
-            self.setDeadline(self.factory.settings.closeTimeout)
+            settings = self.factory.settings
+            limit = self.factory.clock.seconds() + settings.closeLimit
+            self._deadline.start(settings.closeTimeout, self._closeLate, limit)
         super().sendCloseFrame(code, reasonUtf8, isReply)
         if self.failedByMe:
             self._over(Failure(ConnectionLost((reasonUtf8 or b"").decode())))
+
+    def _closeLate(self, limit: float) -> None:
+        # To cut off a peer on a slow line is to drop what it has not got yet.
+        if self.factory.clock.seconds() < limit and self._takesData():
+            self._deadline.start(self.factory.settings.closeTimeout, self._closeLate, limit)
+        else:
+            self._cutOff(_LATE)
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
         refused: bool | None = super().onCloseFrame(code, reasonRaw)

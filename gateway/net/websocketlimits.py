@@ -26,7 +26,9 @@ class WebSocketSettings:
     @ivar handshakeTimeout: seconds from the first byte of the connection to the end of the opening handshake.
     @ivar pingInterval: seconds between pings; a peer from which nothing came in the interval after a ping is cut off,
         so a dead one is found within two, or three if it died in the middle of a backlog. Zero turns that off.
-    @ivar closeTimeout: seconds that a peer has for its part of the closing handshake.
+    @ivar closeTimeout: seconds that a peer has for its part of the closing handshake; as often as it goes on taking
+        what was written before.
+    @ivar closeLimit: seconds after which it is cut off all the same.
     @ivar maxMessage: bytes of the longest message outside stream mode; a longer one ends the connection with 1009.
     @ivar maxHead: bytes of the longest head of a request or of its answer.
     @ivar frameSize: bytes of payload in the largest frame that we send. Chromium re-orders frames of 256 KiB, so
@@ -36,6 +38,7 @@ class WebSocketSettings:
     handshakeTimeout: float = 10.0
     pingInterval: float = 20.0
     closeTimeout: float = 10.0
+    closeLimit: float = 900.0
     maxMessage: int = 16 * 1024
     maxHead: int = 16 * 1024
     frameSize: int = 64 * 1024

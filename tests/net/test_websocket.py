@@ -21,6 +21,7 @@ from twisted.protocols.basic import FileSender
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from gateway.net import websocketchannel
 from gateway.net.websocket import WebSocketServerFactory
 from gateway.net.websocketlimits import WebSocketSettings
 from gateway.testing import FlowTransport
@@ -51,6 +52,17 @@ class Producer:
     def stopProducing(self) -> None:
         """Record."""
         self.events.append("stop")
+
+
+class Taking:
+    """Says each time whether the peer has taken something."""
+
+    def __init__(self, made: list[bool]) -> None:
+        self._made = made
+
+    def isMade(self) -> bool:
+        """The next."""
+        return self._made.pop(0)
 
 
 class SendingTests(SynchronousTestCase):
@@ -281,6 +293,25 @@ class ClosingTests(SynchronousTestCase):
         connection.send(close(4001))
         self.assertFalse(connection.transport.aborted)
         self.assertIs(connection.reason(), ConnectionDone)
+
+    def test_slowPeer(self) -> None:
+        """A client that still takes what was written has as long again each time, up to a limit."""
+        taken = [True, True, False, *[True] * 100]
+        self.patch(websocketchannel, "Progress", lambda channel: Taking(taken))
+        connection = Connection.open(settings=WebSocketSettings(closeTimeout=10, closeLimit=60, pingInterval=4))
+        connection.channel.close(1000)
+        connection.clock.pump([10, 10, 9])
+        self.assertFalse(connection.transport.aborted)
+        connection.clock.advance(1)
+        connection.transport.pump()
+        self.assertIs(connection.reason(), TimeoutError)
+        connection = Connection.open(settings=WebSocketSettings(closeTimeout=10, closeLimit=60))
+        connection.channel.close(1000)
+        connection.clock.pump([10] * 5)
+        self.assertFalse(connection.transport.aborted)
+        connection.clock.advance(10)
+        connection.transport.pump()
+        self.assertIs(connection.reason(), TimeoutError)
 
     def test_byThePeer(self) -> None:
         """The client closes, we answer and end TCP: clean. So without a code."""
