@@ -70,12 +70,12 @@ class WebSocketClientChannel(WebSocketChannel):
         super().__init__(channels)
         self._waiting = receiver
         self._request = request
-        self._key = b64encode(os.urandom(16)).decode()
+        self._nonce = b64encode(os.urandom(16)).decode()
         self._refusal: ResponseHead | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.emit((self._request.encode(self._key),))
+        self.emit((self._request.encode(self._nonce),))
 
     def processHandshake(self) -> None:
         if self._refusal is None:
@@ -85,7 +85,7 @@ class WebSocketClientChannel(WebSocketChannel):
                     return
                 rest = self.data.partition(b"\r\n\r\n")[2]
                 if head.status == 101:
-                    self.subprotocol = checkAcceptance(self._request, self._key, head)
+                    self.subprotocol = checkAcceptance(self._request, self._nonce, head)
                     self.opened(self._waiting, rest)
                     return
             except RemoteProtocolError as e:

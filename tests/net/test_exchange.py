@@ -96,6 +96,10 @@ class Crossing:
         """Say so."""
         return Response(status, details.encode())
 
+    def cancelled(self, request: IVisitorRequest) -> None:
+        """There is no such thing in HTTP/1."""
+        raise AssertionError(request)
+
     def connectionEnded(self) -> None:
         """The visitor left."""
 
