@@ -20,7 +20,16 @@ C{doRead} of an instance, which is replaced. (L{gateway.net.directtls} needs mor
 C{tests/integration/test_direct.py} holds Twisted to them.
 """
 
-__all__ = ["Buffer", "IDirectTransport", "directWriter", "endDirectly", "letGo", "limitUnsent", "readDirectly"]
+__all__ = [
+    "Buffer",
+    "IDirectTransport",
+    "closeDirectly",
+    "directWriter",
+    "endDirectly",
+    "letGo",
+    "limitUnsent",
+    "readDirectly",
+]
 
 import socket
 import sys
@@ -118,6 +127,20 @@ def endDirectly(transport: IStreamTransport) -> None:
     elif not connection._writeDisconnected:
         connection._writeDisconnected = True
         connection._closeWriteConnection()
+
+
+def closeDirectly(transport: IStreamTransport) -> None:
+    """
+    Close a connection on which all was said, whatever the peer would have to say. There is no reset if that can be: not
+    every system lets somebody read on after one.
+
+    @param transport: on which nothing waits to be sent.
+    """
+    connection = _plain(transport.transport if isinstance(transport, BufferingTLSTransport) else transport)
+    if connection is None:
+        transport.abortConnection()
+    else:
+        connection.loseConnection()
 
 
 def _after(pieces: Sequence[Buffer], sent: int) -> Iterator[Buffer]:

@@ -353,6 +353,5 @@ class Http2Carrier(Protocol):
     def check(self, now: float) -> None:
         if self.isUsable:
             self.look(now)
-        elif self._parting is not None and self._parting.isOver(now, isSent=True):
+        elif self._parting is not None and self._parting.check(now, isSent=True):
             self._parting = None
-            self.transport.abortConnection()

@@ -19,7 +19,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.net.direct import Buffer, endDirectly
+from gateway.net.direct import Buffer, closeDirectly, endDirectly
 from gateway.net.httpsettings import HttpSettings
 from gateway.net.interfaces import IStreamTransport
 from gateway.net.progress import Progress
@@ -50,8 +50,8 @@ class Taking:
 
 class Parting:
     """
-    Whether a visitor to whom all was said has had the time to take it, and to hang up then. What is broken off before
-    drops what the kernel has, which for somebody on a slow line may be a minute's worth.
+    Gives a visitor to whom all was said the time to take it, and to hang up then. To break off before would drop what
+    the kernel has, which for somebody on a slow line may be a minute's worth.
     """
 
     def __init__(self, transport: IStreamTransport, settings: HttpSettings) -> None:
@@ -61,20 +61,25 @@ class Parting:
         self._taking: Taking | None = None
         self._since: float | None = None  # when all was found to have been taken
 
-    def isOver(self, now: float, *, isSent: bool) -> bool:
+    def check(self, now: float, *, isSent: bool) -> bool:
         """
-        Whether it is time to give up. To be asked from time to time.
+        End the connection if it is time. To be called from time to time.
 
         @param isSent: whether the transport has sent all. It is asked for where the kernel does not say more.
+        @return: whether it was time.
         """
         waiting = self._progress.waiting()
         if isSent if waiting is None else waiting <= 1:
             if self._since is None:
                 self._since = now
-            return now - self._since > self._settings.lingerTimeout
+            if isOver := now - self._since > self._settings.lingerTimeout:
+                closeDirectly(self._transport)
+            return isOver
         if self._taking is None:
             self._taking = Taking(self._transport, self._settings, now)
-        return self._taking.isOver(now)
+        if isOver := self._taking.isOver(now):
+            self._transport.abortConnection()
+        return isOver
 
 
 @implementer(IHalfCloseableProtocol, ISwept)
@@ -109,9 +114,8 @@ class Lingering(Protocol):
         self._isSent = True
 
     def check(self, now: float) -> None:
-        if self._parting.isOver(now, isSent=self._isSent):
+        if self._parting.check(now, isSent=self._isSent):
             self._sweep.forget(self)
-            self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._sweep.forget(self)

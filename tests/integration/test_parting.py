@@ -15,10 +15,15 @@ from tests.processes import HERE, SECONDS
 
 
 class _Transport:
-    """Has a socket."""
+    """Has a socket, and notes when it is aborted."""
+
+    aborted = False
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
+
+    def abortConnection(self) -> None:
+        self.aborted = True
 
 
 class PartingTests(SynchronousTestCase):
@@ -33,12 +38,15 @@ class PartingTests(SynchronousTestCase):
         self.addCleanup(self.visitor.close)
         self.addCleanup(self.connection.close)
         self.connection.setblocking(False)
-        transport: Any = _Transport(self.connection)
+        self.transport = _Transport(self.connection)
+        transport: Any = self.transport
         self.parting = Parting(transport, HttpSettings(takeTimeout=60.0, takeLimit=100.0, lingerTimeout=2.0))
 
     def isOver(self, now: float) -> bool:
         """Whether it is, though the transport has sent all."""
-        return self.parting.isOver(now, isSent=True)
+        isOver = self.parting.check(now, isSent=True)
+        self.assertEqual(self.transport.aborted, isOver)
+        return isOver
 
     def fill(self) -> int:
         """Write as much as the kernel takes, and end."""
