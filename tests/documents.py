@@ -220,7 +220,8 @@ _NETWORK_RELAY_GROUPS: Mapping[str, Sequence[str]] = {
 _CREDENTIALS = """
 ## The credentials file
 
-It is JSON. The first two keys are those of http-network-relay, and all that it knows; the others may be left out.
+It is JSON. The first two keys are those of http-network-relay, and all that it knows; the others may be left out. What is nearly one of
+these, and so misspelt, is refused; other keys are let alone, as http-network-relay lets them.
 
 | key | what it says |
 |---|---|

@@ -25,6 +25,7 @@ __all__ = ["AccessClient", "CredentialsError", "EdgeAgent", "RelayCredentials", 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from hmac import compare_digest
 
 import msgspec
@@ -36,6 +37,9 @@ from gateway.wire.networkrelay import agentLabel
 
 MAX_FILE = 4 * 1024 * 1024
 """Bytes."""
+
+_LIKENESS = 0.85
+"""From which on, of 1, a key is one of ours misspelt: C{edge-agents-targets} is, C{edge-agent-names} is not."""
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -118,7 +122,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class _File(msgspec.Struct, frozen=True, rename="kebab"):
-    # The original takes no notice of other keys, so neither do we.
+    # The original takes no notice of other keys, so neither do we, but of what looks like one of these.
     edge_agents: dict[str, str] = {}
     access_client_secrets: tuple[str, ...] = ()
     edge_agent_targets: dict[str, tuple[str, ...]] = {}
@@ -139,7 +143,16 @@ def parseCredentials(data: bytes) -> RelayCredentials:
         raise CredentialsError(str(e).replace("`$.", "`")) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
         raise CredentialsError(f"not JSON: {e}" if isinstance(e, msgspec.DecodeError) else "not JSON") from None
+    _checkKeys(data)
     return RelayCredentials(_agents(file), _clients(file))
+
+
+def _checkKeys(data: bytes) -> None:
+    """With rules under a misspelt key, everybody could go everywhere."""
+    known = [each.encode_name for each in msgspec.structs.fields(_File)]
+    for key in msgspec.json.decode(data, type=dict[str, msgspec.Raw]):
+        if key not in known and (near := get_close_matches(key, known, 1, _LIKENESS)):
+            raise CredentialsError(f"{key!a:.60}: there is no such key; did you mean {near[0]}?")
 
 
 def _agents(file: _File) -> tuple[EdgeAgent, ...]:

@@ -92,6 +92,18 @@ class ParseTests(SynchronousTestCase):
         self.refusedKeys(r"access-clients.'a'.targets\[0\]", access_clients={"a": {"secret": "x", "targets": ["x"]}})
         self.refusedKeys("have the same secret", access_client_secrets=["a", "a"])
 
+    def test_misspelt(self) -> None:
+        """A key that is nearly one of ours is refused, as its rules would count for nothing; others are let alone."""
+        for key, meant in (
+            ("edge-agents-targets", "edge-agent-targets"),
+            ("edge_agent_targets", "edge-agent-targets"),
+            ("access-client", "access-clients"),
+        ):
+            error = self.assertRaises(CredentialsError, parseCredentials, b'{"%s": {}}' % key.encode())
+            self.assertEqual(str(error), f"'{key}': there is no such key; did you mean {meant}?")
+        for key in ("edge-agents-remark", "edge-agent-names", "comment", ""):
+            self.assertEqual(parseCredentials(b'{"%s": {}}' % key.encode()), RelayCredentials())
+
     def test_labels(self) -> None:
         """No two agents have one label."""
         self.refusedKeys("has the label my-box-3485ebdc", edge_agents={"My_Box": "a", "my-box-3485ebdc": "b"})
