@@ -317,8 +317,9 @@ class HttpServerConnection(Protocol):
                 self._end()
 
     def upgraded(self, near: Half) -> None:
+        owner = self._owner  # as the end of the connection, which may come at once, forgets it
         self._become(near)
-        self._owner.connectionEnded()
+        owner.connectionEnded()
 
     def abort(self) -> None:
         self._request = None
