@@ -9,8 +9,10 @@ What the command lines of all our services have in common::
             self.chooseLogger()
 """
 
-__all__ = ["CommandOptions", "ServiceOptions"]
+__all__ = ["CommandOptions", "ServiceOptions", "installed"]
 
+import os
+import sysconfig
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -23,6 +25,12 @@ _OBSERVERS = {
     "text": "gateway.service.logs.textObserver",
     "json": "gateway.service.logs.jsonObserver",
 }
+
+
+def installed(program: str) -> str:
+    """Where a program is that came with this one, as in a virtual environment no shell would find it."""
+    path = os.path.join(sysconfig.get_path("scripts"), program)
+    return path if os.path.exists(path) else program
 
 
 class CommandOptions(usage.Options):

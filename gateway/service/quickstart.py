@@ -14,8 +14,10 @@ __all__ = ["QuickStartOptions"]
 import datetime
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
+from shutil import which
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -26,7 +28,7 @@ from twisted.python import usage
 
 from gateway.domain.tokens import generateToken, hashToken
 from gateway.net.tlsclient import publicKeyPin
-from gateway.service.options import CommandOptions
+from gateway.service.options import CommandOptions, installed
 from gateway.wire.hostname import isHostName
 
 _LIFETIME = datetime.timedelta(days=365)
@@ -115,8 +117,9 @@ class QuickStartOptions(CommandOptions):
         except OSError as e:
             print(f"gateway quick-start: {e.filename}: {e.strerror}", file=sys.stderr)
             return 1
-        print(f"gateway serve --config {self['directory']}/gateway.toml")
-        print(f"gateway agent --config {self['directory']}/agent.toml")
+        program = "gateway" if which("gateway") else installed("gateway")
+        for command, name in (("serve", "gateway.toml"), ("agent", "agent.toml")):
+            print(shlex.join((program, command, "--config", f"{self['directory']}/{name}")))
         return 0
 
 

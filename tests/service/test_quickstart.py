@@ -1,6 +1,7 @@
 """Tests for L{gateway.service.quickstart}; that its files work, L{tests.integration.test_tunneltutorial} sees."""
 
 import os
+import sysconfig
 from pathlib import Path
 
 from cryptography import x509
@@ -24,8 +25,25 @@ class QuickStartTests(CommandTestCase):
         path = Path(self.mktemp())
         status, out, err = self.run_("quick-start", *options, str(path))
         self.assertEqual((status, err), (0, ""))
-        self.assertEqual(out, f"gateway serve --config {path}/gateway.toml\ngateway agent --config {path}/agent.toml\n")
+        first, second = out.splitlines()
+        self.assertTrue(first.endswith(f"gateway serve --config {path}/gateway.toml"), first)
+        self.assertTrue(second.endswith(f"gateway agent --config {path}/agent.toml"), second)
         return path
+
+    def test_commands(self) -> None:
+        """The commands that it prints work as they are, also where the shell does not find the program."""
+        scripts = Path(self.mktemp()).absolute()
+        scripts.mkdir()
+        (scripts / "gateway").touch(0o700)
+        self.patch(sysconfig, "get_path", {"scripts": str(scripts)}.__getitem__)
+        for found, program in (("/nonexistent", f"{scripts}/gateway"), (str(scripts), "gateway")):
+            self.patch(os, "environ", {"PATH": found})
+            path = f"{self.mktemp()} x"
+            status, out, _ = self.run_("quick-start", path)
+            self.assertEqual(
+                (status, out),
+                (0, f"{program} serve --config '{path}/gateway.toml'\n{program} agent --config '{path}/agent.toml'\n"),
+            )
 
     def test_files(self) -> None:
         """Both configurations can be used and belong together, and nobody else can read any of the files."""

@@ -7,24 +7,17 @@ C{gateway ssh-config}: what goes into C{~/.ssh/config} so that ssh reaches a mac
 
 __all__ = ["SshConfigOptions"]
 
-import os
 import re
 import shlex
-import sysconfig
 from collections.abc import Iterator
 
 from twisted.python import usage
 
 from gateway.domain.targets import Target, parseTarget
 from gateway.service.networkrelay.relayclientoptions import RelayClientOptions
+from gateway.service.options import installed
 
 _ALIAS = re.compile(r"[A-Za-z0-9._-]+")
-
-
-def _ours() -> str:
-    """What came with this program, which in a virtual environment is not where ssh's shell would look for it."""
-    path = os.path.join(sysconfig.get_path("scripts"), "access-client")
-    return path if os.path.exists(path) else "access-client"
 
 
 class SshConfigOptions(RelayClientOptions):
@@ -76,7 +69,9 @@ class SshConfigOptions(RelayClientOptions):
         except ValueError as e:
             raise usage.UsageError(f"--target: {e}") from None
         try:
-            self._program = [_ours()] if self["access-client"] is None else shlex.split(self["access-client"])
+            self._program = (
+                [installed("access-client")] if self["access-client"] is None else shlex.split(self["access-client"])
+            )
         except ValueError as e:
             raise usage.UsageError(f"--access-client: {e}") from None
 
